@@ -1,0 +1,238 @@
+"""What a run is made of: frozen dataclasses for model, data and training, written to and read from JSON.
+
+This module imports neither Keras nor TensorFlow, so command lines can check their arguments at once.
+"""
+
+import dataclasses
+import json
+import pathlib
+import typing
+from typing import Any, TypeVar
+
+from rsis_tf.errors import InputError
+
+ENCODERS = (
+    "compact",
+    "convnext_tiny",
+    "efficientnetv2_b0",
+    "mobilenet_v2",
+    "resnet101",
+    "resnet34",
+    "resnet50",
+    "vgg16",
+)
+SKIP_MODES = ("concat", "sum", "mul", "none")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network, and what a program needs to know to use it.
+
+    Attributes:
+        encoder: name of the image encoder, one of `ENCODERS`.
+        hidden_size: D, channels of the deepest ConvLSTM; stage i has D, D/2, D/4, D/8, D/16. A multiple of 16.
+        min_channels: no stage has fewer channels than this; 0 in the paper. Fine stages of a small D are narrow
+            (D = 64: 4 channels draw the mask), and widening them costs little.
+        num_classes: K, classes with 0 = background.
+        skip_mode: how a stage takes in the encoder's features: "concat", "sum", "mul" or "none" (paper, table 5).
+        kernel_size: 3 or 1, for skip projections, gates and mask head.
+        decoder_stages: ConvLSTM stages kept, 1 to 5 (paper, table 5).
+        dropout: share of hidden channels dropped in training.
+        dropout_class, dropout_stop: the same for the features of the class and the stop head.
+        num_steps: T, objects predicted when a call does not say how many.
+        image_size: (height, width) the model was trained at; pictures are resized to it for prediction.
+        class_names: K names, the first of them "background"; empty if unknown.
+    """
+
+    encoder: str = "resnet50"
+    hidden_size: int = 128
+    min_channels: int = 0
+    num_classes: int = 21
+    skip_mode: str = "concat"
+    kernel_size: int = 3
+    decoder_stages: int = 5
+    dropout: float = 0.0
+    dropout_class: float = 0.0
+    dropout_stop: float = 0.0
+    num_steps: int = 10
+    image_size: tuple[int, int] = (256, 256)
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _one_of("encoder", self.encoder, ENCODERS)
+        _one_of("skip_mode", self.skip_mode, SKIP_MODES)
+        _one_of("kernel_size", self.kernel_size, (1, 3))
+        _one_of("decoder_stages", self.decoder_stages, (1, 2, 3, 4, 5))
+        _require(
+            self.hidden_size > 0 and self.hidden_size % 16 == 0,
+            "hidden_size",
+            "a positive multiple of 16",
+            self.hidden_size,
+        )
+        _require(0 <= self.min_channels <= self.hidden_size, "min_channels", "in 0..hidden_size", self.min_channels)
+        _require(self.num_classes >= 2, "num_classes", "at least 2 (0 is background)", self.num_classes)
+        _require(self.num_steps >= 1, "num_steps", "at least 1", self.num_steps)
+        for name in ("dropout", "dropout_class", "dropout_stop"):
+            _require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
+        object.__setattr__(self, "image_size", tuple(self.image_size))
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        _require(_is_size(self.image_size), "image_size", "two positive integers (height, width)", self.image_size)
+        _require(
+            len(self.class_names) in (0, self.num_classes),
+            "class_names",
+            f"empty or {self.num_classes} names (num_classes)",
+            self.class_names,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which pictures, and how they become batches.
+
+    Attributes:
+        dataset: name of a reader in `rsis_tf.data`.
+        root: the dataset's folder; None for data made by the project.
+        image_size: (height, width) of the batches.
+        max_objects: N, the largest objects kept of one picture.
+        batch_size: B.
+        augment: flips and one affine warp on training pictures.
+        train_size, val_size: pictures of a dataset that is made on the fly; None for "all there are".
+        seed: of the order, the augmentation and the pictures made.
+    """
+
+    dataset: str = "synthetic"
+    root: str | None = None
+    image_size: tuple[int, int] = (64, 64)
+    max_objects: int = 20
+    batch_size: int = 8
+    augment: bool = False
+    train_size: int | None = None
+    val_size: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", tuple(self.image_size))
+        _require(_is_size(self.image_size), "image_size", "two positive integers (height, width)", self.image_size)
+        for name in ("max_objects", "batch_size"):
+            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        for name in ("train_size", "val_size"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, name, "at least 1", value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Losses and optimiser; the defaults are the paper's for Pascal VOC, all losses on.
+
+    Attributes:
+        num_steps: T, predictions per picture in training.
+        epochs: passes over the training set.
+        learning_rate: of decoder and skip projections.
+        encoder_learning_rate: of the encoder.
+        weight_decay: coupled L2 penalty, added to the gradient as PyTorch's Adam does.
+        schedule: "constant", or "cosine": linear warm-up over the first 3 % of the steps, then cosine to 1 %.
+        clip_norm: largest L2 norm of each of the two parts' gradients; None for no clipping.
+        update_encoder: False leaves the encoder's weights as they are.
+        encoder_batch_norm: "train" follows the batch's statistics, "frozen" keeps the stored ones.
+        mask_weight, class_weight, stop_weight: weights of the three losses in their sum.
+        mask_cross_entropy: weight of a pixelwise cross-entropy beside soft IoU in the mask loss; 0 in the paper.
+        stop_balance: weight of each side of the stop loss's cross-entropy.
+        use_class_loss, use_stop_loss: whether the loss takes part in the sum.
+        seed: of weights and dropout.
+    """
+
+    num_steps: int = 10
+    epochs: int = 10
+    learning_rate: float = 1e-3
+    encoder_learning_rate: float = 1e-6
+    weight_decay: float = 1e-6
+    schedule: str = "constant"
+    clip_norm: float | None = None
+    update_encoder: bool = True
+    encoder_batch_norm: str = "train"
+    mask_weight: float = 1.0
+    class_weight: float = 0.1
+    stop_weight: float = 0.5
+    mask_cross_entropy: float = 0.0
+    stop_balance: float = 0.5
+    use_class_loss: bool = True
+    use_stop_loss: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("schedule", self.schedule, ("constant", "cosine"))
+        _one_of("encoder_batch_norm", self.encoder_batch_norm, ("train", "frozen"))
+        for name in ("num_steps", "epochs"):
+            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        for name in (
+            "learning_rate",
+            "encoder_learning_rate",
+            "weight_decay",
+            "mask_weight",
+            "class_weight",
+            "stop_weight",
+            "mask_cross_entropy",
+            "stop_balance",
+        ):
+            _require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "positive, or none", self.clip_norm)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Model, data and training of one run; stored as `config.json` in the run's folder."""
+
+    model: ModelConfig
+    data: DataConfig
+    train: TrainConfig
+
+
+Config = TypeVar("Config", ModelConfig, DataConfig, TrainConfig, RunConfig)
+
+
+def to_json(config: Any) -> str:
+    """Returns the configuration as indented JSON."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
+    """Builds a configuration from plain values; fields left out keep their default.
+
+    Raises:
+        InputError: for a field that does not exist or a value out of range.
+    """
+    fields = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - fields)
+    if unknown:
+        raise InputError(f"{cls.__name__} has the fields {sorted(fields)}. Received: {unknown}")
+    hints = typing.get_type_hints(cls)
+    read = {
+        name: from_dict(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value
+        for name, value in values.items()
+    }
+    return cls(**read)
+
+
+def load(cls: type[Config], path: str | pathlib.Path) -> Config:
+    """Reads a configuration from a JSON file."""
+    path = pathlib.Path(path)
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"expected a JSON file with a {cls.__name__}. Received: {path} ({error})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"expected a JSON object with a {cls.__name__}. Received: {type(values).__name__} in {path}")
+    return from_dict(cls, values)
+
+
+def _one_of(name: str, value: Any, choices: tuple) -> None:
+    _require(value in choices, name, f"one of {', '.join(map(str, choices))}", value)
+
+
+def _is_size(value: tuple) -> bool:
+    return len(value) == 2 and all(isinstance(side, int) and side >= 1 for side in value)
+
+
+def _require(condition: bool, name: str, expected: str, received: Any) -> None:
+    if not condition:
+        raise InputError(f"{name} must be {expected}. Received: {name}={received!r}")

@@ -1,0 +1,91 @@
+"""Reading pictures and label images from files, strictly: what cannot be shown as 8-bit RGB is refused, not guessed."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from rsis_tf.errors import InputError
+
+_EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
+_LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_LARGEST_ID = 65535
+
+
+def read_image(path: str | pathlib.Path) -> np.ndarray:
+    """Reads a picture as RGB.
+
+    Greyscale, palette, CMYK and pictures with transparency are converted (transparency is dropped, not blended), the
+    EXIF orientation is applied; of an animation the first frame is taken.
+
+    Args:
+        path: of a file that Pillow can read (PNG, JPEG, TIFF, WebP, BMP, GIF …), 8 bits per channel.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        InputError: when the file is missing, unreadable or truncated, or has 16-bit or floating-point channels.
+    """
+    with _opened(path, "an image file") as picture:
+        depth = _channel_depth(picture)
+        if depth != 8:
+            raise InputError(
+                f"expected an image of 8 bits per channel (convert it first). Received: {depth}-bit channels in {path}"
+            )
+        if picture.mode not in _EIGHT_BIT_MODES:
+            raise InputError(
+                f"expected a greyscale, palette, RGB or CMYK image. Received: mode {picture.mode} in {path}"
+            )
+        picture = ImageOps.exif_transpose(picture)
+        return np.array(picture.convert("RGB"))
+
+
+def read_label_image(path: str | pathlib.Path) -> np.ndarray:
+    """Reads an image whose pixel values are ids: palette indices, 8-bit or 16-bit greyscale.
+
+    Args:
+        path: of the file; colours of a palette are ignored, its indices are the ids.
+
+    Returns:
+        (H, W) int32, 0 … 65535.
+
+    Raises:
+        InputError: when the file is missing, unreadable or truncated, or has colour channels or larger values.
+    """
+    with _opened(path, "a label image") as picture:
+        if picture.mode not in _LABEL_MODES:
+            raise InputError(f"expected a label image, palette or greyscale. Received: mode {picture.mode} in {path}")
+        ids = np.array(picture).astype(np.int64)
+        if ids.size and not 0 <= ids.min() <= ids.max() <= _LARGEST_ID:
+            raise InputError(f"expected ids 0 … {_LARGEST_ID}. Received: {ids.min()} … {ids.max()} in {path}")
+        return ids.astype(np.int32)
+
+
+@contextlib.contextmanager
+def _opened(path: str | pathlib.Path, expected: str) -> Iterator[Image.Image]:
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise InputError(f"expected {expected}. Received: {path} (no such file)")
+    try:
+        with Image.open(path) as picture:
+            yield picture
+    except InputError:
+        raise
+    # Pillow reports a broken file through any of these, depending on format and place of the damage.
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"expected {expected} that can be read. Received: {path} ({reason})") from None
+
+
+def _channel_depth(picture: Image.Image) -> int:
+    """Bits per channel in the file; Pillow reads some 16-bit colour files as 8-bit and drops the rest in silence."""
+    if picture.mode == "I" or picture.mode == "F":
+        return 32
+    raw_modes = [picture.mode]
+    for tile in picture.tile:
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        raw_modes += [argument for argument in arguments if isinstance(argument, str)]
+    return 16 if any(";16" in mode for mode in raw_modes) else 8

@@ -1,0 +1,29 @@
+"""Batch normalisation with PyTorch's bookkeeping."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="rsis_tf")
+class BatchNorm(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` whose moving variance follows the unbiased batch variance.
+
+    Keras stores the biased variance; PyTorch multiplies it by n/(n − 1), n the values a channel has in the batch. In a
+    deep level of a small picture (n = 8, say) that is a difference of many per cent. Momentum (0.9, PyTorch's 0.1)
+    and epsilon (1e-5) are PyTorch's too.
+    """
+
+    def __init__(self, *, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
+        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if not (training and self.trainable):
+            return super().call(inputs, training=training, mask=mask)
+        before = ops.copy(ops.convert_to_tensor(self.moving_variance))
+        outputs = super().call(inputs, training=training, mask=mask)
+        count = ops.cast(ops.size(inputs) / inputs.shape[-1], before.dtype)
+        new_part = self.moving_variance - self.momentum * before
+        self.moving_variance.assign(self.moving_variance + new_part / ops.maximum(count - 1, 1))
+        return outputs

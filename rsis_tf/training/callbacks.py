@@ -1,0 +1,143 @@
+"""What happens around the steps of a training: progress on the screen, the log, and a watch for broken numbers."""
+
+import csv
+import math
+import os
+import pathlib
+import sys
+import time
+from typing import Any, TextIO
+
+import keras
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a number; the message names the step and the files that hold the last good state."""
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Ends the training at the first step whose loss is not finite.
+
+    Args:
+        run: the run's folder, for the message.
+        steps_per_epoch: steps of one epoch, to count them from the start.
+    """
+
+    def __init__(self, *, run: pathlib.Path, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.run = run
+        self.steps_per_epoch = steps_per_epoch
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        # The logged loss is a mean over the epoch so far, which stays broken once one step is.
+        if not math.isfinite(float((logs or {}).get("loss", 0.0))):
+            step = self.epoch * self.steps_per_epoch + batch + 1
+            raise TrainingDiverged(
+                f"the loss must stay finite; the last good state is in {self.run}/last.keras. "
+                f"Received: loss={logs['loss']} at step {step} (epoch {self.epoch + 1}, batch {batch + 1})"
+            )
+
+
+class Progress(keras.callbacks.Callback):
+    """One line an epoch; on a terminal also a moving line with rate and time left.
+
+    Args:
+        epochs: of the whole training.
+        steps_per_epoch: of one epoch.
+        stream: where to print.
+    """
+
+    def __init__(self, *, epochs: int, steps_per_epoch: int, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
+        self.stream = stream or sys.stdout
+        self.started: float | None = None
+        self.steps_done = 0
+        self.epoch = 0
+        self.last_shown = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.epoch = epoch
+        self.epoch_started = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        now = time.monotonic()
+        if self.started is None:
+            # The first step compiles the graph and would spoil every estimate.
+            self.started = now
+            return
+        self.steps_done += 1
+        if self.stream.isatty() and now - self.last_shown > 0.2:
+            self.last_shown = now
+            rate = self.steps_done / (now - self.started)
+            self.stream.write(
+                f"\r\033[Kepoch {self.epoch + 1}/{self.epochs}  step {batch + 1}/{self.steps_per_epoch}  "
+                f"loss {float(logs['loss']):.3f}  {rate:.1f} steps/s  {clock(self._seconds_left(batch, now))} left"
+            )
+            self.stream.flush()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = logs or {}
+        if self.stream.isatty():
+            self.stream.write("\r\033[K")
+        now = time.monotonic()
+        terms = "  ".join(
+            f"{name.removesuffix('_loss')} {float(logs[name]):.3f}"
+            for name in ("loss", "mask_loss", "class_loss", "stop_loss", "val_loss")
+            if name in logs
+        ).replace("val ", "validation ")
+        self.stream.write(
+            f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}  {terms}  "
+            f"{now - self.epoch_started:.0f} s  {clock(self._seconds_left(self.steps_per_epoch - 1, now))} left\n"
+        )
+        self.stream.flush()
+
+    def _seconds_left(self, batch: int, now: float) -> float:
+        left = (self.epochs - self.epoch) * self.steps_per_epoch - batch - 1
+        if not self.steps_done or self.started is None:
+            return math.nan
+        return left * (now - self.started) / self.steps_done
+
+
+def clock(seconds: float) -> str:
+    """Returns a duration as h:mm:ss or m:ss, or "?" while it is not known."""
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class CsvLog(keras.callbacks.Callback):
+    """Appends one row an epoch to a CSV file, which is replaced whole each time.
+
+    Args:
+        path: of the file; rows it holds already are kept.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        super().__init__()
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        if path.is_file():
+            with path.open(newline="") as file:
+                self.rows = list(csv.DictReader(file))
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        row = {"epoch": epoch + 1, **{name: f"{float(value):.7g}" for name, value in (logs or {}).items()}}
+        row["seconds"] = f"{time.monotonic() - self.started:.2f}"
+        self.rows.append(row)
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(row), extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(partial, self.path)

@@ -1,0 +1,107 @@
+"""The criterion: what the predictions of a batch cost, given its objects (paper, section 3.3)."""
+
+from typing import Any
+
+from keras import ops
+
+from rsis_tf.config import TrainConfig
+from rsis_tf.ops import pairwise_product, pairwise_soft_iou
+from rsis_tf.training.matcher import match_in_graph
+
+Tensor = Any
+
+
+class Criterion:
+    """Matches objects to predictions and returns mask, class and stop loss with their weighted sum.
+
+    Objects and predictions meet in one (B, N, T) matrix of 1 − soft IoU. The matcher reads it on the host, and the
+    mask loss is read out of the same matrix, so a mask is never copied per pair nor permuted.
+
+    Args:
+        config: weights and switches.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+
+    def __call__(self, targets: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Computes the losses.
+
+        Args:
+            targets: `masks` (B, N, H, W) of 0 and 1, `classes` (B, N) integer, `valid` (B, N) of 0 and 1; the valid
+                objects of an image come first.
+            outputs: of the model.
+
+        Returns:
+            Scalars `loss`, `mask_loss`, `class_loss`, `stop_loss`; the last three unweighted.
+        """
+        config = self.config
+        masks = ops.cast(targets["masks"], "float32")
+        mask_logits = outputs["mask_logits"]
+        cost = 1 - pairwise_soft_iou(masks, ops.sigmoid(mask_logits))  # (B, N, T)
+        count = ops.sum(ops.cast(targets["valid"], "int32"), axis=1)
+        assignment, weight = match_in_graph(cost, count)  # (B, T), (B, T)
+        pairs = ops.one_hot(assignment, cost.shape[1], axis=1, dtype="float32") * weight[:, None]  # (B, N, T)
+        if config.mask_cross_entropy:
+            cost = cost + config.mask_cross_entropy * pairwise_cross_entropy(masks, mask_logits)
+        mask_loss = ops.sum(pairs * cost) / number_of(weight)
+        class_ids = ops.take_along_axis(ops.cast(targets["classes"], "int32"), assignment, axis=1)  # (B, T)
+        class_loss = mean_negative_log_likelihood(outputs["class_probs"], class_ids, weight)
+        stop_loss = balanced_stop_loss(outputs["stop_logits"], count, balance=config.stop_balance)
+        loss = config.mask_weight * mask_loss
+        if config.use_class_loss:
+            loss = loss + config.class_weight * class_loss
+        if config.use_stop_loss:
+            loss = loss + config.stop_weight * stop_loss
+        return {"loss": loss, "mask_loss": mask_loss, "class_loss": class_loss, "stop_loss": stop_loss}
+
+
+def pairwise_cross_entropy(masks: Tensor, mask_logits: Tensor) -> Tensor:
+    """Mean cross-entropy per pixel of every prediction against every true mask.
+
+    Σ (softplus(x) − y·x) needs no more than one product of masks and logits.
+
+    Args:
+        masks: (B, N, H, W) of 0 and 1.
+        mask_logits: (B, T, H, W).
+
+    Returns:
+        (B, N, T).
+    """
+    total = ops.sum(ops.softplus(mask_logits), axis=(2, 3))[:, None] - pairwise_product(masks, mask_logits)
+    pixels = ops.cast(ops.shape(masks)[2] * ops.shape(masks)[3], "float32")
+    return total / pixels
+
+
+def mean_negative_log_likelihood(class_probs: Tensor, class_ids: Tensor, weight: Tensor) -> Tensor:
+    """Mean −log p of the true class over the steps that have an object.
+
+    Args:
+        class_probs: (B, T, K).
+        class_ids: (B, T) integer.
+        weight: (B, T), 1 where a step has an object.
+    """
+    likelihood = ops.take_along_axis(class_probs, class_ids[..., None], axis=2)[..., 0]
+    # 1e-12 is far below what float32 softmax resolves around a likely class, and keeps the log finite.
+    return -ops.sum(weight * ops.log(ops.maximum(likelihood, 1e-12))) / number_of(weight)
+
+
+def balanced_stop_loss(stop_logits: Tensor, count: Tensor, *, balance: float) -> Tensor:
+    """Mean cross-entropy of "there is an object" over the first n + 1 steps, each side times `balance`.
+
+    Args:
+        stop_logits: (B, T).
+        count: (B,) integer, the objects n.
+        balance: weight of both sides; 0.5 in the original.
+    """
+    step = ops.arange(stop_logits.shape[1])[None]  # (1, T)
+    count = ops.cast(count, step.dtype)[:, None]  # (B, 1)
+    weight = ops.cast(step <= count, "float32")
+    # −log σ(x) where there is an object, −log σ(−x) where not; exact for large logits, unlike softplus(x) − target·x.
+    cross_entropy = ops.softplus(ops.where(step < count, -stop_logits, stop_logits))
+    return balance * ops.sum(weight * cross_entropy) / number_of(weight)
+
+
+def number_of(weight: Tensor) -> Tensor:
+    """Returns the sum of 0/1 weights, at least 1, so that a batch without objects costs nothing."""
+    return ops.maximum(ops.sum(weight), 1.0)

@@ -1,0 +1,100 @@
+"""The model as a user calls it."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from rsis_tf.config import ENCODERS
+from rsis_tf.models import ModelConfig, build_model
+
+
+def images(batch=2, height=40, width=56, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (batch, height, width, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model(ModelConfig(encoder="compact", hidden_size=16, num_classes=3, num_steps=4))
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 65), (47, 61), (1, 1), (7, 90)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_any_size_and_batch(model, height, width, batch):
+    outputs = model(images(batch, height, width), num_steps=2, training=False)
+    assert {key: tuple(value.shape) for key, value in outputs.items()} == {
+        "mask_logits": (batch, 2, height, width),
+        "class_probs": (batch, 2, 3),
+        "stop_logits": (batch, 2),
+    }
+    assert all(np.isfinite(value).all() for value in outputs.values())
+    np.testing.assert_allclose(np.sum(outputs["class_probs"], axis=-1), 1, atol=1e-5)
+
+
+def test_uint8_and_float_are_the_same(model):
+    whole, real = (model(images().astype(kind), num_steps=2, training=False) for kind in ("uint8", "float32"))
+    for key in whole:
+        np.testing.assert_array_equal(whole[key], real[key])
+
+
+def test_steps_default_to_the_configuration_and_are_a_prefix(model):
+    four = model(images(), training=False)
+    assert four["stop_logits"].shape == (2, 4)
+    two = model(images(), num_steps=2, training=False)
+    np.testing.assert_allclose(four["mask_logits"][:, :2], two["mask_logits"], atol=1e-6)
+
+
+def test_images_of_a_batch_do_not_meet(model):
+    together = model(images(3), num_steps=2, training=False)
+    alone = model(images(3)[1:2], num_steps=2, training=False)
+    np.testing.assert_allclose(together["mask_logits"][1:2], alone["mask_logits"], atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", sorted(set(ENCODERS) - {"resnet101"}))
+def test_every_encoder_has_five_levels(encoder):
+    model = build_model(ModelConfig(encoder=encoder, hidden_size=16, num_classes=2))
+    features = model.encode(images(1, 64, 96), training=False)
+    strides = [64 / feature.shape[1] for feature in features]
+    assert strides == [32, 16, 8, 4, 4 if encoder == "convnext_tiny" else 2]
+    assert model(images(1, 45, 70), num_steps=1, training=False)["mask_logits"].shape == (1, 1, 45, 70)
+
+
+@pytest.mark.parametrize(("shape", "encoder"), [((2, 40, 40, 1), "compact"), ((40, 40, 3), "compact"), ((1, 20, 64, 3), "vgg16")])
+def test_images_that_do_not_fit_are_refused(shape, encoder):
+    model = build_model(ModelConfig(encoder=encoder, hidden_size=16, num_classes=2))
+    with pytest.raises(ValueError, match=r"images must have the shape .* Received: images.shape="):
+        model(np.zeros(shape, np.uint8), training=False)
+
+
+def test_saved_model_gives_the_same_in_a_fresh_process(model, tmp_path):
+    for variable in model.non_trainable_variables:  # statistics that differ from their start
+        if variable.dtype == "float32":
+            variable.assign(ops.convert_to_numpy(variable) + 0.1)
+    model.save(tmp_path / "x.keras")
+    np.save(tmp_path / "images.npy", images())
+    program = (
+        "import keras, numpy, sys, rsis_tf.models\n"
+        "model = keras.models.load_model(sys.argv[1] + '/x.keras')\n"
+        "out = model(numpy.load(sys.argv[1] + '/images.npy'), num_steps=3, training=False)\n"
+        "numpy.savez(sys.argv[1] + '/out.npz', **{key: numpy.asarray(value) for key, value in out.items()})\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True)
+    again = np.load(tmp_path / "out.npz")
+    for key, value in model(images(), num_steps=3, training=False).items():
+        np.testing.assert_allclose(again[key], value, atol=1e-6)
+
+
+@pytest.mark.parametrize("encoder", ["mobilenet_v2", "resnet34", "vgg16"])
+def test_saving_keeps_config_and_weights(encoder, tmp_path):
+    config = ModelConfig(
+        encoder=encoder, hidden_size=16, num_classes=3, class_names=("background", "a", "b"), image_size=(64, 48)
+    )
+    model = build_model(config)
+    model.save(tmp_path / "x.keras")
+    again = keras.models.load_model(tmp_path / "x.keras")
+    assert again.config == config
+    for one, other in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(one), ops.convert_to_numpy(other))

@@ -1,0 +1,138 @@
+"""What can be shown as 8-bit RGB is read, everything else is refused in one line that names the file."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rsis_tf.errors import InputError
+from rsis_tf.images import read_image, read_label_image
+
+
+def write_png(path, colour_type: int, channels: int, depth: int) -> None:
+    """A 2x2 PNG of any kind; Pillow itself writes no 16-bit colour."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = (b"\0" + b"\x12" * (2 * channels * depth // 8)) * 2
+    header = struct.pack(">IIBBBBB", 2, 2, depth, colour_type, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.fixture
+def rgb() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+
+
+def assert_refused(read, path, *words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (str(path), "expected", "Received", *words):
+        assert word in message
+
+
+def test_rgb_is_read_as_it_is(tmp_path, rgb):
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, rgb)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp"])
+def test_greyscale_becomes_three_equal_channels(tmp_path, rgb, ending):
+    Image.fromarray(rgb[..., 0]).save(tmp_path / f"a.{ending}")
+    np.testing.assert_array_equal(read_image(str(tmp_path / f"a.{ending}")), rgb[..., [0, 0, 0]])
+
+
+def test_one_bit_becomes_black_and_white(tmp_path):
+    Image.fromarray(np.array([[True, False]])).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), [[[255] * 3, [0] * 3]])
+
+
+def test_transparency_is_dropped_not_blended(tmp_path, rgb):
+    alpha = np.full((5, 7, 1), 3, np.uint8)
+    Image.fromarray(np.concatenate([rgb, alpha], -1)).save(tmp_path / "rgba.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), rgb)
+    Image.fromarray(np.concatenate([rgb[..., :1], alpha], -1), "LA").save(tmp_path / "la.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "la.png"), rgb[..., [0, 0, 0]])
+
+
+def test_palette_gives_its_colours(tmp_path):
+    picture = Image.fromarray(np.array([[0, 1]], np.uint8))
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.save(tmp_path / "a.png", transparency=0)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), [[[10, 20, 30], [40, 50, 60]]])
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    Image.new("CMYK", (4, 3), (0, 255, 255, 0)).save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), np.full((3, 4, 3), (255, 0, 0)))
+
+
+def test_exif_orientation_turns_the_picture(tmp_path, rgb):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
+    Image.fromarray(rgb).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.rot90(rgb, k=-1))
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_are_refused(tmp_path, colour_type, channels):
+    write_png(tmp_path / "eight.png", colour_type, channels, 8)
+    assert read_image(tmp_path / "eight.png").shape == (2, 2, 3)
+    write_png(tmp_path / "sixteen.png", colour_type, channels, 16)
+    assert_refused(read_image, tmp_path / "sixteen.png", "16-bit")
+
+
+def test_floating_point_is_refused(tmp_path):
+    Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "a.tif")
+    assert_refused(read_image, tmp_path / "a.tif", "32-bit")
+
+
+@pytest.mark.parametrize("read", [read_image, read_label_image])
+def test_files_that_are_no_images_are_refused(tmp_path, read):
+    assert_refused(read, tmp_path / "missing.png", "no such file")
+    assert_refused(read, tmp_path)
+    (tmp_path / "empty.png").touch()
+    assert_refused(read, tmp_path / "empty.png")
+    (tmp_path / "text.png").write_text("not an image")
+    assert_refused(read, tmp_path / "text.png")
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "bmp", "webp", "gif"])
+def test_truncated_files_are_refused(tmp_path, ending):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    whole = tmp_path / f"whole.{ending}"
+    Image.fromarray(noise).save(whole)
+    assert read_image(whole).shape == (64, 64, 3)
+    for share in (0.1, 0.5, 0.9):
+        cut = tmp_path / f"cut.{ending}"
+        cut.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
+        assert_refused(read_image, cut)
+
+
+def test_label_images_give_indices_and_sixteen_bits(tmp_path):
+    ids = np.array([[0, 1], [7, 255]], np.uint8)
+    palette = Image.fromarray(ids)
+    palette.putpalette(np.random.default_rng(0).integers(0, 256, 768, np.uint8).tobytes())
+    palette.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(read_label_image(tmp_path / "palette.png"), ids)
+    wide = np.array([[0, 24000], [33012, 65535]], np.uint16)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    labels = read_label_image(tmp_path / "wide.png")
+    assert labels.dtype == np.int32
+    np.testing.assert_array_equal(labels, wide)
+
+
+def test_label_images_with_colours_or_huge_ids_are_refused(tmp_path, rgb):
+    Image.fromarray(rgb).save(tmp_path / "rgb.png")
+    assert_refused(read_label_image, tmp_path / "rgb.png", "mode RGB")
+    Image.fromarray(np.array([[0, 70000]], np.int32)).save(tmp_path / "huge.tif")
+    assert_refused(read_label_image, tmp_path / "huge.tif", "70000")

@@ -1,0 +1,121 @@
+"""Losses and matching on their own."""
+
+import itertools
+
+import numpy as np
+import pytest
+from golden_weights import GOLDEN
+from keras import ops
+
+from rsis_tf.ops import pairwise_soft_iou, resize
+from rsis_tf.training import TrainConfig
+from rsis_tf.training.losses import (
+    Criterion,
+    balanced_stop_loss,
+    mean_negative_log_likelihood,
+    pairwise_cross_entropy,
+)
+from rsis_tf.training.matcher import match, match_in_graph
+
+
+@pytest.mark.parametrize("file", ["matching0", "matching1"])
+def test_matching_equals_the_original(file):
+    golden = np.load(GOLDEN / f"{file}.npz")
+    assignment, weight = match(golden["cost"], golden["objects"])
+    for b, objects in enumerate(golden["objects"]):
+        np.testing.assert_array_equal(assignment[b, :objects], golden["assignment"][b, :objects])
+        assert weight[b].tolist() == [1.0] * objects + [0.0] * (weight.shape[1] - objects)
+
+
+@pytest.mark.parametrize(("objects", "steps"), [(0, 3), (1, 3), (3, 3), (2, 4), (5, 3), (4, 1)])
+def test_matching_is_the_cheapest_of_all(objects, steps):
+    cost = np.random.default_rng(objects * 10 + steps).random((3, 6, steps))
+    assignment, weight = match(cost, np.full(3, objects))
+    used = min(objects, steps)
+    assert (weight == ([1] * used + [0] * (steps - used))).all()
+    for b in range(3):
+        chosen = assignment[b, :used]
+        assert len(set(chosen.tolist())) == used
+        total = cost[b, chosen, np.arange(used)].sum()
+        every = (cost[b, list(rows), np.arange(used)].sum() for rows in itertools.permutations(range(objects), used))
+        assert total == pytest.approx(min(every))
+
+
+def test_matching_survives_nan_and_refuses_a_wrong_count():
+    match(np.full((1, 2, 3), np.nan), np.array([2]))
+    with pytest.raises(ValueError, match=r"count must lie in 0..2 \(N\). Received: count\[0\]=3"):
+        match(np.zeros((1, 2, 3)), np.array([3]))
+
+
+def test_matching_in_the_graph_is_the_same():
+    cost, count = np.random.default_rng(0).random((2, 4, 3)).astype("float32"), np.array([4, 2], "int32")
+    for inside, outside in zip(match_in_graph(ops.convert_to_tensor(cost), count), match(cost, count), strict=True):
+        np.testing.assert_array_equal(inside, outside)
+
+
+def test_row_losses_equal_the_original():
+    golden = np.load(GOLDEN / "losses.npz")
+    mask = golden["mask_target"].astype("float32")[:, None, None]  # (40, 1, 1, 300)
+    probs = ops.sigmoid(golden["mask_logits"].astype("float32")[:, None, None])
+    np.testing.assert_allclose(1 - pairwise_soft_iou(mask, probs)[:, 0, 0], golden["soft_iou"], atol=1e-6)
+    for row, (p, target) in enumerate(zip(golden["class_probs"], golden["class_target"], strict=True)):
+        loss = mean_negative_log_likelihood(p[None, None], target[None].astype("int32"), np.ones((1, 1), "float32"))
+        assert float(loss) == pytest.approx(float(golden["nll"][row]), rel=1e-5)
+    for row, (x, target) in enumerate(zip(golden["stop_logits"], golden["stop_target"], strict=True)):
+        count = np.array([int(target[0])], "int32")
+        loss = balanced_stop_loss(ops.convert_to_tensor(x[None].astype("float32")), count, balance=0.5)
+        assert float(loss) == pytest.approx(float(golden["stop_bce_balanced_half"].ravel()[row]), rel=1e-5)
+
+
+def test_pairwise_cross_entropy_is_the_mean_over_pixels():
+    rng = np.random.default_rng(0)
+    masks, logits = (rng.random((2, 3, 4, 5)) > 0.5).astype("float32"), rng.normal(size=(2, 4, 4, 5)).astype("float32")
+    p = 1 / (1 + np.exp(-logits))
+    y, q = masks[:, :, None], p[:, None]
+    expected = -(y * np.log(q) + (1 - y) * np.log(1 - q)).mean((-1, -2))
+    np.testing.assert_allclose(pairwise_cross_entropy(masks, logits), expected, rtol=1e-4)
+
+
+def batch(counts, *, objects=4, steps=5, size=12, seed=0):
+    rng = np.random.default_rng(seed)
+    masks = (rng.random((len(counts), objects, size, size)) > 0.6).astype("uint8")
+    valid = (np.arange(objects) < np.array(counts)[:, None]).astype("uint8")
+    classes = rng.integers(1, 3, (len(counts), objects)).astype("int32")
+    probs = rng.random((len(counts), steps, 3)).astype("float32")
+    outputs = {
+        "mask_logits": ops.convert_to_tensor(rng.normal(size=(len(counts), steps, size, size)).astype("float32")),
+        "class_probs": ops.convert_to_tensor(probs / probs.sum(-1, keepdims=True)),
+        "stop_logits": ops.convert_to_tensor(rng.normal(size=(len(counts), steps)).astype("float32")),
+    }
+    return {"masks": masks, "classes": classes, "valid": valid}, outputs
+
+
+def test_order_of_the_objects_does_not_matter():
+    targets, outputs = batch([4, 4])
+    turned = {key: value[:, ::-1] for key, value in targets.items()}
+    for key, value in Criterion(TrainConfig())(targets, outputs).items():
+        assert float(Criterion(TrainConfig())(turned, outputs)[key]) == pytest.approx(float(value), rel=1e-5), key
+
+
+def test_a_batch_without_objects_costs_only_the_stop():
+    losses = Criterion(TrainConfig())(*batch([0, 0]))
+    assert float(losses["mask_loss"]) == float(losses["class_loss"]) == 0
+    assert float(losses["loss"]) == pytest.approx(0.5 * float(losses["stop_loss"]))
+
+
+def test_perfect_masks_cost_nothing_and_switches_switch():
+    targets, outputs = batch([3], steps=3)
+    outputs["mask_logits"] = ops.convert_to_tensor((targets["masks"][:, :3] * 200.0 - 100).astype("float32"))
+    losses = Criterion(TrainConfig(use_class_loss=False, use_stop_loss=False, mask_cross_entropy=1.0))(targets, outputs)
+    assert float(losses["loss"]) == pytest.approx(0, abs=1e-5)
+    assert float(losses["class_loss"]) > 0
+
+
+def test_resize_aligns_corners():
+    x = np.arange(4, dtype="float32").reshape(1, 1, 4, 1)
+    np.testing.assert_allclose(np.ravel(resize(x, (1, 7))), np.arange(7) / 2, atol=1e-6)
+    rng = np.random.default_rng(0)
+    x = rng.random((2, 5, 3, 2)).astype("float32")
+    large = np.asarray(resize(x, (9, 7)))
+    np.testing.assert_allclose(large[:, ::8, ::6], x[:, ::4, ::2], atol=1e-6)  # corners
+    np.testing.assert_allclose(large[:, ::2, ::3], x, atol=1e-6)  # (n - 1) divides: every input pixel is met
