@@ -1,0 +1,81 @@
+"""Cityscapes, fine annotations: the eight classes whose single objects are annotated and evaluated."""
+
+import pathlib
+
+import numpy as np
+
+from rsis_tf.data.files import MissingSplitError, check_files, find, require_folder
+from rsis_tf.data.labels import from_ids, ids_in, read_label_image_of
+from rsis_tf.data.sample import VOID, Sample
+from rsis_tf.errors import InputError
+from rsis_tf.images import read_image
+
+CLASS_IDS = {24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle"}
+"""Cityscapes' ids of the classes with instances, in the order of the numbers 1 … 8 used here."""
+
+VOID_IDS = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
+"""Label ids that the official evaluation ignores (`ignoreInEval` in cityscapesScripts' labels)."""
+
+
+class CityscapesDataset:
+    """A split of Cityscapes.
+
+    Layout: `leftImg8bit/{split}/{city}/{name}_leftImg8bit.png` and
+    `gtFine/{split}/{city}/{name}_gtFine_instanceIds.png`, 16 bits: id·1000 + n for the n-th object of a class with
+    instances, the id alone for other classes and for groups whose members cannot be told apart. Groups of the eight
+    classes and ignored labels are void, as in the official evaluation; single caravans and trailers are background.
+    The pictures come sorted by city and name.
+
+    Args:
+        root: the folder that holds `leftImg8bit` and `gtFine`.
+        split: "train", "val" or "test". Where "test" has no annotations, all its pixels are void.
+        check: make sure at once that every file exists; False leaves that to the reading.
+
+    Raises:
+        InputError: when a folder or file is missing or there are no pictures.
+    """
+
+    class_names: tuple[str, ...] = ("background", *CLASS_IDS.values())
+
+    def __init__(self, root: str | pathlib.Path, split: str, *, check: bool = True):
+        root = require_folder(root, "the folder of Cityscapes")
+        folder = find(
+            [root / "leftImg8bit" / split], f"the pictures of Cityscapes' split {split!r}", error=MissingSplitError
+        )
+        self.image_files = sorted(folder.glob("*/*_leftImg8bit.png"))
+        if not self.image_files:
+            raise InputError(f"expected pictures named CITY/…_leftImg8bit.png. Received: none in {folder}")
+        self._names = [path.name.removesuffix("_leftImg8bit.png") for path in self.image_files]
+        self._label_files: list[pathlib.Path] | None = [
+            root / "gtFine" / split / path.parent.name / f"{name}_gtFine_instanceIds.png"
+            for path, name in zip(self.image_files, self._names, strict=True)
+        ]
+        if split == "test" and not any(path.exists() for path in self._label_files):
+            self._label_files = None
+        elif check:
+            check_files(self._label_files, folder)
+
+    def __len__(self) -> int:
+        return len(self.image_files)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = read_image(self.image_files[index])
+        if self._label_files is None:
+            label_map, classes = np.full(image.shape[:2], VOID, np.int32), np.zeros(0, np.int32)
+        else:
+            label_map, classes = decode(read_label_image_of(self._label_files[index], image))
+        return Sample(image=image, label_map=label_map, classes=classes, image_id=self._names[index])
+
+
+def decode(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turns an image of Cityscapes' instance ids into a label map.
+
+    Args:
+        ids: (H, W) int32, as in `*_instanceIds.png`.
+
+    Returns:
+        (H, W) int32 label map and (n,) int32 classes 1 … 8.
+    """
+    numbers = {label: number for number, label in enumerate(CLASS_IDS, start=1)}
+    class_of = {value: numbers[value // 1000] for value in ids_in(ids) if value // 1000 in numbers}
+    return from_ids(ids, class_of, void_ids=(*VOID_IDS, *CLASS_IDS))

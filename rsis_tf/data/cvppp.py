@@ -1,0 +1,104 @@
+"""CVPPP Leaf Segmentation Challenge, sets A1 to A4: one plant per picture, its leaves numbered."""
+
+import pathlib
+
+import numpy as np
+
+from rsis_tf.data.files import MissingSplitError, check_files, require_folder
+from rsis_tf.data.labels import from_ids, ids_in, read_label_image_of
+from rsis_tf.data.sample import VOID, Sample
+from rsis_tf.errors import InputError
+from rsis_tf.images import read_image
+
+SUBSETS = ("A1", "A2", "A3", "A4")
+
+
+class CvpppDataset:
+    """A split of one of the challenge's sets.
+
+    Layout: `{plant}_rgb.png` (RGBA) and `{plant}_label.png` (palette indices, 0 = background) side by side, as in
+    `training/A1`. Sorted by name, the first three quarters are for training and the rest for validation: 96 and 32 of
+    A1's 128, the sizes of the paper. With `fold`, every `num_folds`-th plant is for validation instead.
+
+    Args:
+        root: the folder of a set, or the one of the unpacked archive, with `training/{subset}` or `{subset}` in it.
+        split: "train", "val" or "test". Test pictures are those of `testing/{subset}`, or of `root` if nothing in it is
+            labelled; they have no truth, all their pixels are void.
+        subset: the set taken where the folder holds several.
+        fold: 0 … num_folds − 1 for cross-validation; None for the fixed split.
+        num_folds: number of folds, at least 2.
+        check: make sure at once that every file exists; False leaves that to the reading.
+
+    Raises:
+        InputError: when a folder or file is missing or there are too few pictures to split.
+    """
+
+    class_names: tuple[str, ...] = ("background", "leaf")
+
+    def __init__(
+        self,
+        root: str | pathlib.Path,
+        split: str,
+        *,
+        subset: str = "A1",
+        fold: int | None = None,
+        num_folds: int = 4,
+        check: bool = True,
+    ):
+        if subset not in SUBSETS:
+            raise InputError(f"subset must be one of {', '.join(SUBSETS)}. Received: {subset!r}")
+        if num_folds < 2 or not (fold is None or 0 <= fold < num_folds):
+            raise InputError(
+                f"fold must be in 0 … num_folds − 1, num_folds at least 2. Received: fold={fold}, num_folds={num_folds}"
+            )
+        root = require_folder(root, "the folder of a CVPPP set")
+        folder = _test_folder(root, subset) if split == "test" else _training_folder(root, subset)
+        names = [path.name.removesuffix("_rgb.png") for path in sorted(folder.glob("*_rgb.png"))]
+        if split != "test":
+            names = _select(names, split, fold, num_folds)
+            if not names:
+                raise InputError(f"expected at least 2 plants to split. Received: fewer in {folder}")
+        self._names = names
+        self.image_files = [folder / f"{name}_rgb.png" for name in names]
+        self._label_files = None if split == "test" else [folder / f"{name}_label.png" for name in names]
+        if check and self._label_files is not None:
+            check_files(self._label_files, folder)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = read_image(self.image_files[index])
+        if self._label_files is None:
+            label_map, classes = np.full(image.shape[:2], VOID, np.int32), np.zeros(0, np.int32)
+        else:
+            ids = read_label_image_of(self._label_files[index], image)
+            label_map, classes = from_ids(ids, {value: 1 for value in ids_in(ids) if value != 0})
+        return Sample(image=image, label_map=label_map, classes=classes, image_id=self._names[index])
+
+
+def _training_folder(root: pathlib.Path, subset: str) -> pathlib.Path:
+    candidates = [root, root / subset, root / "training" / subset]
+    for folder in candidates:
+        if folder.is_dir() and any(folder.glob("*_rgb.png")):
+            return folder
+    raise InputError(f"expected pictures named …_rgb.png. Received: none in {', '.join(map(str, candidates))}")
+
+
+def _test_folder(root: pathlib.Path, subset: str) -> pathlib.Path:
+    folder = root / "testing" / subset
+    if folder.is_dir() and any(folder.glob("*_rgb.png")):
+        return folder
+    # A folder with labels is a training set; its pictures must not pass for test pictures.
+    if any(root.glob("*_rgb.png")) and not any(root.glob("*_label.png")):
+        return root
+    raise MissingSplitError(
+        f"expected test pictures in {folder}, or a folder of pictures without labels. Received: {root}"
+    )
+
+
+def _select(names: list[str], split: str, fold: int | None, num_folds: int) -> list[str]:
+    if fold is None:
+        border = len(names) * 3 // 4
+        return names[:border] if split == "train" else names[border:]
+    return [name for position, name in enumerate(names) if (position % num_folds == fold) == (split == "val")]

@@ -1,0 +1,129 @@
+"""Scenes made on the fly: overlapping discs, squares and triangles on textured ground."""
+
+import colorsys
+
+import numpy as np
+
+from rsis_tf.data.sample import Sample
+
+CLASS_NAMES = ("background", "circle", "square", "triangle")
+
+_MIN_VISIBLE_SHARE = 0.3
+_MIN_VISIBLE_PIXELS = 20
+_ATTEMPTS = 20
+"""Tries at placing one object before the scene is left with fewer."""
+
+
+class SyntheticDataset:
+    """Scenes of 1 to `max_objects` shapes; later shapes lie in front of earlier ones.
+
+    Every shape shows at least 30 % of its pixels and at least 20 of them. A sample depends on `size`, `seed`,
+    `max_objects` and its index alone, so nothing is stored and any sample can be made again.
+
+    Args:
+        size: (H, W) of the pictures in pixels, at least `min_side` each.
+        length: number of samples.
+        seed: 0 or more; different seeds give different scenes.
+        max_objects: largest number of shapes in a scene.
+    """
+
+    class_names: tuple[str, ...] = CLASS_NAMES
+    min_side = 24
+
+    def __init__(self, *, size: tuple[int, int] = (64, 64), length: int = 4096, seed: int = 0, max_objects: int = 4):
+        if min(size) < self.min_side:
+            raise ValueError(f"size must be at least {self.min_side} pixels on each side. Received: size={size}")
+        if length < 1 or max_objects < 1 or seed < 0:
+            raise ValueError(
+                "length and max_objects must be at least 1, seed at least 0. "
+                f"Received: length={length}, max_objects={max_objects}, seed={seed}"
+            )
+        self.size = size
+        self.seed = seed
+        self.max_objects = max_objects
+        self._length = length
+        height, width = size
+        self._y = (np.arange(height, dtype=np.float32) + 0.5)[:, None]  # (H, 1)
+        self._x = (np.arange(width, dtype=np.float32) + 0.5)[None, :]  # (1, W)
+        self._rows = _interpolation(5, height)  # (H, 5)
+        self._columns = _interpolation(5, width).T  # (5, W)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < self._length:
+            raise IndexError(f"index must be in 0 … {self._length - 1}. Received: {index}")
+        rng = np.random.default_rng((self.seed, index))
+        canvas = self._ground(rng)
+        label_map = np.zeros(self.size, np.int32)
+        full_sizes = [0]
+        classes: list[int] = []
+        for _ in range(rng.integers(1, self.max_objects + 1)):
+            for _ in range(_ATTEMPTS):
+                kind = int(rng.integers(1, 4))
+                distance = self._shape(kind, rng)  # (H, W)
+                inside = distance < 0
+                proposal = np.where(inside, np.int32(len(full_sizes)), label_map)
+                sizes = np.array([*full_sizes, np.count_nonzero(inside)])
+                visible = np.bincount(proposal.ravel(), minlength=len(sizes))
+                if np.all(visible[1:] >= np.maximum(_MIN_VISIBLE_SHARE * sizes[1:], _MIN_VISIBLE_PIXELS)):
+                    label_map = proposal
+                    full_sizes = sizes.tolist()
+                    classes.append(kind)
+                    self._paint(canvas, distance, rng)
+                    break
+        canvas += rng.normal(0.0, 3.0, canvas.shape).astype(np.float32)
+        image = np.clip(canvas, 0, 255).astype(np.uint8)
+        return Sample(
+            image=image,
+            label_map=label_map,
+            classes=np.array(classes, np.int32),
+            image_id=f"synthetic_{self.seed}_{index}",
+        )
+
+    def _ground(self, rng: np.random.Generator) -> np.ndarray:
+        """(H, W, 3) float32: a base colour with smooth colour noise and a finer grain."""
+        base = rng.uniform(70, 185, (1, 1, 3))
+        coarse = (base + rng.normal(0, 16, (5, 5, 3))).astype(np.float32)
+        smooth = np.stack([self._rows @ coarse[..., channel] @ self._columns for channel in range(3)], axis=-1)
+        grain = rng.normal(0, rng.uniform(2, 8), (*self.size, 1)).astype(np.float32)
+        return smooth + grain
+
+    def _shape(self, kind: int, rng: np.random.Generator) -> np.ndarray:
+        """(H, W) float32: signed distance in pixels to the edge of a random shape, negative inside."""
+        height, width = self.size
+        side = min(height, width)
+        radius = max(rng.uniform(0.12, 0.27) * side, 4.5)
+        margin = 0.6 * radius
+        y = self._y - np.float32(rng.uniform(margin, height - margin))
+        x = self._x - np.float32(rng.uniform(margin, width - margin))
+        angle = rng.uniform(0, 2 * np.pi)
+        if kind == 1:
+            return np.hypot(x, y) - np.float32(0.9 * radius)
+        cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+        u, v = cos * x + sin * y, cos * y - sin * x
+        if kind == 2:
+            half_width = np.float32(0.85 * radius)
+            half_height = np.float32(0.85 * radius * rng.uniform(0.7, 1.0))
+            return np.maximum(np.abs(u) - half_width, np.abs(v) - half_height)
+        # Equilateral triangle as the intersection of three half-planes at the inradius.
+        slope = np.float32(np.sqrt(3) / 2)
+        return np.maximum(v, np.abs(u) * slope - v * np.float32(0.5)) - np.float32(0.6 * radius)
+
+    def _paint(self, canvas: np.ndarray, distance: np.ndarray, rng: np.random.Generator) -> None:
+        """Draws a shape with a soft edge, a darker rim and a slight gradient."""
+        hue, saturation, value = rng.uniform(0, 1), rng.uniform(0.45, 0.95), rng.uniform(0.55, 1.0)
+        colour = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32)
+        slope_y, slope_x = (rng.uniform(-0.25, 0.25, 2) / self.size).astype(np.float32)
+        shade = 1 + slope_y * (self._y - self.size[0] / 2) + slope_x * (self._x - self.size[1] / 2)
+        shade = shade.astype(np.float32) * (1 - 0.35 * np.clip(distance + 1.8, 0, 1))
+        coverage = np.clip(0.5 - distance, 0, 1)[..., None]
+        canvas += coverage * (shade[..., None] * colour - canvas)
+
+
+def _interpolation(nodes: int, length: int) -> np.ndarray:
+    """(length, nodes) float32: weights that spread `nodes` values smoothly over `length` pixels."""
+    position = np.linspace(0, nodes - 1, length)[:, None]
+    linear = np.clip(1 - np.abs(position - np.arange(nodes)), 0, 1)
+    return (linear * linear * (3 - 2 * linear)).astype(np.float32)

@@ -1,0 +1,110 @@
+"""Pascal VOC 2012, segmentation task, and every dataset in its layout (the merge with SBD among them)."""
+
+import pathlib
+
+import numpy as np
+
+from rsis_tf.data.files import MissingSplitError, check_files, find, read_names, require_folder
+from rsis_tf.data.labels import from_ids, ids_in, read_label_image_of
+from rsis_tf.data.sample import VOID, Sample
+from rsis_tf.errors import InputError
+from rsis_tf.images import read_image
+
+CLASS_NAMES = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+VOID_ID = 255
+"""Palette index of void in both label images: the outlines of objects, and what is too unclear to label."""
+
+
+class VocDataset:
+    """A split of Pascal VOC 2012's segmentation task.
+
+    Layout: `ImageSets/Segmentation/{split}.txt` lists names; `JPEGImages/{name}.jpg` is the picture,
+    `SegmentationObject/{name}.png` numbers its objects by palette index and `SegmentationClass/{name}.png` gives the
+    class of every pixel. An object's class is the one most of its pixels have.
+
+    Args:
+        root: the folder VOC2012, or one that holds it as `VOC2012` or `VOCdevkit/VOC2012`.
+        split: name of the split: "train" or "val", and "test" where the list exists.
+        check: make sure at once that every file exists; False leaves that to the reading.
+
+    Raises:
+        InputError: when a folder or file is missing or the list is empty.
+    """
+
+    class_names: tuple[str, ...] = CLASS_NAMES
+
+    def __init__(self, root: str | pathlib.Path, split: str, *, check: bool = True):
+        root = locate(root)
+        names_file = find(
+            [root / "ImageSets" / "Segmentation" / f"{split}.txt"],
+            f"the list of split {split!r}",
+            error=MissingSplitError,
+        )
+        self.names = read_names(names_file)
+        if not self.names:
+            raise InputError(f"expected at least one name. Received: none in {names_file}")
+        self.image_files = [root / "JPEGImages" / f"{name}.jpg" for name in self.names]
+        self._object_files = [root / "SegmentationObject" / f"{name}.png" for name in self.names]
+        self._class_files = [root / "SegmentationClass" / f"{name}.png" for name in self.names]
+        if check:
+            check_files([*self.image_files, *self._object_files, *self._class_files], names_file)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = read_image(self.image_files[index])
+        objects = read_label_image_of(self._object_files[index], image)
+        classes = read_label_image_of(self._class_files[index], image)
+        class_of = {}
+        for number in ids_in(objects):
+            if number in (0, VOID_ID):
+                continue
+            inside = classes[objects == number]
+            inside = inside[(inside > 0) & (inside != VOID_ID)]
+            if inside.size == 0 or inside.max() >= len(self.class_names):
+                raise InputError(
+                    f"expected a class 1 … {len(self.class_names) - 1} for every object. "
+                    f"Received: object {number} with classes {np.unique(inside).tolist()} in {self._class_files[index]}"
+                )
+            class_of[number] = int(np.bincount(inside).argmax())
+        label_map, class_ids = from_ids(objects, class_of, void_ids=(VOID_ID,))
+        # Class images of VOC mark a few pixels void that the object images call background.
+        label_map[(label_map == 0) & (classes == VOID_ID)] = VOID
+        return Sample(image=image, label_map=label_map, classes=class_ids, image_id=self.names[index])
+
+
+def locate(root: str | pathlib.Path) -> pathlib.Path:
+    """Finds the folder with `ImageSets/Segmentation` at or under `root`.
+
+    Raises:
+        InputError: when there is none.
+    """
+    root = require_folder(root, "the folder of Pascal VOC 2012")
+    candidates = [root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"]
+    return find(
+        [path / "ImageSets" / "Segmentation" for path in candidates], "Pascal VOC's lists in ImageSets/Segmentation"
+    ).parent.parent

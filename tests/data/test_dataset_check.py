@@ -1,0 +1,153 @@
+"""Opening a dataset by name, and the command that checks one."""
+
+import json
+
+import numpy as np
+import pytest
+from dataset_files import photo, save
+
+from rsis_tf.config import DataConfig
+from rsis_tf.data import DATASETS, load_dataset
+from rsis_tf.data.check import main
+from rsis_tf.errors import InputError
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A COCO dataset: 3 training pictures, one of them without objects; 4 objects, 1 of them void."""
+    images = [{"id": number, "file_name": f"{number}.png", "height": 4, "width": 8} for number in (1, 2, 3)]
+    category = [{"id": 4, "name": "cat"}, {"id": 2, "name": "dog"}]
+    annotations = []
+    for number, (image, kind, crowd) in enumerate([(1, 4, 0), (1, 2, 0), (1, 2, 1), (3, 2, 0)]):
+        before = 4 * number
+        counts = [before, 4, 28 - before]
+        annotations.append(
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": kind,
+                "iscrowd": crowd,
+                "segmentation": {"size": [4, 8], "counts": counts},
+            }
+        )
+    (tmp_path / "annotations").mkdir()
+    for split in ("train", "val"):
+        content = {"images": images, "annotations": annotations, "categories": category}
+        (tmp_path / "annotations" / f"{split}.json").write_text(json.dumps(content))
+        for image in images:
+            save(tmp_path / split / image["file_name"], photo(4, 8))
+    return tmp_path
+
+
+def run(*arguments) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_a_clean_dataset(dataset, tmp_path, capsys):
+    report = tmp_path / "report.json"
+    assert run("--dataset", "coco", "--data", dataset, "--json", report) == 0
+    found = json.loads(report.read_text())
+    assert list(found) == ["train", "val"]
+    train = found["train"]
+    assert [train[key] for key in ("pictures", "objects", "largest_count")] == [3, 3, 2]
+    assert train["objects_per_class"] == {"dog": 2, "cat": 1}
+    assert train["void_share"] == pytest.approx(4 / (3 * 32))
+    assert train["sizes"] == [[4, 8], [4, 8]]
+    assert train["without_objects"] == [str(dataset / "train" / "2.png")]
+    assert train["unlisted"] == train["problems"] == []
+    out = capsys.readouterr().out
+    assert str(dataset / "train" / "2.png") in out
+    assert "cat" in out
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_everything_wrong_is_reported_with_its_path(dataset, capsys):
+    (dataset / "train" / "1.png").unlink()
+    (dataset / "train" / "3.png").write_bytes(b"broken")
+    save(dataset / "train" / "extra.png", photo(4, 8))
+    assert run("--dataset", "coco", "--data", dataset, "--json", dataset / "report.json") == 1
+    train = json.loads((dataset / "report.json").read_text())["train"]
+    assert len(train["problems"]) == 2
+    assert str(dataset / "train" / "1.png") in train["problems"][0]
+    assert str(dataset / "train" / "3.png") in train["problems"][1]
+    assert train["unlisted"] == [str(dataset / "train" / "extra.png")]
+    assert str(dataset / "train" / "3.png") in capsys.readouterr().out
+    assert run("--dataset", "coco", "--data", dataset, "--split", "val") == 0
+
+
+def test_annotations_that_cannot_be_read_are_a_problem_of_their_split(dataset, capsys):
+    (dataset / "annotations" / "val.json").write_text("{")
+    assert run("--dataset", "coco", "--data", dataset) == 1
+    assert str(dataset / "annotations" / "val.json") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--dataset", "nothing", "--data", "."),
+        ("--dataset", "coco"),
+        ("--dataset", "coco", "--data", "missing"),
+        ("--dataset", "coco", "--data", "."),
+        ("--dataset", "coco", "--data", ".", "--split", "test"),
+        ("--dataset", "coco", "--data", ".", "--unknown"),
+        ("--data", "."),
+    ],
+)
+def test_wrong_arguments_end_with_code_2_and_no_traceback(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert "error: " in error.splitlines()[-1]
+    assert "Traceback" not in error
+
+
+def test_a_split_that_was_named_must_be_there(dataset, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run("--dataset", "coco", "--data", dataset, "--split", "test")
+    assert caught.value.code == 2
+    assert "test.json" in capsys.readouterr().err
+
+
+def test_load_dataset_opens_by_name(dataset):
+    config = DataConfig(dataset="coco", root=str(dataset), train_size=2)
+    assert len(load_dataset(config, "train")) == 2
+    assert len(load_dataset(config, "val")) == 3
+    assert len(list(load_dataset(config, "train"))) == 2
+    assert load_dataset(config, "train").class_names == ("background", "dog", "cat")
+    for name in DATASETS:
+        if name != "synthetic":
+            with pytest.raises(InputError, match="missing"):
+                load_dataset(DataConfig(dataset=name, root="missing"), "train")
+
+
+def test_synthetic_sizes():
+    assert [len(load_dataset(DataConfig(), split)) for split in ("train", "val", "test")] == [4096, 128, 128]
+    dataset = load_dataset(DataConfig(image_size=(32, 48), train_size=7), "train")
+    assert len(dataset) == 7
+    assert dataset[0].image.shape == (32, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "split", "words"),
+    [
+        ({"dataset": "coca"}, "train", "cityscapes, coco, cvppp, folder, synthetic, voc. Received: 'coca'"),
+        ({"dataset": "voc"}, "train", "root=None"),
+        ({}, "training", "train, val, test. Received: 'training'"),
+        ({"seed": -1}, "train", "seed=-1"),
+        ({"image_size": (16, 64)}, "train", "image_size=\\(16, 64\\)"),
+    ],
+)
+def test_what_cannot_be_opened_is_refused(changes, split, words):
+    with pytest.raises(InputError, match=words):
+        load_dataset(DataConfig(**changes), split)
+
+
+def test_void_only_pictures_count_as_without_objects(tmp_path, capsys):
+    (tmp_path / "classes.txt").write_text("cell\n")
+    save(tmp_path / "train" / "images" / "a.png", photo(2, 2))
+    save(tmp_path / "train" / "labels" / "a.png", np.full((2, 2), 9, np.uint8))
+    assert run("--dataset", "folder", "--data", tmp_path, "--json", tmp_path / "r.json") == 0
+    assert json.loads((tmp_path / "r.json").read_text())["train"]["void_share"] == 1
+    assert "100.0%" in capsys.readouterr().out
