@@ -12,15 +12,13 @@ def quiet_start() -> None:
     """Imports Keras and its backend without the start-up notices of TensorFlow's libraries (CPU features, no GPU).
 
     They are written straight to the process's standard error before any log level is read, so that is caught during
-    the import, and what is not a notice is passed on. A user who has set TF_CPP_MIN_LOG_LEVEL gets everything.
+    the import, and what is not a notice is passed on. A user who has set TF_CPP_MIN_LOG_LEVEL to less than 3 gets them.
     """
     if "keras" in sys.modules:
         return
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        import keras
-
+    # The level is for later notices; errors still arrive as exceptions.
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # later notices; errors still arrive as exceptions
     sys.stderr.flush()
     with tempfile.TemporaryFile() as caught:
         standard_error = os.dup(2)

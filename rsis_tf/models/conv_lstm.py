@@ -1,6 +1,6 @@
 """The ConvLSTM cell: one fused gate convolution, with the part that does not change from step to step split off."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -8,6 +8,20 @@ from keras import ops
 Tensor = Any
 State = tuple[Tensor, Tensor]
 """Hidden and cell state of one stage, each (B, h, w, filters)."""
+
+
+class Prepared(NamedTuple):
+    """What a cell reads unchanged at every step.
+
+    Attributes:
+        gates: (B, h, w, 4·filters), the context's share of the gates and the bias; the bias (4·filters,) alone
+            without a context.
+        kernel: (k, k, input_channels + filters, 4·filters), the part of the kernel that reads input and hidden state.
+            Taken out here, once: the gradient of a slice is as large as the whole kernel.
+    """
+
+    gates: Tensor
+    kernel: Tensor
 
 
 def _remember(shape: tuple[int, ...], dtype: Any = None) -> Tensor:
@@ -22,7 +36,7 @@ class ConvLSTMCell(keras.layers.Layer):
 
     c = σ(f)·c + σ(i)·tanh(g) and h = σ(o)·tanh(c), all four gates from one convolution with bias over the channels
     [context, input, previous hidden]. A convolution is linear in its input, so the context's share, which is the same
-    at every step, is computed once per image by `precompute` and added at each step.
+    at every step, is computed once per image by `prepare` and added at each step.
 
     Args:
         filters: channels of the hidden state.
@@ -48,42 +62,38 @@ class ConvLSTMCell(keras.layers.Layer):
         self.gate_bias = self.add_weight(name="gate_bias", shape=(4 * filters,), initializer=_remember)
         self.built = True
 
-    def precompute(self, context: Tensor, *, shared_kernel: bool = False) -> Tensor:
-        """Returns the context's share of the gates, bias included.
+    def prepare(self, context: Tensor | None, *, shared_kernel: bool = False) -> Prepared:
+        """Does what is the same at every step: the context's share of the gates, and the rest of the kernel.
 
         Args:
-            context: (B, h, w, C).
+            context: (B, h, w, C), or None if the cell has none.
             shared_kernel: the context is added to the input before the convolution (skip mode "sum"), so the input's
                 part of the kernel reads it.
-
-        Returns:
-            (B, h, w, 4·filters).
         """
-        channels = self.input_channels if shared_kernel else self.context_channels
-        return self._convolve(context, ops.convert_to_tensor(self.gate_kernel)[:, :, :channels]) + self.bias()
+        kernel, gates = ops.convert_to_tensor(self.gate_kernel), ops.convert_to_tensor(self.gate_bias)
+        if context is not None:
+            channels = self.input_channels if shared_kernel else self.context_channels
+            gates = self._convolve(context, kernel[:, :, :channels]) + ops.cast(gates, context.dtype)
+        return Prepared(gates, kernel[:, :, self.context_channels :])
 
-    def bias(self) -> Tensor:
-        """Returns the gates' bias (4·filters,), what `precompute` would give without a context."""
-        return ops.convert_to_tensor(self.gate_bias)
-
-    def call(self, precomputed: Tensor, inputs: Tensor | None, state: State | None) -> State:
+    def call(self, prepared: Prepared, inputs: Tensor | None, state: State | None) -> State:
         """One step.
 
         Args:
-            precomputed: (B, h, w, 4·filters) from `precompute`, or the bias alone.
+            prepared: from `prepare`.
             inputs: (B, h, w, input_channels), or None if the cell has none.
             state: hidden and cell state, or None at the first step (both zero).
 
         Returns:
             The next (hidden, cell), each (B, h, w, filters).
         """
-        first = self.context_channels
-        last = None if state is not None else first + self.input_channels
+        gates, kernel = prepared
+        if state is None:
+            kernel = kernel[:, :, : self.input_channels]
         changing = [part for part in (inputs, state and state[0]) if part is not None]
-        gates = precomputed
         if changing:
             changing = changing[0] if len(changing) == 1 else ops.concatenate(changing, axis=-1)
-            gates = gates + self._convolve(changing, ops.convert_to_tensor(self.gate_kernel)[:, :, first:last])
+            gates = gates + self._convolve(changing, kernel)
         in_gate, forget, out_gate, candidate = ops.split(gates, 4, axis=-1)
         cell = ops.sigmoid(in_gate) * ops.tanh(candidate)
         if state is not None:

@@ -6,11 +6,11 @@ import keras
 from keras import ops
 
 from rsis_tf.config import ModelConfig
-from rsis_tf.models.conv_lstm import ConvLSTMCell, State, Tensor
+from rsis_tf.models.conv_lstm import ConvLSTMCell, Prepared, State, Tensor
 from rsis_tf.ops import resize, spatial_size
 
-Context = tuple[Tensor, Tensor | None]
-"""What a stage reads unchanged at every step: its share of the gates, and the projection (skip mode "mul" only)."""
+Context = tuple[Prepared, Tensor | None]
+"""What a stage reads unchanged at every step: the cell's part, and the projection (skip mode "mul" only)."""
 
 
 def stage_channels(config: ModelConfig) -> tuple[int, ...]:
@@ -78,11 +78,11 @@ class Decoder(keras.layers.Layer):
         contexts: list[Context] = []
         for stage, (cell, projection) in enumerate(zip(self.cells, projections, strict=True)):
             if stage == 0 or self.skip_mode == "concat":
-                contexts.append((cell.precompute(projection), None))
+                contexts.append((cell.prepare(projection), None))
             elif self.skip_mode == "sum":
-                contexts.append((cell.precompute(projection, shared_kernel=True), None))
+                contexts.append((cell.prepare(projection, shared_kernel=True), None))
             else:
-                contexts.append((cell.bias(), projection))
+                contexts.append((cell.prepare(None), projection))
         return contexts
 
     def step(
@@ -106,13 +106,13 @@ class Decoder(keras.layers.Layer):
         """
         pooled, next_states = [], []
         hidden = None
-        for stage, (cell, (precomputed, projection)) in enumerate(zip(self.cells, contexts, strict=True)):
+        for stage, (cell, (prepared, projection)) in enumerate(zip(self.cells, contexts, strict=True)):
             inputs = None
             if stage > 0:
                 inputs = resize(hidden, sizes[stage])
                 if self.skip_mode == "mul":
                     inputs = inputs * projection
-            state = cell(precomputed, inputs, None if states is None else states[stage])
+            state = cell(prepared, inputs, None if states is None else states[stage])
             next_states.append(state)
             hidden = self.drop_hidden(state[0], training=training)
             pooled.append(ops.max(hidden, axis=(1, 2)))

@@ -54,7 +54,7 @@ def read_state(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 def _reason(error: Exception) -> str:
     """The first line of an error; for code that PyTorch refused to run, its name instead of PyTorch's advice."""
-    refused = re.search(r"(?:GLOBAL|global:?|Unsupported (?:class|operand)) (\S+)", str(error))
+    refused = re.search(r"GLOBAL (\S+)", str(error))
     if isinstance(error, pickle.UnpicklingError) and refused:
         return f"it asks to run {refused[1]}"
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -40,12 +40,12 @@ def test_split_cell_equals_one_convolution(kernel_size, context_channels, input_
         return ops.convert_to_tensor(rng.normal(size=(2, 6, 7, channels)).astype("float32")) if channels else None
 
     context, inputs, hidden, state = random(context_channels), random(input_channels), random(5), random(5)
-    precomputed = cell.bias() if context is None else cell.precompute(context)
+    prepared = cell.prepare(context)
     expected = unsplit_step(cell, context, inputs, hidden, state)
-    for got, wanted in zip(cell(precomputed, inputs, (hidden, state)), expected, strict=True):
+    for got, wanted in zip(cell(prepared, inputs, (hidden, state)), expected, strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-5)
     zeros = ops.zeros_like(hidden)
-    first = cell(precomputed, inputs, None)
+    first = cell(prepared, inputs, None)
     for got, wanted in zip(first, unsplit_step(cell, context, inputs, zeros, zeros), strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-5)
 
