@@ -1,0 +1,153 @@
+"""95 % intervals of scores by resampling pictures: how far a number could have moved with other pictures of the kind.
+
+Pictures are drawn with replacement as often as there are pictures, and the score is made anew from each draw; the
+interval spans the 2.5th to the 97.5th percentile. For a mean over pictures that is all. For average precision the
+matches of each picture are kept and only the ranking is made anew: drawing a picture w times is the same as counting
+its predictions and objects w times, so each draw is what pycocotools would say of the drawn pictures (up to the order
+among predictions of one picture that have exactly the same score).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+Interval = tuple[float, float]
+RESAMPLES = 1000
+_RECALLS = np.linspace(0.0, 1.0, 101)
+"""Recalls at which COCO reads the precision."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Detections:
+    """All predictions of one class, best score first.
+
+    Attributes:
+        image: (D,) int, the picture each belongs to, 0 … I−1.
+        right: (thresholds, D) bool, meets an object.
+        wrong: (thresholds, D) bool, meets none; predictions that are neither are to be ignored.
+        truths: (I,) int, objects per picture.
+    """
+
+    image: np.ndarray
+    right: np.ndarray
+    wrong: np.ndarray
+    truths: np.ndarray
+
+    @classmethod
+    def of(cls, records: Sequence[dict | None], thresholds: int) -> "Detections":
+        """Joins what `COCOeval.evaluateImg` says of each picture (None: nothing there, nothing found)."""
+        given = [(i, record) for i, record in enumerate(records) if record is not None]
+        empty = np.zeros((thresholds, 0), bool)
+        matched = np.concatenate([empty, *(r["dtMatches"] for _, r in given)], axis=1)  # (thresholds, D)
+        ignored = np.concatenate([empty, *(r["dtIgnore"] for _, r in given)], axis=1)  # (thresholds, D)
+        scores = np.concatenate([np.zeros(0), *(r["dtScores"] for _, r in given)])  # (D,)
+        image = np.concatenate([np.zeros(0, int), *(np.full(len(r["dtScores"]), i) for i, r in given)])  # (D,)
+        truths = np.zeros(len(records), int)
+        for i, record in given:
+            truths[i] = np.count_nonzero(~record["gtIgnore"])
+        order = np.argsort(-scores, kind="stable")
+        return cls(
+            image=image[order],
+            right=(matched & ~ignored)[:, order],
+            wrong=(~matched & ~ignored)[:, order],
+            truths=truths,
+        )
+
+    def average_precision(self, weights: np.ndarray, thresholds: Sequence[int]) -> np.ndarray:
+        """COCO's 101-point average precision with every picture counted as often as its weight says.
+
+        Args:
+            weights: (I,) int.
+            thresholds: which rows of `right` to use.
+
+        Returns:
+            (len(thresholds),) fractions; NaN if no object is left.
+        """
+        objects = int(weights @ self.truths)
+        if objects == 0:
+            return np.full(len(thresholds), np.nan)
+        weight = weights[self.image]  # (D,)
+        kept = weight > 0
+        result = np.zeros(len(thresholds))
+        for row, t in enumerate(thresholds):
+            right = np.cumsum(weight[kept] * self.right[t, kept])
+            if len(right) == 0:
+                continue
+            wrong = np.cumsum(weight[kept] * self.wrong[t, kept])
+            precision = right / (right + wrong + np.spacing(1))
+            precision = np.maximum.accumulate(precision[::-1])[::-1]
+            at = np.searchsorted(right / objects, _RECALLS, side="left")
+            result[row] = np.append(precision, 0.0)[at].mean()
+        return result
+
+
+def draws(images: int, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Returns (resamples, images) int: how often each picture stands in each draw."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(images, np.full(images, 1 / images), size=resamples)
+
+
+def ratio_intervals(
+    numerators: np.ndarray, denominators: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
+) -> list[Interval]:
+    """Intervals of sums over pictures divided by other sums over pictures: means, shares, recalls.
+
+    Args:
+        numerators: (I, S), one column per score.
+        denominators: (I,) or (I, S).
+        resamples: number of draws.
+        seed: of the draws.
+
+    Returns:
+        One (low, high) per score; NaN if a denominator is zero in every draw.
+    """
+    numerators = np.asarray(numerators, float)
+    denominators = np.broadcast_to(np.asarray(denominators, float).reshape(len(numerators), -1), numerators.shape)
+    weights = draws(len(numerators), resamples=resamples, seed=seed)
+    above, below = weights @ numerators, weights @ denominators  # (draws, S)
+    columns = range(numerators.shape[1])
+    return [_percentiles((above[below[:, s] > 0, s] / below[below[:, s] > 0, s])[:, None])[0] for s in columns]
+
+
+def mean_interval(values: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """Interval of a mean over pictures; pictures whose value is NaN have no part in it."""
+    values = np.asarray(values, float)
+    known = ~np.isnan(values)
+    return ratio_intervals(np.where(known, values, 0.0)[:, None], known, resamples=resamples, seed=seed)[0]
+
+
+def precision_intervals(
+    classes: Sequence[Detections], groups: Sequence[Sequence[int]], *, resamples: int = RESAMPLES, seed: int = 0
+) -> list[Interval]:
+    """Intervals of average precision: in each draw the mean over the classes that have objects in it.
+
+    Args:
+        classes: one per class, `AveragePrecision.detections()`.
+        groups: per score the places of its thresholds in COCO's list: [[0], range(10)] for AP50 and AP.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Returns:
+        One (low, high) per group; NaN if there are no objects.
+    """
+    thresholds = sorted({t for group in groups for t in group})
+    weights = draws(len(classes[0].truths), resamples=resamples, seed=seed)
+    sums, counts = np.zeros((len(weights), len(thresholds))), np.zeros((len(weights), 1))
+    for detections in classes:
+        values = np.array([detections.average_precision(w, thresholds) for w in weights])  # (draws, thresholds)
+        known = ~np.isnan(values[:, :1])
+        sums += np.where(known, values, 0.0)
+        counts += known
+    drawn = counts[:, 0] > 0
+    means = sums[drawn] / counts[drawn]  # (draws, thresholds)
+    columns = [[thresholds.index(t) for t in group] for group in groups]
+    return _percentiles(np.stack([means[:, c].mean(axis=1) for c in columns], axis=1))
+
+
+def _percentiles(values: np.ndarray) -> list[Interval]:
+    """(draws, statistics) → one (low, high) for each."""
+    if len(values) == 0:
+        return [(float("nan"), float("nan"))] * values.shape[1]
+    low, high = np.percentile(values, [2.5, 97.5], axis=0)
+    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]

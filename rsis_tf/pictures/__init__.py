@@ -1,0 +1,17 @@
+"""Pictures of predictions: overlays, step-by-step strips, animations and training curves."""
+
+from rsis_tf.pictures.curves import curves
+from rsis_tf.pictures.drawing import PALETTE, colour, write_image
+from rsis_tf.pictures.overlay import overlay
+from rsis_tf.pictures.sequence import animation, sequence_strip, sequences_sheet
+
+__all__ = [
+    "PALETTE",
+    "animation",
+    "colour",
+    "curves",
+    "overlay",
+    "sequence_strip",
+    "sequences_sheet",
+    "write_image",
+]

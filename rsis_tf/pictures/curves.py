@@ -1,0 +1,90 @@
+"""Training curves from the CSV a run writes."""
+
+import csv
+import math
+import os
+import pathlib
+
+from rsis_tf.errors import InputError
+from rsis_tf.pictures.drawing import PALETTE
+
+_FIRST = ("loss", "mask_loss", "class_loss", "stop_loss")
+
+
+def read_log(csv_path: str | pathlib.Path) -> dict[str, list[float]]:
+    """Reads the log of a run.
+
+    Args:
+        csv_path: a CSV file with a header; one column is "epoch". Empty cells become NaN.
+
+    Returns:
+        Column name → values, one per row; columns without any number are left out.
+
+    Raises:
+        InputError: if the file is missing, has no column "epoch" or no row.
+    """
+    csv_path = pathlib.Path(csv_path)
+    try:
+        with csv_path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            names = reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"expected a CSV file with a training log. Received: {csv_path} ({error})") from None
+    if "epoch" not in names or not rows:
+        received = f"columns {names}, {len(rows)} rows in {csv_path}"
+        raise InputError(f"expected a training log with a column epoch and at least one row. Received: {received}")
+    columns = {name: [_number(row[name]) for row in rows] for name in names if name}
+    return {name: values for name, values in columns.items() if not all(map(math.isnan, values))}
+
+
+def curves(csv_path: str | pathlib.Path, png_path: str | pathlib.Path) -> None:
+    """Plots every column of a training log over the epochs, "x" and "val_x" in one panel.
+
+    Args:
+        csv_path: the log; see `read_log`.
+        png_path: picture to be written.
+
+    Raises:
+        InputError: if the log cannot be read.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here: the import takes a second
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    log = read_log(csv_path)
+    epochs = log.pop("epoch")
+    panels = list(dict.fromkeys(name.removeprefix("val_") for name in log))
+    panels.sort(key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+    across = min(4, max(1, len(panels)))
+    down = math.ceil(len(panels) / across) or 1
+    figure = Figure(figsize=(3.4 * across, 2.6 * down), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, name in enumerate(panels):
+        axes = figure.add_subplot(down, across, place + 1)
+        shown = [(column, label) for column, label in ((name, "train"), (f"val_{name}", "validation")) if column in log]
+        for column, label in shown:
+            known = [(e, v) for e, v in zip(epochs, log[column], strict=True) if not math.isnan(v)]
+            tint = [c / 255 for c in PALETTE[1 if label == "validation" else 0]]
+            marker = "o" if len(known) < 12 else None
+            axes.plot(*zip(*known, strict=True), color=tint, label=label, marker=marker, markersize=3.5, linewidth=1.6)
+        if len(shown) == 2:
+            axes.legend(frameon=False, fontsize=8)
+        axes.set_title(name.replace("_", " "), fontsize=10, loc="left")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.tick_params(labelsize=8)
+        axes.grid(color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+        if place >= len(panels) - across:
+            axes.set_xlabel("epoch", fontsize=8)
+    png_path = pathlib.Path(png_path)
+    beside = png_path.with_name(f".{png_path.stem}.part.png")
+    figure.savefig(beside, format="png")
+    os.replace(beside, png_path)
+
+
+def _number(cell: str | None) -> float:
+    try:
+        return float(cell) if cell else float("nan")
+    except ValueError:
+        return float("nan")

@@ -1,0 +1,150 @@
+import html.parser
+import json
+
+import numpy as np
+import pytest
+
+from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig, to_json
+from rsis_tf.errors import InputError
+from rsis_tf.evaluation import ablation, report
+from rsis_tf.pictures import write_image
+
+
+def metrics(ap50, **changes):
+    values = {
+        "split": "val",
+        "stop": "first",
+        "images": 10,
+        "objects": 30,
+        "predictions": 28,
+        "seconds_per_image": 0.02,
+    }
+    values |= {"ap": ap50 / 2, "ap50": ap50, "ap75": None, "sbd": 0.7, "abs_dic": 0.8}
+    values["per_class"] = {"person & <dog>": {"objects": 30, "ap": ap50 / 2, "ap50": ap50 - 0.01, "ap75": None}}
+    values["intervals"] = {"ap50": [ap50 - 0.05, ap50 + 0.05], "abs_dic": [0.6, 1.0], "ap75": None}
+    return values | changes
+
+
+def make_run(folder, *, scores=None, **model):
+    folder.mkdir()
+    config = RunConfig(
+        model=ModelConfig(hidden_size=32, num_classes=2, **model), data=DataConfig(), train=TrainConfig(epochs=2)
+    )
+    (folder / "config.json").write_text(to_json(config))
+    if scores is not None:
+        (folder / "metrics.json").write_text(json.dumps(scores))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return [
+        make_run(tmp_path / "concat", scores=metrics(0.530)),
+        make_run(tmp_path / "sum", scores=metrics(0.567), skip_mode="sum"),
+        make_run(tmp_path / "two", scores=metrics(0.545), decoder_stages=2, dropout=0.25),
+    ]
+
+
+def test_table_shows_what_was_changed_and_what_it_did(runs):
+    lines = ablation.table(ablation.read_runs(runs, class_name="person & <dog>")).splitlines()
+    assert lines[0].split("  ")[0] == "run"
+    assert "dropout" in lines[0]
+    assert "hidden_size" not in lines[0]  # the same in all
+    assert lines[2].split()[:4] == ["sum", "resnet50", "sum", "5"]
+    assert "56.7 (51.7–61.7)" in lines[2]
+    assert "55.7" in lines[2]
+    assert "0.80 (0.60–1.00)" in lines[2]
+    assert lines[3].split()[:5] == ["two", "resnet50", "concat", "2", "0.25"]
+    assert len(lines) == 4
+
+
+def test_runs_scored_on_other_pictures_are_pointed_out(runs):
+    (runs[0] / "metrics.json").write_text(json.dumps(metrics(0.5, images=11)))
+    assert "not scored on the same pictures" in ablation.table(ablation.read_runs(runs))
+
+
+def test_command_writes_json_and_markdown(runs, tmp_path, capsys):
+    ablation.main([*map(str, runs), "--markdown", "--out", str(tmp_path / "rows.json")])
+    assert "| concat | resnet50 |" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["scores"]["ap50"] for row in rows] == [0.530, 0.567, 0.545]
+
+
+def test_what_is_no_scored_run_is_refused(runs, tmp_path, capsys):
+    with pytest.raises(InputError, match="none"):
+        ablation.read_runs([])
+    with pytest.raises(InputError, match="cat"):
+        ablation.read_runs(runs, class_name="cat")
+    unscored = make_run(tmp_path / "unscored")
+    for command, arguments in (
+        (ablation.main, [str(unscored)]),
+        (ablation.main, [str(tmp_path / "nowhere")]),
+        (ablation.main, [str(runs[0]), "--out", str(tmp_path / "no" / "rows.json")]),
+        (report.main, [str(tmp_path / "nowhere")]),
+        (report.main, [str(tmp_path)]),
+        (report.main, [str(runs[0]), "--out", str(tmp_path / "no" / "report.html")]),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            command(arguments)
+        assert stop.value.code == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert "Received: " in lines[0]
+
+
+class Outside(html.parser.HTMLParser):
+    """Collects what a page would fetch, its texts, and whether all tags are closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.sources, self.text, self.open = [], "", []
+
+    def handle_starttag(self, tag, attributes):
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def read_page(path):
+    page = Outside()
+    page.feed(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    return page
+
+
+def test_report_is_one_file_with_everything_in_it(tmp_path, capsys):
+    run = make_run(tmp_path / "run", scores=metrics(0.53))
+    (run / "log.csv").write_text("epoch,loss,val_loss\n1,2.0,2.5\n2,1.0,1.5\n")
+    write_image(run / "sequences.png", np.zeros((40, 50, 3), np.uint8))
+    (run / "order").mkdir()
+    write_image(run / "order" / "tau.png", np.zeros((40, 50, 3), np.uint8))
+    report.main([str(run)])
+    assert str(run / "report.html") in capsys.readouterr().out
+    page = read_page(run / "report.html")
+    assert len(page.sources) == 3
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert "url(" not in (run / "report.html").read_text()
+    for text in ("0.530", "0.480 … 0.580", "person & <dog>", "Kendall", "10 images", '"hidden_size": 32', "20.0 ms"):
+        assert text in page.text
+    assert sorted(p.name for p in run.iterdir()) == [
+        "config.json",
+        "log.csv",
+        "metrics.json",
+        "order",
+        "report.html",
+        "sequences.png",
+    ]
+
+
+def test_report_of_an_unfinished_run_says_what_is_missing(tmp_path):
+    run = make_run(tmp_path / "run")
+    page = read_page(report.write_report(run, tmp_path / "page.html"))
+    assert page.sources == []
+    for text in ("Not scored yet", "no log.csv", "no sequences.png"):
+        assert text in page.text

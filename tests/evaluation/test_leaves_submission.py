@@ -1,0 +1,91 @@
+import csv
+
+import numpy as np
+import pytest
+from evaluation_fakes import ListDataset, make_instance, make_sample
+from PIL import Image
+
+from rsis_tf.errors import InputError
+from rsis_tf.evaluation.leaves_submission import SubmissionFolder, main, score_folders, table, write_csv
+
+
+def leaves(shift=0):
+    labels = np.zeros((20, 30), np.int32)
+    labels[2:10, 2 + shift : 12 + shift], labels[12:18, 4:26] = 1, 2
+    return labels
+
+
+@pytest.fixture
+def folders(tmp_path):
+    (tmp_path / "truth").mkdir()
+    for number in (3, 14, 15):
+        Image.fromarray(leaves().astype(np.uint8)).save(tmp_path / "truth" / f"plant{number:03d}_label.png")
+    writer = SubmissionFolder(tmp_path / "mine")
+    for number, shift in ((3, 0), (14, 5)):
+        masks = [leaves(shift) == 1, leaves() == 2]
+        writer(make_sample(leaves(), [1, 1], f"plant{number:03d}"), [make_instance(m) for m in masks])
+    return tmp_path
+
+
+def test_files_are_what_the_organisers_read(folders):
+    assert sorted(p.name for p in (folders / "mine").rglob("*")) == ["A1", "plant003_label.png", "plant014_label.png"]
+    with Image.open(folders / "mine" / "A1" / "plant003_label.png") as image:
+        assert image.mode == "L"
+        assert np.unique(np.asarray(image)).tolist() == [0, 1, 2]
+
+
+def test_scores_by_hand_with_a_missing_plant_as_empty(folders):
+    scores = score_folders(folders / "mine" / "A1", folders / "truth")
+    assert list(scores) == ["plant003_label.png", "plant014_label.png", "plant015_label.png"]
+    assert list(scores["plant003_label.png"].values()) == [1, 1, 0, 0]
+    # Half of the first leaf is met: Dice 2·40/160; the second is whole.
+    assert scores["plant014_label.png"]["SymmetricBestDice"] == pytest.approx((0.5 + 1) / 2)
+    assert list(scores["plant015_label.png"].values()) == [0, 0, 2, -2]
+    assert "3 plants" in table(scores)
+    assert f"{(1 + 0.75 + 0) / 3:.4f}" in table(scores)
+    write_csv(folders / "scores.csv", scores)
+    with (folders / "scores.csv").open() as file:
+        assert [row["DiffFGLabels"] for row in csv.DictReader(file)] == ["0", "0", "-2"]
+
+
+def test_what_cannot_be_written_or_scored_is_refused(folders):
+    with pytest.raises(InputError, match="B1"):
+        SubmissionFolder(folders, leaf_set="B1")
+    with pytest.raises(InputError, match="'oak'"):
+        SubmissionFolder(folders)(make_sample(leaves(), [1, 1], "oak"), [])
+    many = [make_instance(np.arange(600).reshape(20, 30) == i) for i in range(256)]
+    with pytest.raises(InputError, match="256"):
+        SubmissionFolder(folders)(make_sample(leaves(), [1, 1], "plant1"), many)
+    with pytest.raises(InputError, match="nowhere"):
+        score_folders(folders / "nowhere", folders / "truth")
+    with pytest.raises(InputError, match="none in"):
+        score_folders(folders / "truth", folders)
+    Image.fromarray(leaves()[:10].astype(np.uint8)).save(folders / "mine" / "A1" / "plant015_label.png")
+    with pytest.raises(InputError, match=r"\(10, 30\)"):
+        score_folders(folders / "mine" / "A1", folders / "truth")
+    Image.fromarray(leaves().astype(np.uint8)).save(folders / "mine" / "A1" / "b_plant14_label.png")
+    with pytest.raises(InputError, match="plant014_label"):
+        score_folders(folders / "mine" / "A1", folders / "truth")
+
+
+def test_commands(folders, monkeypatch, capsys):
+    main(["--score", str(folders / "mine" / "A1"), str(folders / "truth"), "--csv", str(folders / "rows.csv")])
+    assert "SymmetricBestDice" in capsys.readouterr().out
+    assert len((folders / "rows.csv").read_text().splitlines()) == 4
+    dataset = ListDataset([make_sample(leaves() * 0 - 1, [], "plant021")], ("background", "leaf"))
+
+    class Fixed:
+        class_names = dataset.class_names
+
+        def __call__(self, image):
+            return [make_instance(leaves() == 1)]
+
+    monkeypatch.setattr("rsis_tf.evaluation.command.open_data", lambda options: dataset)
+    monkeypatch.setattr("rsis_tf.evaluation.command.open_model", lambda options: Fixed())
+    main(["run", "--split", "test", "--out", str(folders / "new"), "--set", "A4"])
+    assert np.asarray(Image.open(folders / "new" / "A4" / "plant021_label.png")).max() == 1  # test plants have no truth
+    for wrong in ([], ["run"], ["--score", "nowhere", "nowhere"]):
+        with pytest.raises(SystemExit) as stop:
+            main(wrong)
+        assert stop.value.code == 2
+        assert capsys.readouterr().err.startswith("error: expected")

@@ -1,0 +1,165 @@
+import json
+import warnings
+
+import numpy as np
+import pytest
+import scipy.stats
+from evaluation_fakes import ListDataset, Oracle, make_instance, make_sample
+from PIL import Image
+
+from rsis_tf.evaluation.order import OrderStudy, directions, encoder_of, kendall, main, mean_activation, table
+
+SIZE = (40, 60)
+
+
+def box(y, x, height=6, width=6):
+    mask = np.zeros(SIZE, bool)
+    mask[y : y + height, x : x + width] = True
+    return mask
+
+
+def sequence(boxes, classes=None):
+    classes = classes or [1] * len(boxes)
+    return [make_instance(box(*b), c, step=s) for s, (b, c) in enumerate(zip(boxes, classes, strict=True))]
+
+
+def sample(image_id="a"):
+    return make_sample(np.zeros(SIZE), [], image_id)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "order", "expected"),
+    [
+        ([(5, 50), (5, 30), (5, 10)], "right_to_left", 1),
+        ([(5, 10), (5, 30), (5, 50)], "right_to_left", -1),
+        ([(30, 1), (20, 1), (10, 1)], "bottom_to_top", 1),
+        ([(1, 1, 9, 9), (20, 1, 5, 5), (20, 20, 2, 2)], "large_to_small", 1),
+        ([(5, 50), (5, 10), (5, 30)], "right_to_left", 1 / 3),  # two of three pairs in order
+    ],
+)
+def test_tau_by_hand(boxes, order, expected):
+    study = OrderStudy()
+    study(sample(), sequence(boxes))
+    assert study.summarize().tau[order] == pytest.approx(expected)
+
+
+def test_tau_equals_scipy_with_and_without_ties():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        keys = rng.integers(0, 6, rng.integers(3, 9)).tolist()
+        if len(set(keys)) > 1:
+            expected = scipy.stats.kendalltau(range(len(keys)), scipy.stats.rankdata(keys)).statistic
+            assert kendall(keys) == pytest.approx(expected, abs=1e-12)
+
+
+def test_tau_is_the_mean_over_pictures_with_two_objects_or_more():
+    study = OrderStudy()
+    study(sample("a"), sequence([(5, 50), (5, 30), (5, 10)]))
+    study(sample("b"), sequence([(5, 10), (5, 30)]))
+    study(sample("c"), sequence([(5, 10)]))
+    study(sample("d"), [])
+    scores = study.summarize()
+    assert scores.sequences == 2
+    assert scores.tau["right_to_left"] == pytest.approx(0)
+    assert scores.intervals["right_to_left"] == (-1, 1)
+    assert np.isnan(scores.tau["bottom_to_top"])  # all in one row: no order to compare with
+    assert np.isnan(scores.tau["large_to_small"])
+
+
+def test_directions_count_beyond_fifteen_percent():
+    here = (30.0, 20.0, 100)
+    assert not any(directions(here, (30 + 9.0, 20 - 6.0, 117), SIZE).values())
+    found = directions(here, (30 + 9.1, 20 - 6.1, 118), SIZE)
+    assert {name for name, holds in found.items() if holds} == {"right", "up", "larger"}
+    found = directions(here, (20.0, 27.0, 84), SIZE)
+    assert {name for name, holds in found.items() if holds} == {"left", "down", "smaller"}
+
+
+def test_pairs_are_ordered_consecutive_and_seen_often_enough():
+    study = OrderStudy(least_pairs=3)
+    for i in range(3):
+        boxes = [(5, 50), (5, 30 if i < 2 else 48), (30, 30)]
+        study(sample(str(i)), sequence(boxes, [1, 2, 2 if i else 3]))
+    assert study.summarize().pairs == [
+        {"first": "class 1", "second": "class 2", "count": 3}
+        | {"left": pytest.approx(2 / 3), "right": 0, "up": 0, "down": 0, "smaller": 0, "larger": 0}
+    ]
+
+
+def test_activation_is_the_mean_over_the_object():
+    mask = box(0, 0, 20, 30)  # the upper left quarter
+    maps = np.zeros((4, 6, 2), np.float32)
+    maps[:2, :3, 0] = 4.0
+    assert mean_activation(maps, mask) == pytest.approx(2.0)
+    assert mean_activation(maps, ~mask) == 0
+    assert mean_activation(np.full((1, 1, 3), 7.0), box(3, 3, 1, 1)) == pytest.approx(7)
+    assert mean_activation(np.full((80, 120, 3), 7.0), box(3, 3, 1, 1)) == pytest.approx(7)
+
+
+def gradient(image):
+    """Blocks of which the second is the more active the farther to the right, the first the other way round."""
+    columns = np.tile(np.arange(12.0), (8, 1))[..., None]
+    return {"block 1": -columns, "block 2": columns}
+
+
+def test_tau_with_activations_and_the_most_active_object():
+    study = OrderStudy({"as trained": gradient})
+    study(sample("x"), sequence([(5, 50), (5, 30), (5, 10)]))
+    study(sample("y"), sequence([(5, 30), (5, 10), (5, 50)]))
+    scores = study.summarize()
+    assert scores.activation["as trained"] == pytest.approx({"block 1": -1 / 3, "block 2": 1 / 3})
+    assert scores.active["as trained"] == [
+        {"image": "x", "first": 0, "most": 0, "least": 2},
+        {"image": "y", "first": 0, "most": 2, "least": 1},
+    ]
+    assert scores.most_active_first == {"as trained": 0.5}
+
+
+def test_nothing_found_gives_no_number_and_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        study = OrderStudy({"as trained": gradient})
+        study(sample(), [])
+        scores = study.summarize()
+        assert "–" in table(scores)
+    assert json.loads(json.dumps(scores.to_dict(), allow_nan=False))["tau"]["right_to_left"] is None
+
+
+def test_encoder_of_gives_the_models_blocks_finest_first():
+    from rsis_tf.config import ModelConfig
+    from rsis_tf.models import build_model
+
+    model = build_model(ModelConfig(encoder="compact", hidden_size=16, num_classes=2, image_size=(32, 32)))
+    blocks = encoder_of(model)(np.zeros((50, 70, 3), np.uint8))
+    assert {name: maps.shape[:2] for name, maps in blocks.items()} == {
+        f"block {i}": (32 >> i, 32 >> i) for i in range(1, 6)
+    }
+
+
+def test_command_writes_numbers_and_plots(tmp_path, monkeypatch, capsys):
+    names = ("background", "disc", "box", "star")
+    dataset = ListDataset([sample(f"p{i}") for i in range(12)], names)
+    found = sequence([(5, 50), (5, 30), (30, 10), (20, 1)], [1, 1, 1, 2])
+    predictor = Oracle(dataset, lambda s: found)
+    predictor.model = object()
+    monkeypatch.setattr("rsis_tf.evaluation.command.open_data", lambda options: dataset)
+    monkeypatch.setattr("rsis_tf.evaluation.command.open_model", lambda options: predictor)
+    monkeypatch.setattr("rsis_tf.evaluation.order.encoder_of", lambda model: gradient)
+    main(["run", "--out", str(tmp_path / "order")])
+    printed = capsys.readouterr().out
+    assert "12 sequences" in printed
+    assert "class 1 → class 1" in printed
+    assert sorted(p.name for p in (tmp_path / "order").iterdir()) == [
+        "activation.png",
+        "active.png",
+        "order.json",
+        "pairs.png",
+        "tau.png",
+    ]
+    for path in (tmp_path / "order").glob("*.png"):
+        with Image.open(path) as plot:
+            assert min(plot.size) > 150
+    del predictor.model
+    main(["run", "--out", str(tmp_path / "onnx")])
+    assert "left out" in capsys.readouterr().out
+    assert not (tmp_path / "onnx" / "active.png").exists()

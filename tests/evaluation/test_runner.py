@@ -1,0 +1,142 @@
+import dataclasses
+import json
+import warnings
+
+import numpy as np
+import pytest
+from coco_reference import official, ours
+from evaluation_fakes import ListDataset, Oracle, make_instance, make_sample, perfect
+
+from rsis_tf.errors import InputError
+from rsis_tf.evaluation.bootstrap import draws, mean_interval, precision_intervals, ratio_intervals
+from rsis_tf.evaluation.runner import Scores, evaluate, leaf_scores, table, write_json
+
+FRACTIONS = ("ap", "ap50", "ap75", "sbd", "foreground_dice")
+
+
+def test_scores_are_those_of_the_parts(random_dataset):
+    dataset, predictions = random_dataset
+    scores = evaluate(Oracle(dataset, lambda s: predictions[s.image_id]), dataset, resamples=50)
+    assert scores.ap == ours(dataset, predictions).summarize().mean["ap"]
+    per_image = [leaf_scores(predictions[s.image_id], s.label_map) for s in dataset.samples]
+    assert scores.sbd == pytest.approx(np.mean([p["sbd"] for p in per_image]))
+    assert scores.abs_dic == pytest.approx(np.mean([abs(p["dic"]) for p in per_image]))
+    assert (scores.images, scores.objects) == (40, sum(len(s.classes) for s in dataset.samples))
+    assert scores.predictions == sum(map(len, predictions.values()))
+    assert scores.seconds_per_image > 0
+    for name, (low, high) in scores.intervals.items():
+        value = {**scores.at, **scores.recall}.get(name, getattr(scores, name, None))
+        assert low <= value <= high, name
+        assert low < high, name
+
+
+def test_perfect_prediction_and_empty_one(random_dataset):
+    dataset, _ = random_dataset
+    dataset = ListDataset([s for s in dataset.samples if (s.label_map > 0).any()], dataset.class_names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        best = evaluate(Oracle(dataset, perfect), dataset, resamples=20)
+        worst = evaluate(Oracle(dataset, lambda s: []), dataset, resamples=20)
+    assert [getattr(best, name) for name in FRACTIONS] == pytest.approx([1] * 5)
+    assert best.abs_dic == best.dic == 0
+    assert [getattr(worst, name) for name in FRACTIONS] == [0] * 5
+    assert worst.dic == -worst.abs_dic < 0
+
+
+def test_pictures_without_any_object():
+    dataset = ListDataset([make_sample(np.zeros((8, 8)), [], "a")], ("background", "disc", "box", "star"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = evaluate(Oracle(dataset, lambda s: [make_instance(np.eye(8))]), dataset, resamples=20)
+    assert np.isnan(scores.ap)
+    assert (scores.sbd, scores.abs_dic, scores.foreground_dice) == (0, 1, 0)
+    assert json.loads(json.dumps(scores.to_dict(), allow_nan=False))["ap"] is None
+    assert "–" in table(scores)
+
+
+def test_void_is_background_for_the_leaf_scores():
+    truth = np.array([[1, 1, -1, -1], [0, 0, -1, -1]])
+    instances = [make_instance(truth != 0), make_instance(truth == -1)]
+    assert leaf_scores(instances, truth) == {"sbd": 1, "abs_dic": 0, "dic": 0, "foreground_dice": 1}
+
+
+def test_the_same_call_gives_the_same_numbers_and_progress_and_sinks_see_every_picture(random_dataset):
+    dataset, predictions = random_dataset
+    oracle = Oracle(dataset, lambda s: predictions[s.image_id])
+    done, seen = [], []
+    runs = [
+        evaluate(
+            oracle,
+            dataset,
+            resamples=30,
+            progress=lambda *counts: done.append(counts),
+            sinks=[lambda sample, instances: seen.append((sample.image_id, len(instances)))],
+        ).to_dict()
+        for _ in range(2)
+    ]
+    for run in runs:
+        run.pop("seconds_per_image")
+    assert runs[0] == runs[1]
+    assert done[:40] == [(i + 1, 40) for i in range(40)]
+    assert seen[:40] == [(name, len(found)) for name, found in predictions.items()]
+
+
+def test_what_cannot_be_evaluated_is_refused(random_dataset):
+    dataset, _ = random_dataset
+    with pytest.raises(InputError, match="empty"):
+        evaluate(Oracle(dataset, perfect), ListDataset([], dataset.class_names))
+    predictor = Oracle(dataset, perfect)
+    predictor.class_names = ("background", "cat")
+    with pytest.raises(InputError, match=r"Received: \('background', 'disc'"):
+        evaluate(predictor, dataset)
+
+
+def test_table_and_json(random_dataset, tmp_path):
+    dataset, predictions = random_dataset
+    scores = evaluate(Oracle(dataset, lambda s: predictions[s.image_id]), dataset, resamples=20)
+    text = table(scores)
+    for part in ("40 images", f"{scores.ap50:.3f}", f"{scores.sbd:.3f}", "disc", "AR50@10"):
+        assert part in text
+    write_json(tmp_path / "metrics.json", scores.to_dict())
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
+    read = json.loads((tmp_path / "metrics.json").read_text())
+    read["intervals"] = {name: tuple(pair) for name, pair in read["intervals"].items()}
+    assert Scores(**read) == scores
+
+
+def test_resampled_precision_is_that_of_the_resampled_dataset(random_dataset):
+    """Each draw against pycocotools run on a dataset in which pictures stand as often as they were drawn."""
+    dataset, predictions = random_dataset
+    rng = np.random.default_rng(0)
+    predictions = {  # no equal scores in one picture: there copies of it may be ranked either way
+        name: [dataclasses.replace(i, score=i.score + 0.01 * rng.random()) for i in found]
+        for name, found in predictions.items()
+    }
+    classes = ours(dataset, predictions).detections()
+    for weights in draws(40, resamples=3, seed=5):
+        repeated, found = [], {}
+        for sample, count in zip(dataset.samples, weights, strict=True):
+            for i in range(count):
+                name = f"{sample.image_id}.{i}"
+                repeated.append(make_sample(sample.label_map, sample.classes, name))
+                found[name] = predictions[sample.image_id]
+        precision = official(ListDataset(repeated, dataset.class_names), found)["precision"][..., 0, -1]
+        drawn = np.array([c.average_precision(weights, range(10)) for c in classes])
+        np.testing.assert_allclose(drawn.T, precision.mean(axis=1), atol=1e-12)
+
+
+def test_intervals_narrow_as_pictures_are_added_and_cover_the_mean():
+    rng = np.random.default_rng(0)
+    few, many = (mean_interval(rng.normal(5, 1, n), seed=1) for n in (20, 2000))
+    assert few[1] - few[0] == pytest.approx(2 * 1.96 / 20**0.5, rel=0.35)
+    assert many[1] - many[0] == pytest.approx(2 * 1.96 / 2000**0.5, rel=0.15)
+    assert mean_interval([3.0]) == (3.0, 3.0)
+    assert mean_interval([1.0, np.nan, 1.0]) == (1.0, 1.0)
+    assert np.isnan(mean_interval([np.nan])).all()
+    assert ratio_intervals(np.array([[1], [3]]), np.array([2, 6])) == [(0.5, 0.5)]
+
+
+def test_interval_of_precision_has_no_width_when_all_is_found(random_dataset):
+    dataset, _ = random_dataset
+    classes = ours(dataset, {s.image_id: perfect(s) for s in dataset.samples}).detections()
+    assert np.array(precision_intervals(classes, [[0], range(10)], resamples=20)) == pytest.approx(1.0)
