@@ -9,7 +9,7 @@ import time
 from rsis_tf import config
 from rsis_tf.data import DATASETS, SPLITS, load_dataset
 from rsis_tf.engine import quiet_start
-from rsis_tf.errors import InputError, command_line
+from rsis_tf.errors import ArgumentParser, InputError, command_line
 
 _EPILOG = """examples:
   python evaluate.py runs/synthetic
@@ -20,11 +20,9 @@ _EPILOG = """examples:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description="Scores a model: average precision, best Dice and counting errors.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("model", type=pathlib.Path, metavar="MODEL", help="a run's folder, a .keras or an .onnx file")
     parser.add_argument("--dataset", choices=DATASETS, help="how the pictures are stored (default: as in the run)")

@@ -3,12 +3,13 @@
 import argparse
 import dataclasses
 import pathlib
+import sys
 from typing import Any
 
 from rsis_tf import config
 from rsis_tf.data import DATASETS, Dataset, load_dataset
 from rsis_tf.engine import device, quiet_start
-from rsis_tf.errors import InputError, command_line
+from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.presets import PRESETS
 
 _EPILOG = """examples:
@@ -22,11 +23,9 @@ The run's folder receives config.json, log.csv, curves.png, sequences.png, metri
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description="Trains a recurrent instance segmentation model.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     run = parser.add_argument_group("run")
     run.add_argument("--preset", choices=sorted(PRESETS), help="settings to start from (default: by the dataset)")
@@ -117,6 +116,7 @@ def train(settings: config.RunConfig, datasets: dict[str, Dataset], run: pathlib
 
     from rsis_tf.data.pipeline import num_batches, plain_batches, reader_errors, tf_batches
     from rsis_tf.models import build_model
+    from rsis_tf.training.callbacks import TrainingDiverged
     from rsis_tf.training.trainer import Trainer
 
     batches = tf_batches if keras.backend.backend() == "tensorflow" else plain_batches
@@ -131,7 +131,7 @@ def train(settings: config.RunConfig, datasets: dict[str, Dataset], run: pathlib
         f"{settings.data.dataset}, {settings.model.encoder} with {model.count_params():,} parameters, {device()}",
         flush=True,
     )
-    Trainer(
+    trainer = Trainer(
         model=model,
         config=settings.train,
         run=run,
@@ -139,7 +139,12 @@ def train(settings: config.RunConfig, datasets: dict[str, Dataset], run: pathlib
         val_batches=lambda: batches(datasets["val"], settings.data, training=False),
         steps_per_epoch=num_batches(len(datasets["train"]), settings.data, training=True),
         reading=reader_errors,
-    ).fit()
+    )
+    try:
+        trainer.fit()
+    except TrainingDiverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def report(run: pathlib.Path, dataset: Dataset) -> None:

@@ -1,12 +1,25 @@
-"""The one exception that stands for a mistake in what the user gave: a path, a file, an option."""
+"""Mistakes in what the user gave (a path, a file, an option), and how command lines show them."""
 
+import argparse
 import contextlib
 import sys
 from collections.abc import Iterator
+from typing import Any, NoReturn
 
 
 class InputError(ValueError):
     """Input the program cannot work with; the message is one line that ends in what was received."""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """An `argparse.ArgumentParser` whose errors are one line and whose help keeps its layout."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
 @contextlib.contextmanager

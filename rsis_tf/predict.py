@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rsis_tf.engine import quiet_start
-from rsis_tf.errors import InputError, command_line
+from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.images import read_image
 
 if TYPE_CHECKING:
@@ -25,12 +25,10 @@ Writes for each picture NAME_overlay.png, and NAME_labels.png with pixel value i
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m rsis_tf.predict",
         description="Finds the objects in pictures, one after the other, and draws them.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("model", type=pathlib.Path, metavar="MODEL", help="a run's folder, a .keras or an .onnx file")
     parser.add_argument("images", type=pathlib.Path, nargs="+", metavar="IMAGE", help="picture of any size")

@@ -1,6 +1,5 @@
 """Imports PyTorch weights: checkpoints of the original code, and torchvision backbones for the encoder alone."""
 
-import argparse
 import os
 import pathlib
 import re
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rsis_tf.config import ModelConfig
-from rsis_tf.errors import InputError, command_line
+from rsis_tf.errors import ArgumentParser, InputError, command_line
 
 # In every checkpoint, and read by nothing in this network: torchvision's classifier and a counter of newer PyTorch.
 _UNUSED = re.compile(r"((base\.)?(fc|classifier(\.\d+)?)\.(weight|bias))|(.*\.num_batches_tracked)")
@@ -160,7 +159,7 @@ def convert(checkpoint: pathlib.Path, out: pathlib.Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m rsis_tf.models.convert_pytorch",
         description="Turns a checkpoint of the original PyTorch code (imatge-upc/rsis) into a Keras model.",
         epilog="example: python -m rsis_tf.models.convert_pytorch --checkpoint models/pascal --out pascal.keras",

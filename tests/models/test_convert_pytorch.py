@@ -129,7 +129,9 @@ def test_other_pickles_are_refused(content, tmp_path):
 
 def test_namespace_of_other_than_plain_values_is_refused(tmp_path):
     path = tmp_path / "args.pkl"
-    path.write_bytes(b"ccopy_reg\n_reconstructor\n(cargparse\nNamespace\nc__builtin__\nobject\nNtR(dS'a'\nc__builtin__\nobject\nsb.")
+    path.write_bytes(
+        b"ccopy_reg\n_reconstructor\n(cargparse\nNamespace\nc__builtin__\nobject\nNtR(dS'a'\nc__builtin__\nobject\nsb."
+    )
     with pytest.raises(InputError, match="expected plain values. Received: a of type type"):
         read_arguments(path)
 
@@ -171,7 +173,9 @@ def test_todays_files_and_wrong_ones(tmp_path):
     torch.save({"module.a": torch.ones(2, 3), "b": torch.zeros(2).half()}, path)
     assert {name: array.shape for name, array in read_state(path).items()} == {"a": (2, 3), "b": (2,)}
     torch.save({"a": Thing()}, path)
-    with pytest.raises(InputError, match=r"expected a PyTorch file of tensors alone. Received: .*it asks to run .*Thing"):
+    with pytest.raises(
+        InputError, match=r"expected a PyTorch file of tensors alone. Received: .*it asks to run .*Thing"
+    ):
         read_state(path)
     torch.save({"a": 3}, path)
     with pytest.raises(InputError, match=r"expected tensors by name. Received: .* 'a' is int"):

@@ -62,7 +62,9 @@ def test_every_encoder_has_five_levels(encoder):
     assert model(images(1, 45, 70), num_steps=1, training=False)["mask_logits"].shape == (1, 1, 45, 70)
 
 
-@pytest.mark.parametrize(("shape", "encoder"), [((2, 40, 40, 1), "compact"), ((40, 40, 3), "compact"), ((1, 20, 64, 3), "vgg16")])
+@pytest.mark.parametrize(
+    ("shape", "encoder"), [((2, 40, 40, 1), "compact"), ((40, 40, 3), "compact"), ((1, 20, 64, 3), "vgg16")]
+)
 def test_images_that_do_not_fit_are_refused(shape, encoder):
     model = build_model(ModelConfig(encoder=encoder, hidden_size=16, num_classes=2))
     with pytest.raises(ValueError, match=r"images must have the shape .* Received: images.shape="):

@@ -1,0 +1,138 @@
+"""Training as a whole: learning, checkpoints, the watch for broken numbers."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from rsis_tf.config import DataConfig
+from rsis_tf.data.pipeline import plain_batches
+from rsis_tf.data.synthetic import SyntheticDataset
+from rsis_tf.models import ModelConfig, build_model
+from rsis_tf.training import TrainConfig, compile_model
+from rsis_tf.training.callbacks import TrainingDiverged, clock
+from rsis_tf.training.optimizer import CoupledAdam, build_optimizer
+from rsis_tf.training.trainer import Trainer
+
+
+def small_model(**config):
+    keras.utils.set_random_seed(0)
+    return build_model(
+        ModelConfig(**{"encoder": "compact", "hidden_size": 32, "min_channels": 8, "num_classes": 4, **config})
+    )
+
+
+def one_batch(size=4):
+    data = DataConfig(image_size=(32, 32), batch_size=size, max_objects=2)
+    dataset = SyntheticDataset(size=(32, 32), length=size, seed=3, max_objects=2)
+    return next(plain_batches(dataset, data, training=False))
+
+
+@pytest.mark.slow
+def test_one_batch_is_learnt_by_heart():
+    model = small_model()
+    config = TrainConfig(
+        num_steps=3, learning_rate=5e-3, encoder_learning_rate=5e-3, mask_cross_entropy=1.0, class_weight=1.0
+    )
+    compile_model(model, config)
+    images, targets = one_batch()
+    for _ in range(300):
+        losses = model.train_on_batch(images, targets, return_dict=True)
+    compile_model(model, TrainConfig(num_steps=3))  # the mask loss of the paper alone: 1 − soft IoU
+    losses = model.test_on_batch(images, targets, return_dict=True)
+    assert 1 - losses["mask_loss"] > 0.9
+    assert losses["class_loss"] < 0.1
+    assert losses["stop_loss"] < 0.1
+
+
+def test_switched_off_parts_stay_as_they_are():
+    model = small_model()
+    config = TrainConfig(num_steps=2, use_class_loss=False, use_stop_loss=False, update_encoder=False)
+    compile_model(model, config)
+    parts = {
+        "encoder": model.encoder.trainable_variables,
+        "class": model.decoder.class_head.trainable_variables,
+        "stop": model.decoder.stop_head.trainable_variables,
+        "mask": model.decoder.mask_head.trainable_variables,
+    }
+    before = {name: [keras.ops.convert_to_numpy(v).copy() for v in variables] for name, variables in parts.items()}
+    model.train_on_batch(*one_batch())
+    for name, variables in parts.items():
+        same = all(
+            np.array_equal(v, keras.ops.convert_to_numpy(w)) for v, w in zip(before[name], variables, strict=True)
+        )
+        assert same == (name != "mask"), name
+
+
+def test_adam_equals_pytorch():
+    """Three steps by hand: coupled penalty, epsilon after the correction."""
+    start, gradients, rate, l2 = np.array([0.5, -1.0, 2.0]), np.random.default_rng(0).normal(size=(3, 3)), 0.01, 0.1
+    variable = keras.Variable(start.astype("float32"))
+    optimizer = CoupledAdam(rate, l2=l2)
+    w, m, v = start.copy(), np.zeros(3), np.zeros(3)
+    for step, gradient in enumerate(gradients, start=1):
+        optimizer.apply([keras.ops.convert_to_tensor(gradient.astype("float32"))], [variable])
+        g = gradient + l2 * w
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        w = w - rate * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), w, rtol=1e-5)
+
+
+def test_every_variable_has_one_optimizer_and_its_rate():
+    model = small_model()
+    optimizer = build_optimizer(model, TrainConfig(learning_rate=1e-3, encoder_learning_rate=1e-6))
+    rates = {part.name: float(part.learning_rate) for part in optimizer.optimizers}
+    assert rates == pytest.approx({"encoder": 1e-6, "class_head": 1e-3, "stop_head": 1e-3, "decoder": 1e-3})
+    counts = {part.name: len(part._momentums) for part in optimizer.optimizers}
+    assert sum(counts.values()) == len(model.trainable_variables)
+    assert counts["encoder"] == len(model.encoder.trainable_variables)
+    assert counts["class_head"] == counts["stop_head"] == 2
+
+
+def test_cosine_schedule_warms_up_and_decays():
+    optimizer = build_optimizer(small_model(), TrainConfig(schedule="cosine", learning_rate=1.0), total_steps=100)
+    (rate,) = [part._learning_rate for part in optimizer.optimizers if part.name == "decoder"]
+    values = [float(rate(step)) for step in range(101)]
+    assert values[0] == 0
+    assert values[3] == pytest.approx(1.0)
+    assert all(a >= b for a, b in zip(values[3:], values[4:], strict=False))
+    assert values[100] == pytest.approx(0.01, abs=1e-3)
+
+
+def trainer(tmp_path, model, *, images=None, epochs=2):
+    batch = one_batch()
+    batch = (batch[0] if images is None else images, batch[1])
+    return Trainer(
+        model=model,
+        config=TrainConfig(num_steps=2, epochs=epochs),
+        run=tmp_path,
+        train_batches=lambda epoch: (batch for _ in range(2)),
+        val_batches=lambda: (batch for _ in range(1)),
+        steps_per_epoch=2,
+    )
+
+
+def test_run_keeps_best_and_last_without_optimizer_state(tmp_path, capsys):
+    model = small_model()
+    best = trainer(tmp_path, model).fit()
+    assert math.isfinite(best)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.keras", "last.keras", "log.csv"]
+    last = keras.models.load_model(tmp_path / "last.keras")
+    for one, other in zip(model.weights, last.weights, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other))
+    weights = sum(int(np.prod(v.shape)) for v in model.weights) * 4
+    assert (tmp_path / "last.keras").stat().st_size < 1.5 * weights
+    screen = capsys.readouterr().out
+    assert "epoch 1/2" in screen
+    assert "epoch 2/2" in screen
+
+
+def test_broken_loss_stops_the_run_and_names_the_step(tmp_path):
+    with pytest.raises(TrainingDiverged, match=r"Received: loss=nan at step 1 \(epoch 1, batch 1\)"):
+        trainer(tmp_path, small_model(), images=np.full((4, 32, 32, 3), np.nan, "float32")).fit()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.4, "1:01"), (3725, "1:02:05"), (math.nan, "?")])
+def test_clock(seconds, text):
+    assert clock(seconds) == text
