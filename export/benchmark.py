@@ -1,0 +1,283 @@
+"""Compares exported files: time, memory, size and agreement: `python -m export.benchmark RUN/best.keras FILE …`."""
+
+import argparse
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from export.agreement import agreement
+from export.benchmark_worker import Task
+from export.options import Parser
+from export.runtime import decode, resize_image
+from rsis_tf.errors import InputError, command_line
+from rsis_tf.images import read_image
+
+COLUMNS = {
+    "file": "file",
+    "precision": "precision",
+    "layout": "layout",
+    "provider": "provider",
+    "batch": "batch",
+    "median_ms": "median ms",
+    "p95_ms": "p95 ms",
+    "p99_ms": "p99 ms",
+    "images_per_second": "images/s",
+    "load_s": "load s",
+    "peak_memory_mb": "peak MB",
+    "file_mb": "file MB",
+    "agreement": "agreement",
+}
+PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tensorflow", "keras", "ai-edge-litert", "torch")
+EPILOG = """example:
+  python -m export.benchmark runs/nuclei/best.keras runs/nuclei/model.onnx runs/nuclei/model.tflite --batch 1 8
+  python -m export.benchmark model.onnx --providers cpu cuda cuda:use_tf32=0 cuda:use_tf32=0,prefer_nhwc=1 tensorrt
+options of a provider are those of ONNX Runtime; io_binding=1 keeps inputs and outputs in place, which
+enable_cuda_graph=1 does by itself (the file then needs a fixed --batch and --no-resize)
+"""
+
+
+def benchmark(
+    paths: Sequence[pathlib.Path],
+    *,
+    providers: Sequence[str] = ("cpu",),
+    batches: Sequence[int] = (1,),
+    threads: int | None = None,
+    pictures: Sequence[np.ndarray],
+    warm_up: int = 5,
+    repeat: int = 50,
+) -> list[dict[str, Any]]:
+    """Measures every file on every provider with every batch, each in a process of its own.
+
+    Args:
+        paths: model files; the agreement of instances is with the first that runs.
+        providers, batches, threads, warm_up, repeat: see `export.benchmark_worker.Task`.
+        pictures: (H, W, 3) uint8 of any sizes.
+
+    Returns:
+        One row for each, with the keys of `COLUMNS`; one that could not be measured has an `error` that says why.
+    """
+    rows: list[dict[str, Any]] = []
+    reference: list | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        stored, answers = pathlib.Path(folder) / "pictures.npy", pathlib.Path(folder) / "answers.npz"
+        largest = max(picture.shape[:2] for picture in pictures)
+        np.save(stored, np.stack([resize_image(picture, largest) for picture in pictures]))
+        for path in paths:
+            for provider in providers:
+                for batch in batches:
+                    answers.unlink(missing_ok=True)
+                    task = Task(
+                        path=str(path.absolute()),
+                        provider=provider,
+                        batch=batch,
+                        threads=threads,
+                        warm_up=warm_up,
+                        repeat=repeat,
+                        pictures=str(stored),
+                        answers=str(answers),
+                    )
+                    row = describe(path) | {"provider": provider, "batch": batch} | _measure(task)
+                    if "error" not in row:
+                        found = _decoded(answers, largest)
+                        reference = reference or found
+                        row["agreement"] = float(
+                            np.mean([agreement(*pair) for pair in zip(reference, found, strict=True)])
+                        )
+                    rows.append(row)
+                    print(_line(row), file=sys.stderr)
+    return rows
+
+
+def describe(path: pathlib.Path) -> dict[str, Any]:
+    """Returns what is known of a file without opening it: format, layout, precision, size."""
+    side = path.with_name(path.name + ".json")
+    described = json.loads(side.read_text()) if side.is_file() else {}
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return {
+        "file": path.name,
+        "layout": described.get("layout", "unrolled"),
+        "precision": described.get("precision", "fp32"),
+        "file_mb": sum(file.stat().st_size for file in files) / 1e6,
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Returns hardware and versions, without which the numbers mean little."""
+    installed = {}
+    for name in PACKAGES:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    information = pathlib.Path("/proc/cpuinfo")
+    names = (
+        [line.split(":", 1)[1].strip() for line in information.read_text().splitlines() if "model name" in line]
+        if information.is_file()
+        else []
+    )
+    gpu = "none found"
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+        gpu = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip() or gpu
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "gpu": gpu,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **installed,
+    }
+
+
+def to_markdown(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
+    """Returns the table and what it was measured on; rows without a number give the reason."""
+    lines = ["| " + " | ".join(COLUMNS.values()) + " |", "|" + "---|" * len(COLUMNS)]
+    for row in rows:
+        cells = [_cell(row.get(key)) for key in COLUMNS]
+        if "error" in row:
+            cells[list(COLUMNS).index("median_ms")] = f"not measured: {row['error']}"
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", *(f"- {name}: {value}" for name, value in facts.items())]
+    return "\n".join(lines) + "\n"
+
+
+def plot(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
+    """Draws median times as bars, to the 95th percentile as a line."""
+    from matplotlib.figure import Figure
+
+    measured = [row for row in rows if "error" not in row]
+    figure = Figure(figsize=(8, 1 + 0.4 * max(len(measured), 1)), layout="constrained")
+    axes = figure.add_subplot()
+    labels = [f"{row['file']} · {row['provider']} · batch {row['batch']}" for row in measured]
+    per_image = np.array([[row["median_ms"], row["p95_ms"]] for row in measured]).reshape(-1, 2)
+    per_image /= np.array([row["batch"] for row in measured]).reshape(-1, 1)
+    errors = [np.zeros(len(measured)), np.maximum(per_image[:, 1] - per_image[:, 0], 0)]
+    axes.barh(range(len(measured)), per_image[:, 0], xerr=errors, color="#0072b2", ecolor="#444444")
+    axes.set_yticks(range(len(measured)), labels)
+    axes.invert_yaxis()
+    axes.set_xlabel("milliseconds per picture: median, and to the 95th percentile")
+    figure.savefig(path, dpi=120)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = Parser(
+        prog="python -m export.benchmark",
+        description="Measures model files side by side and writes benchmark.json, .md and .png.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=pathlib.Path,
+        metavar="FILE",
+        help=".keras, .onnx, .tflite, or the folder of a SavedModel or stepwise export",
+    )
+    parser.add_argument(
+        "--providers", nargs="+", default=["cpu"], help="cpu, cuda, tensorrt, each with options (default: cpu)"
+    )
+    parser.add_argument("--batch", nargs="+", type=int, default=[1], help="pictures in one run (default: 1)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: one for each core)")
+    parser.add_argument("--images", type=pathlib.Path, metavar="DIR", help="pictures (default: one that is made up)")
+    parser.add_argument("--repeat", type=int, default=50, help="runs measured (default: 50)")
+    parser.add_argument("--warm-up", type=int, default=5, help="runs before (default: 5)")
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path("benchmark"),
+        help="results without suffix (default: benchmark)",
+    )
+    with command_line():
+        options = parser.parse_args(arguments)
+        missing = [str(path) for path in options.files if not path.exists()]
+        if missing:
+            raise InputError(f"expected model files. Received: {', '.join(missing)}, not there")
+        if min(options.batch) < 1 or options.repeat < 1 or options.warm_up < 0 or (options.threads or 1) < 1:
+            raise InputError("expected positive numbers for --batch, --repeat and --threads. Received: one below")
+        if not options.out.absolute().parent.is_dir():
+            raise InputError(f"expected --out in a folder that exists. Received: {options.out}")
+        rows = benchmark(
+            options.files,
+            providers=options.providers,
+            batches=options.batch,
+            threads=options.threads,
+            pictures=_pictures(options.images),
+            warm_up=options.warm_up,
+            repeat=options.repeat,
+        )
+        facts = environment() | {"threads": options.threads or "all", "repeat": options.repeat}
+        content = json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n"
+        for suffix, text in ((".json", content), (".md", to_markdown(rows, facts))):
+            partial = options.out.with_name(f".{options.out.name}.partial")
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, options.out.with_name(options.out.name + suffix))
+        plot(rows, options.out.with_name(options.out.name + ".png"))
+        print(to_markdown(rows, facts))
+
+
+def _pictures(folder: pathlib.Path | None, count: int = 8) -> list[np.ndarray]:
+    if folder is None:
+        y, x = np.mgrid[:240, :320]
+        discs = [(y - 80) ** 2 + (x - 90) ** 2 < 50**2, (y - 150) ** 2 + (x - 230) ** 2 < 60**2]
+        noise = np.random.default_rng(0).integers(0, 60, (240, 320, 1))
+        return [
+            np.clip(
+                noise + 60 + 120 * discs[0][..., None] + np.array([20, 90, 50]) * discs[1][..., None], 0, 255
+            ).astype(np.uint8)
+        ]
+    if not folder.is_dir():
+        raise InputError(f"expected a folder of pictures for --images. Received: {folder}")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg"))[:count]
+    if not paths:
+        raise InputError(f"expected pictures (.png, .jpg) for --images. Received: {folder} without any")
+    return [read_image(path) for path in paths]
+
+
+def _measure(task: Task) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "export.benchmark_worker"],
+        input=json.dumps(dataclasses.asdict(task)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"error": f"ended with code {done.returncode}: {last}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _decoded(answers: pathlib.Path, size: tuple[int, int]) -> list:
+    with np.load(answers) as stored:
+        outputs = [stored[name] for name in ("masks", "classes", "stop")]
+    return [decode(*output, size=size, class_names=()) for output in zip(*outputs, strict=True)]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _line(row: dict[str, Any]) -> str:
+    result = f"not measured: {row['error']}" if "error" in row else f"{row['median_ms']:.1f} ms"
+    return f"{row['file']}, {row['provider']}, batch {row['batch']}: {result}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""From a Keras model to the function that every format exports: `image` → `masks`, `classes`, `stop`."""
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from export.options import Options
+from rsis_tf.errors import InputError
+from rsis_tf.models import RSIS
+from rsis_tf.models.encoders import ENCODERS
+
+Tensor = Any
+OUTPUTS = ("masks", "classes", "stop")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GraphSpec:
+    """Shape and type of an exported graph.
+
+    Attributes:
+        size: (height, width) the network runs at; None for that of the input.
+        batch: B, or None for any.
+        steps: T.
+        input_type: dtype of `image`, "uint8" or "float32"; values 0..255 either way.
+        resize: whether a graph of fixed size takes pictures of any size and scales them.
+    """
+
+    size: tuple[int, int] | None
+    batch: int | None
+    steps: int
+    input_type: str = "uint8"
+    resize: bool = True
+
+    @property
+    def input_shape(self) -> tuple[int | None, int | None, int | None, int]:
+        """Shape of `image`, None where it is open."""
+        height, width = (None, None) if self.size is None or self.resize else self.size
+        return self.batch, height, width, 3
+
+    @property
+    def named_input_shape(self) -> tuple[int | str, int | str, int | str, int]:
+        """The same with the names of the open axes."""
+        batch, height, width, channels = self.input_shape
+        return batch or "batch", height or "height", width or "width", channels
+
+
+def make_spec(model: RSIS, options: Options) -> GraphSpec:
+    """Fills in what the model knows: steps left out, and the size it was trained at for the size "model".
+
+    Raises:
+        InputError: for a size the encoder cannot take.
+    """
+    size = model.config.image_size if options.size == "model" else options.size
+    smallest = ENCODERS[model.config.encoder].min_size
+    if size is not None and min(size) < smallest:
+        raise InputError(
+            f"the encoder {model.config.encoder} takes sides of {smallest} or more pixels. "
+            f"Received: --size {size[0]}x{size[1]}"
+        )
+    return GraphSpec(
+        size=size,
+        batch=options.batch,
+        steps=options.steps or model.config.num_steps,
+        input_type=options.input_type,
+        resize=options.resize and size is not None,
+    )
+
+
+def infer(model: RSIS, image: Tensor, spec: GraphSpec) -> dict[str, Tensor]:
+    """The exported computation.
+
+    Args:
+        model: the network.
+        image: (B, H, W, 3) uint8 or float32, RGB 0..255.
+        spec: whether to scale to a fixed size first, and the number of steps.
+
+    Returns:
+        `masks` (B, T, h, w), `classes` (B, T, K) and `stop` (B, T), float32 probabilities; h, w is `spec.size`, or the
+        size of the image.
+    """
+    if spec.resize:
+        image = resample(image, spec.size)
+    outputs = model(image, num_steps=spec.steps, training=False)
+    return {
+        "masks": tf.sigmoid(outputs["mask_logits"], name="masks"),
+        "classes": tf.identity(outputs["class_probs"], name="classes"),
+        "stop": tf.sigmoid(outputs["stop_logits"], name="stop"),
+    }
+
+
+def resample(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Scales pictures as `export.runtime.resize_image` does, with an antialiased triangle filter, inside a graph.
+
+    Resizing operators differ from format to format, and most sample without a filter, so a photograph shrunk by one
+    would look unlike what the network was trained on. Two matrix products mean the same everywhere. Pictures of the
+    right size pass unchanged, bit for bit.
+
+    Args:
+        image: (B, H, W, 3) uint8 or float32.
+        size: (h, w) of the result.
+
+    Returns:
+        (B, h, w, 3) float32. For uint8 input the values are integers, as Pillow's are, off by one now and then.
+    """
+    whole = image.dtype == tf.uint8
+    x = tf.cast(tf.transpose(image, (0, 3, 1, 2)), tf.float32)  # (B, 3, H, W)
+    height, width = tf.shape(x)[2], tf.shape(x)[3]
+    x = tf.matmul(x, _triangle_weights(width, size[1]), transpose_b=True)  # (B, 3, H, w)
+    x = tf.floor(x + 0.5) if whole else x
+    x = tf.matmul(_triangle_weights(height, size[0]), x)  # (B, 3, h, w)
+    x = tf.floor(x + 0.5) if whole else x
+    return tf.transpose(x, (0, 2, 3, 1))  # (B, h, w, 3)
+
+
+def _triangle_weights(n_in: Tensor, n_out: int) -> Tensor:
+    """Returns (n_out, n_in) float32: how much of each input pixel goes into an output pixel."""
+    scale = tf.cast(n_in, tf.float32) / n_out
+    centres = (tf.range(n_out, dtype=tf.float32) + 0.5) * scale
+    distance = tf.abs(tf.cast(tf.range(n_in), tf.float32)[None, :] + 0.5 - centres[:, None])
+    weights = tf.nn.relu(1 - distance / tf.maximum(scale, 1))
+    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)

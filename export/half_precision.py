@@ -1,0 +1,71 @@
+"""An ONNX graph in float16: half the size, and fast where the hardware computes in it (GPUs; CPUs convert back)."""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from export.onnx_passes import GraphEditor
+
+FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+ALWAYS_FLOAT = {"Resize": (1, 2)}
+"""Inputs that the operator's definition wants in float32: region and scales."""
+
+
+def to_half(model: onnx.ModelProto) -> None:
+    """Turns weights and arithmetic to float16; `image`, `masks`, `classes` and `stop` keep their type.
+
+    What comes before the first convolution stays in float32: colours from 0 to 255 and pixel positions of large
+    pictures have more digits than float16 holds.
+    """
+    types = _element_types(model)
+    editor = GraphEditor(model)
+    before = {id(node) for node in nodes_before_convolutions(model)}
+    half: set[str] = set()  # tensors that are float16 afterwards
+    ready: dict[str, str] = {}  # float32 tensor or constant → its float16 copy
+    nodes = []
+    for node in model.graph.node:
+        if id(node) in before:
+            nodes.append(node)
+            continue
+        for i, name in enumerate(node.input):
+            if types.get(name) != FLOAT or name in half or i in ALWAYS_FLOAT.get(node.op_type, ()):
+                continue
+            if name not in ready:
+                ready[name] = f"{name}/half"
+                if name in editor.constants:
+                    editor.add_constant(ready[name], editor.value(name).astype(np.float16))
+                else:
+                    nodes.append(helper.make_node("Cast", [name], [ready[name]], name=ready[name], to=HALF))
+            node.input[i] = ready[name]
+        if node.op_type == "Cast":
+            for attribute in node.attribute:
+                attribute.i = HALF if attribute.i == FLOAT else attribute.i
+        nodes.append(node)
+        for i, name in enumerate(node.output):
+            if types.get(name) == FLOAT:
+                if name in editor.outputs:
+                    node.output[i] = f"{name}/half"
+                    ready[name] = node.output[i]  # for those that read it besides the caller
+                    nodes.append(helper.make_node("Cast", [node.output[i]], [name], name=f"{name}/float", to=FLOAT))
+                half.add(node.output[i])
+    del model.graph.value_info[:]
+    editor.commit(nodes)
+
+
+def nodes_before_convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Returns the nodes that no convolution feeds."""
+    fed: set[str] = set()
+    before = []
+    for node in model.graph.node:  # in an order in which they can run
+        if node.op_type == "Conv" or fed.intersection(node.input):
+            fed.update(node.output)
+        else:
+            before.append(node)
+    return before
+
+
+def _element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Returns the element type of every tensor."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output, *graph.value_info)}
+    return types | {tensor.name: tensor.data_type for tensor in graph.initializer}

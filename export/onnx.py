@@ -1,0 +1,183 @@
+"""Writes a model as one ONNX graph: `python -m export.onnx RUN`."""
+
+import sys
+
+if __name__ == "__main__" and not __package__:
+    # Run as a script, this file would stand in for the library `onnx` in every import that follows.
+    print("error: expected the command `python -m export.onnx`. Received: the path of its file", file=sys.stderr)
+    sys.exit(2)
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from export.options import Options, make_parser, read_options
+from export.runtime import OUTPUTS, open_graph
+from rsis_tf.engine import quiet_start
+from rsis_tf.errors import InputError, command_line
+
+if TYPE_CHECKING:
+    import onnx
+
+    from export.graph import GraphSpec
+    from rsis_tf.models import RSIS
+
+EXAMPLE = "python -m export.onnx runs/nuclei --size 256x256 --batch dynamic --steps 20"
+DEFAULT_OUT = "model.onnx"
+LAYOUTS = ("unrolled", "stepwise", "loop")
+
+
+def export_onnx(options: Options, *, opset: int = 17, layout: str = "unrolled") -> pathlib.Path:
+    """Converts, compares with the Keras model, and gives the file its name.
+
+    Args:
+        options: what to export and how.
+        opset: version of the ONNX operators, 17 or 18.
+        layout: "unrolled", "stepwise" (a folder with two files) or "loop", see `export.onnx_layouts`.
+
+    Returns:
+        `options.out`; beside it lies a JSON file with the metadata and what the comparison found.
+
+    Raises:
+        InputError: for a model or an option that cannot be used.
+        export.verify.VerificationError: when the file does not answer as the model does; nothing is written then.
+    """
+    _refuse(options, layout)
+    import rsis_tf
+    from export.graph import make_spec
+    from export.metadata import as_text, describe
+    from export.onnx_graph import add_metadata
+    from export.onnx_layouts import Layout, encoder_graph, loop_graph, step_graph
+    from export.publish import publish
+    from rsis_tf.predictor import load_model
+
+    model = load_model(options.source)
+    spec = make_spec(model, options)
+    extra: dict[str, Any] = {"layout": layout, "opset": opset}
+    if layout == "stepwise":
+        shapes = Layout(model, spec)
+        files = {"encoder.onnx": encoder_graph(shapes, opset), "step.onnx": step_graph(shapes, opset)}
+    elif layout == "loop":
+        files = {"": loop_graph(Layout(model, spec), opset, stop_threshold=options.stop_threshold)}
+    else:
+        proto, quantization = _unrolled(model, spec, options, opset)
+        files, extra = {"": proto}, extra | quantization
+    described = describe(model, spec, options, format="onnx", **extra)
+    for proto in files.values():
+        add_metadata(proto, as_text(described), rsis_tf.__version__)
+
+    def write(path: pathlib.Path) -> None:
+        if layout == "stepwise":
+            path.mkdir()
+        for name, proto in files.items():
+            (path / name if name else path).write_bytes(proto.SerializeToString())
+
+    return publish(model, spec, options, described=described, write=write, open_run=open_run)
+
+
+def open_run(path: pathlib.Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Opens an ONNX export of any layout.
+
+    Returns:
+        A function from (B, H, W, 3) pictures to the outputs by name.
+    """
+    graph = open_graph(path)
+    return lambda images: dict(zip(OUTPUTS, graph.run(list(OUTPUTS), {"image": images}), strict=True))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = make_parser(module="export.onnx", default_out=DEFAULT_OUT, example=EXAMPLE)
+    parser.add_argument("--opset", type=int, choices=(17, 18), default=17, help="version of the ONNX operators")
+
+    parser.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        default="unrolled",
+        help="unrolled: one graph, all steps; stepwise: a folder with an encoder and a step graph, stops early; "
+        "loop: one graph that stops by itself",
+    )
+    with command_line():
+        parsed = parser.parse_args(arguments)
+        default_out = "model_stepwise" if parsed.layout == "stepwise" else DEFAULT_OUT
+        options = read_options(parsed, default_out=default_out)
+        _refuse(options, parsed.layout)  # complaints come before the slow imports
+
+    quiet_start()
+    from export.publish import run_command
+
+    run_command(lambda: export_onnx(options, opset=parsed.opset, layout=parsed.layout))
+
+
+def _refuse(options: Options, layout: str) -> None:
+    if layout == "stepwise":
+        if options.out.exists() and not (options.out / "step.onnx").is_file():
+            raise InputError(f"expected --out to be a new folder, or one to replace. Received: {options.out}")
+    elif options.out.is_dir():
+        raise InputError(f"expected --out to be a file. Received: {options.out}, which is a folder")
+    if layout == "unrolled":
+        return
+    if options.size is None:
+        raise InputError(f"the states of --layout {layout} have a fixed shape. Received: --size dynamic")
+    if options.precision != "fp32":
+        raise InputError(
+            f"states that pass from step to step are kept in float32, so --layout {layout} computes in it; "
+            f"take --layout unrolled for less. Received: --precision {options.precision}"
+        )
+
+
+def _unrolled(
+    model: "RSIS", spec: "GraphSpec", options: Options, opset: int
+) -> tuple["onnx.ModelProto", dict[str, Any]]:
+    """Returns the unrolled graph in the precision asked for, and what the metadata tells of its quantisation."""
+    from export.graph import infer
+    from export.half_precision import to_half
+    from export.onnx_graph import convert
+
+    batch, height, width, _ = spec.named_input_shape
+    proto = convert(
+        model,
+        lambda inputs: infer(model, inputs["image"], spec),
+        inputs={"image": (spec.named_input_shape, spec.input_type)},
+        outputs={
+            "masks": (batch, spec.steps, *(spec.size or (height, width))),
+            "classes": (batch, spec.steps, model.config.num_classes),
+            "stop": (batch, spec.steps),
+        },
+        opset=opset,
+    )
+    if options.precision == "fp16":
+        to_half(proto)
+    if options.precision == "int8":
+        return _to_int8(proto, model, spec, options)
+    return proto, {}
+
+
+def _to_int8(
+    proto: "onnx.ModelProto", model: "RSIS", spec: "GraphSpec", options: Options
+) -> tuple["onnx.ModelProto", dict[str, Any]]:
+    """Returns the 8-bit graph and what the metadata tells of it."""
+    from export.calibration import read_inputs
+    from export.quantize import quantize, quantize_weights
+
+    if options.calibration is None:
+        return quantize_weights(proto), {"quantization": {"kind": "weights"}}
+    thresholds = {"stop_threshold": options.stop_threshold, "mask_threshold": options.mask_threshold}
+    inputs = read_inputs(options.calibration, spec, model.config.image_size)
+    quantized = quantize(proto, inputs, thresholds=thresholds)
+    print(f"quantised: agreement with float32 {quantized.agreement:.4f}, left in float32: {list(quantized.excluded)}")
+    return quantized.model, {
+        "quantization": {
+            "kind": "static",
+            "pictures": sum(map(len, inputs)),
+            "agreement": quantized.agreement,
+            "agreement_of_each_part_alone": quantized.parts,
+            "excluded": list(quantized.excluded),
+        }
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Writes a model as a TFLite file: `python -m export.tflite RUN`."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from export.options import Options, make_parser, read_options
+from rsis_tf.engine import quiet_start
+from rsis_tf.errors import InputError, command_line
+
+EXAMPLE = "python -m export.tflite runs/nuclei --size 256x256 --precision fp16"
+DEFAULT_OUT = "model.tflite"
+
+
+def export_tflite(options: Options) -> pathlib.Path:
+    """Converts, compares with the Keras model, and gives the file its name.
+
+    The graph uses TFLite's own operators alone and is unrolled; its signature `serving_default` takes `image` and
+    returns `masks`, `classes`, `stop`.
+
+    Returns:
+        `options.out`; beside it lies a JSON file with the metadata and what the comparison found.
+
+    Raises:
+        InputError: for a model or an option that cannot be used.
+        export.verify.VerificationError: when the file does not answer as the model does; nothing is written then.
+    """
+    _refuse(options)
+    import tensorflow as tf
+
+    from export.calibration import read_inputs
+    from export.graph import make_spec
+    from export.metadata import describe
+    from export.publish import publish
+    from export.saved_model import serving_module
+    from rsis_tf.predictor import load_model
+
+    model = load_model(options.source)
+    spec = make_spec(model, options)
+    module, function = serving_module(model, spec)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], module)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if options.precision == "fp16":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+    elif options.precision == "int8":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if options.calibration is not None:
+            inputs = read_inputs(options.calibration, spec, model.config.image_size)
+            converter.representative_dataset = lambda: ({"image": image} for image in inputs)
+            # 8-bit operators where there are such; the rest stays in float32.
+            converter.target_spec.supported_ops.append(tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
+    content = converter.convert()
+    return publish(
+        model,
+        spec,
+        options,
+        described=describe(model, spec, options, format="tflite", layout="unrolled", signature="serving_default"),
+        write=lambda path: path.write_bytes(content),
+        open_run=open_run,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = make_parser(module="export.tflite", default_out=DEFAULT_OUT, example=EXAMPLE, batch="1", resize=False)
+    with command_line():
+        options = read_options(parser.parse_args(arguments), default_out=DEFAULT_OUT)
+        _refuse(options)
+
+    quiet_start()
+    from export.publish import run_command
+
+    run_command(lambda: export_tflite(options))
+
+
+def open_run(path: pathlib.Path, threads: int | None = None) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Opens a TFLite file with LiteRT (XNNPACK on the CPU).
+
+    Returns:
+        A function from (B, H, W, 3) pictures to the outputs by name; for one thread at a time.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=threads)
+    runner = interpreter.get_signature_runner("serving_default")
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        return runner(image=images)
+
+    return run
+
+
+def _refuse(options: Options) -> None:
+    if options.out.is_dir():
+        raise InputError(f"expected --out to be a file. Received: {options.out}, which is a folder")
+    planned = "the memory of a TFLite graph is planned ahead"
+    if options.size is None:
+        raise InputError(f"{planned}, so its size is fixed. Received: --size dynamic")
+    if options.batch is None:
+        raise InputError(f"{planned}, so its batch is fixed. Received: --batch dynamic")
+    if options.resize:
+        raise InputError(f"{planned}, so pictures are scaled before it. Received: --resize")
+
+
+if __name__ == "__main__":
+    main()

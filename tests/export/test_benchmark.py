@@ -1,0 +1,106 @@
+"""The comparison of files: every combination a row, numbers that hang together, and reasons where there is none."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+from export import benchmark
+
+
+@pytest.fixture
+def pictures(tmp_path: pathlib.Path) -> pathlib.Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(3):
+        image = np.zeros((20, 24, 3), np.uint8)
+        image[:, : 4 * (i + 1), :2] = 255
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="needs no CUDA build")
+def test_rows_table_and_plot(toy_model, pictures, tmp_path, capsys):
+    path = toy_model()
+    out = tmp_path / "result"
+    providers = ["cpu", "cpu:io_binding=1", "cuda:use_tf32=0"]
+    options = ["--batch", "1", "2", "--images", str(pictures), "--repeat", "7", "--out", str(out)]
+    benchmark.main([str(path), "--providers", *providers, *options])
+    stored = json.loads((tmp_path / "result.json").read_text())
+    rows = stored["rows"]
+    assert [(row["provider"], row["batch"]) for row in rows] == [
+        (name, batch) for name in providers for batch in (1, 2)
+    ]
+    for row in rows[:4]:
+        assert 0 < row["median_ms"] <= row["p95_ms"] <= row["p99_ms"]
+        assert row["images_per_second"] == pytest.approx(1000 * row["batch"] / row["median_ms"])
+        assert (row["runs"], row["agreement"]) == (7, 1)
+        assert row["file_mb"] == path.stat().st_size / 1e6
+        assert 20 < row["peak_memory_mb"] < 600  # of its own process, without what this one has loaded
+    for row in rows[4:]:
+        assert "median_ms" not in row
+        assert "CUDAExecutionProvider" in row["error"]
+    assert stored["environment"]["onnxruntime"] == onnxruntime.__version__
+    assert stored["environment"]["cores"] >= 1
+    table = (tmp_path / "result.md").read_text()
+    assert table.count("not measured: expected providers of the installed onnxruntime") == 2
+    assert capsys.readouterr().out.strip() == table.strip()
+    with Image.open(tmp_path / "result.png") as plot:
+        assert plot.width > 400
+
+
+def test_agreement_is_with_the_first_file(toy_model, tmp_path):
+    first = toy_model()
+    other = tmp_path / "other.onnx"
+    other.write_bytes(toy_model(batch=1).read_bytes())
+    first.write_bytes(toy_model().read_bytes())
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[:, :4, 0] = 255
+    rows = benchmark.benchmark([first, other], batches=(1, 2), pictures=[image], warm_up=0, repeat=1)
+    assert [row.get("agreement") for row in rows] == [1, 1, 1, None]
+    assert rows[3]["error"] == "the file takes a batch of 1 alone"
+
+
+def test_files_that_cannot_be_measured_say_why(tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"nothing")
+    (tmp_path / "orphan.tflite").write_bytes(b"nothing")
+    paths = [tmp_path / "broken.onnx", tmp_path / "orphan.tflite"]
+    rows = benchmark.benchmark(paths, pictures=[np.zeros((8, 8, 3), np.uint8)], repeat=1)
+    assert "broken.onnx" in rows[0]["error"]
+    assert rows[1]["error"]
+    assert "not measured: " in benchmark.to_markdown(rows, {})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("nowhere.onnx", "Received: nowhere.onnx, not there"),
+        ("FILE --batch 0", "expected positive numbers"),
+        ("FILE --batch two", "invalid int value: 'two'"),
+        ("FILE --images nowhere", "Received: nowhere"),
+        ("FILE --out no/where/result", "Received: no/where/result"),
+        ("", "the following arguments are required: FILE"),
+    ],
+)
+def test_wrong_calls(toy_model, call, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        benchmark.main([str(toy_model()) if word == "FILE" else word for word in call.split()])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_needs_no_tensorflow_for_onnx(toy_model, tmp_path):
+    program = f"""
+import sys, numpy as np
+from export import benchmark
+import pathlib
+(row,) = benchmark.benchmark([pathlib.Path({str(toy_model())!r})], pictures=[np.zeros((8, 8, 3), np.uint8)], repeat=1)
+assert row["median_ms"] > 0, row
+assert not {{"tensorflow", "keras"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=pathlib.Path(__file__).parents[2])

@@ -1,0 +1,113 @@
+"""The layouts that stop early answer as the unrolled graph does, and take no step too many."""
+
+import pathlib
+
+import numpy as np
+import onnx
+import pytest
+
+from export import onnx as exporter
+from export.runtime import Predictor, RuntimeInputError, resize_image
+from export.verify import VerificationError, _compare_outputs, _shorten
+from rsis_tf.models import ModelConfig, build_model
+
+
+@pytest.fixture(scope="module")
+def exported(run_folder: pathlib.Path, tmp_path_factory) -> dict[str, pathlib.Path]:
+    folder = tmp_path_factory.mktemp("layouts")
+    paths = {"unrolled": folder / "unrolled.onnx", "loop": folder / "loop.onnx", "stepwise": folder / "stepwise"}
+    for layout, path in paths.items():
+        exporter.main([str(run_folder), "--layout", layout, "--out", str(path), "--steps", "6"])
+    return paths
+
+
+@pytest.mark.parametrize("layout", ["stepwise", "loop"])
+def test_same_instances_as_unrolled(exported, pictures, layout: str):
+    for batch_size in (1, 3):
+        ours = Predictor(exported[layout], batch_size=batch_size).batch(pictures)
+        theirs = Predictor(exported["unrolled"], batch_size=batch_size).batch(pictures)
+        assert [len(found) for found in theirs] == [6, 6, 6]
+        for found, wanted in zip(ours, theirs, strict=True):
+            assert [(i.step, i.class_id) for i in found] == [(i.step, i.class_id) for i in wanted]
+            for one, other in zip(found, wanted, strict=True):
+                np.testing.assert_array_equal(one.mask, other.mask)
+                assert one.score == pytest.approx(other.score, abs=1e-5)
+
+
+def test_stepwise_ends_with_the_last_picture_of_the_batch(exported, pictures):
+    stops = Predictor(exported["unrolled"]).run(_at_size(pictures))[2]  # (3, 6)
+    threshold = float(np.sort(stops[:, 0])[1])  # the first step ends one picture's sequence, but not the others'
+    lengths = [int(np.argmin([*(stop >= threshold), False])) for stop in stops]
+    assert min(lengths) == 0
+    assert max(lengths) == 6
+    answers = Predictor(exported["stepwise"], stop_threshold=threshold).batch(pictures)
+    assert [len(found) for found in answers] == lengths
+    none = int(np.argmin(stops[:, 0]))
+    alone = Predictor(exported["stepwise"], stop_threshold=threshold)
+    assert alone.run(_at_size([pictures[none]]))[0].shape == (1, 1, 48, 64)
+    assert alone.run(_at_size(pictures))[0].shape == (3, 6, 48, 64)
+    each = Predictor(exported["stepwise"], stop_threshold=threshold, stop_mode="each")
+    assert each.run(_at_size([pictures[none]]))[0].shape == (1, 6, 48, 64)
+
+
+def _at_size(pictures: list[np.ndarray]) -> np.ndarray:
+    return np.stack([resize_image(picture, (48, 64)) for picture in pictures])
+
+
+def test_loop_ends_by_itself(run_folder, tmp_path, pictures):
+    out = tmp_path / "loop.onnx"
+    options = ["--layout", "loop", "--stop-threshold", "0.9", "--opset", "18"]
+    exporter.main([str(run_folder), "--out", str(out), *options])
+    predictor = Predictor(out)
+    assert [output.shape for output in predictor.run(_at_size(pictures))] == [(3, 1, 48, 64), (3, 1, 4), (3, 1)]
+    assert predictor.batch(pictures) == [[], [], []]
+    graph = onnx.load(out).graph
+    assert [node.op_type for node in graph.node].count("Loop") == 1
+    assert graph.output[0].type.tensor_type.shape.dim[1].dim_param == "step"
+    with pytest.raises(RuntimeInputError, match="stops by itself"):
+        Predictor(out, stop_mode="each")
+
+
+def test_states_stay_in_the_layout_of_the_convolutions(exported):
+    step = onnx.load(exported["stepwise"] / "step.onnx").graph
+    assert not [node for node in step.node if node.op_type == "Transpose"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"skip_mode": "mul"}, {"skip_mode": "none", "decoder_stages": 2}, {"skip_mode": "sum", "decoder_stages": 1}],
+    ids=str,
+)
+def test_every_skip_mode_steps(fields: dict, tmp_path):
+    config = ModelConfig(encoder="compact", hidden_size=16, num_classes=2, num_steps=3, image_size=(33, 50), **fields)
+    build_model(config).save(tmp_path / "best.keras")
+    for layout in ("stepwise", "loop"):
+        exporter.main([str(tmp_path), "--layout", layout, "--no-resize", "--batch", "2", "--stop-threshold", "0.1"])
+    assert Predictor(tmp_path / "model_stepwise").run(np.zeros((2, 33, 50, 3), np.uint8))[0].shape == (2, 3, 33, 50)
+
+
+def test_wrong_calls(run_folder, exported, tmp_path, capsys):
+    (tmp_path / "letters").mkdir()
+    calls = {
+        "--layout loop --size dynamic": "Received: --size dynamic",
+        "--layout stepwise --precision fp16": "Received: --precision fp16",
+        f"--layout stepwise --out {tmp_path / 'letters'}": "letters",
+        "--layout spiral": "invalid choice: 'spiral'",
+    }
+    for call, message in calls.items():
+        with pytest.raises(SystemExit) as stop:
+            exporter.main([str(run_folder), *call.split()])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+    with pytest.raises(RuntimeInputError, match=r"encoder\.onnx"):
+        Predictor(tmp_path / "letters")
+
+
+def test_stopping_too_early_is_noticed():
+    wanted = {"masks": np.zeros((2, 3, 4, 4)), "classes": np.zeros((2, 3, 2)), "stop": np.array([[1, 0, 1], [1, 1, 0]])}
+    early = {name: value[:, :2] for name, value in wanted.items()}
+    with pytest.raises(VerificationError, match=r"shape \(2, 3, 4, 4\)"):  # the second picture goes on
+        _compare_outputs(_shorten(wanted, early, 0.5), early, 1e-4)
+    wanted["stop"] = np.array([[1, 0, 1], [0, 1, 0]])
+    early = {name: value[:, :2] for name, value in wanted.items()}
+    assert _compare_outputs(_shorten(wanted, early, 0.5), early, 1e-4) == {"masks": 0, "classes": 0, "stop": 0}

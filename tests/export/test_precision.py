@@ -1,0 +1,156 @@
+"""fp16 and int8: smaller files, close answers, what is left in float32, and calls that are refused."""
+
+import json
+import pathlib
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+from PIL import Image
+
+from export import calibration, quantize, tflite, verify
+from export import onnx as exporter
+from export.agreement import agreement
+from export.graph import GraphSpec
+from export.half_precision import nodes_before_convolutions
+from export.runtime import Predictor
+from rsis_tf.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    """Six pictures for calibration, one of them a folder further down."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "more").mkdir()
+    for i in range(6):
+        place = folder / "more" if i == 5 else folder
+        Image.fromarray(verify.textured_picture((48, 64), seed=i)).save(place / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def single(run_folder, tmp_path_factory) -> pathlib.Path:
+    out = tmp_path_factory.mktemp("single") / "model.onnx"
+    exporter.main([str(run_folder), "--out", str(out), "--no-verify"])
+    return out
+
+
+def _types(path: pathlib.Path) -> dict[int, int]:
+    """Values stored by element type."""
+    stored: dict[int, int] = {}
+    for tensor in onnx.load(path).graph.initializer:
+        stored[tensor.data_type] = stored.get(tensor.data_type, 0) + int(np.prod(tensor.dims))
+    return stored
+
+
+@pytest.mark.parametrize("options", ["", "--size dynamic --opset 18"])
+def test_half_precision(run_folder, single, tmp_path, pictures, options):
+    out = tmp_path / "half.onnx"
+    exporter.main([str(run_folder), "--out", str(out), "--precision", "fp16", *options.split()])
+    assert out.stat().st_size < 0.6 * single.stat().st_size
+    stored = _types(out)
+    assert stored[TensorProto.FLOAT16] > 100 * stored.get(TensorProto.FLOAT, 0)
+    onnx.checker.check_model(str(out), full_check=True)
+    half, full = Predictor(out), Predictor(single)
+    assert half.metadata["precision"] == "fp16"
+    for picture in [*pictures, verify.textured_picture((500, 3000))]:  # fp16 cannot count to 3000 in halves
+        theirs, ours = half(picture), full(picture)
+        assert ours
+        assert agreement(theirs, ours) > 0.97
+
+
+def test_scaling_stays_in_single_precision(run_folder, single, tmp_path):
+    """The graph's own scaling of a wide picture: the same as that of the float32 graph."""
+    out = tmp_path / "half.onnx"
+    exporter.main([str(run_folder), "--out", str(out), "--precision", "fp16", "--no-verify"])
+    wide = verify.textured_picture((60, 4000))[None]
+    (half, *_), (full, *_) = Predictor(out).run(wide), Predictor(single).run(wide)
+    assert 0 < np.abs(half - full).max() < 0.02
+    assert len(nodes_before_convolutions(onnx.load(single))) > 20
+
+
+@pytest.mark.parametrize("kind", ["static", "weights"])
+def test_eight_bits(run_folder, single, folder, tmp_path, pictures, kind, capsys):
+    out = tmp_path / "int8.onnx"
+    source = str(folder) if kind == "static" else "none"
+    exporter.main([str(run_folder), "--out", str(out), "--precision", "int8", "--calibration", source])
+    assert out.stat().st_size < (0.5 if kind == "static" else 0.35) * single.stat().st_size
+    side = json.loads((tmp_path / "int8.onnx.json").read_text())
+    assert side["quantization"]["kind"] == kind
+    if kind == "static":
+        assert side["quantization"]["pictures"] == 6
+        assert side["quantization"]["agreement"] > 0.9
+        assert "warning: 6 pictures to calibrate on, 300 or more are better" in capsys.readouterr().err
+        operators = [node.op_type for node in onnx.load(out).graph.node]
+        assert operators.count("QuantizeLinear") > 10
+    eight, full = Predictor(out).batch(pictures), Predictor(single).batch(pictures)
+    assert np.mean([agreement(*pair) for pair in zip(eight, full, strict=True)]) > 0.9
+
+
+def test_parts_that_do_harm_stay_in_single_precision(single, folder):
+    spec = GraphSpec(size=(48, 64), batch=None, steps=4)
+    inputs = calibration.read_inputs(folder, spec, (48, 64))
+    thresholds = {"stop_threshold": 0.5, "mask_threshold": 0.5}
+    model = onnx.load(single)
+    parts = set(quantize.parts_of(model).values())
+    assert parts >= {"encoder_0", "encoder_4", "skip_0", "skip_4", "stage_0", "stage_4", "mask_head"}
+    easy = quantize.quantize(model, inputs, thresholds=thresholds, target=0.0)
+    assert (easy.excluded, easy.parts) == ((), {})
+    strict = quantize.quantize(model, inputs, thresholds=thresholds, target=(easy.agreement + 1) / 2)
+    assert strict.agreement > easy.agreement
+    worst = min(strict.parts, key=strict.parts.get)
+    assert strict.excluded[0] == worst
+    assert strict.parts.keys() == parts
+    kept = {name for name, part in quantize.parts_of(model).items() if part in strict.excluded}
+    kernels = {node.input[1] for node in strict.model.graph.node if node.op_type == "Conv" and node.name in kept}
+    assert not any(name.endswith("_DequantizeLinear_Output") for name in kernels)
+
+
+@pytest.mark.parametrize("kind", ["static", "weights"])
+def test_eight_bits_on_a_phone(run_folder, folder, tmp_path, kind):
+    out = tmp_path / "int8.tflite"
+    source = str(folder) if kind == "static" else "none"
+    options = ["--precision", "int8", "--calibration", source, "--min-agreement", "0.3"]
+    tflite.main([str(run_folder), "--out", str(out), *options])
+    side = json.loads((tmp_path / "int8.tflite.json").read_text())
+    assert side["precision"] == "int8"
+    assert side["verification"][0]["agreement"] > 0.3  # weights are random
+    assert out.stat().st_size < 0.4 * (run_folder / "best.keras").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--precision int8", "--calibration not given"),
+        ("--calibration DIR", "--precision fp32, --calibration"),
+        ("--precision int8 --calibration nowhere", "Received: nowhere"),
+        ("--precision bf16", "invalid choice: 'bf16'"),
+    ],
+)
+def test_wrong_calls(run_folder, tmp_path, options, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        exporter.main([str(run_folder), *options.replace("DIR", str(tmp_path)).split()])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_calibration_pictures(tmp_path, folder):
+    spec = GraphSpec(size=(32, 40), batch=4, steps=1, input_type="float32")
+    inputs = calibration.read_inputs(folder, spec, (48, 64))
+    assert [(image.shape, image.dtype) for image in inputs] == [((4, 32, 40, 3), np.float32)] * 2
+    with pytest.raises(InputError, match="without any"):
+        calibration.read_inputs(tmp_path, spec, (48, 64))
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"broken\.png"):
+        calibration.read_inputs(tmp_path, spec, (48, 64))
+
+
+def test_too_little_agreement_is_stopped(run_folder, folder, tmp_path, capsys):
+    out = tmp_path / "int8.onnx"
+    options = ["--precision", "int8", "--calibration", str(folder), "--min-agreement", "1"]
+    with pytest.raises(SystemExit) as stop:
+        exporter.main([str(run_folder), "--out", str(out), *options])
+    assert stop.value.code == 1
+    assert "expected instances that agree to 1. Received: 0." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

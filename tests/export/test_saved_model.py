@@ -1,0 +1,70 @@
+"""`python -m export.saved_model`: a folder that TensorFlow alone can serve."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from export import saved_model as exporter
+from export.graph import GraphSpec, infer
+from rsis_tf.predictor import load_model
+
+
+@pytest.fixture(scope="module")
+def exported(run_folder: pathlib.Path) -> pathlib.Path:
+    exporter.main([str(run_folder)])
+    return run_folder / "saved_model"
+
+
+def test_served_by_a_process_without_the_project(exported: pathlib.Path, tmp_path: pathlib.Path, pictures):
+    picture = pictures[2]
+    np.save(tmp_path / "picture.npy", picture)
+    program = f"""
+import sys
+import numpy as np
+import tensorflow as tf
+loaded = tf.saved_model.load({str(exported)!r})
+serve = loaded.signatures["serving_default"]
+answer = serve(image=tf.constant(np.load("picture.npy")[None]))
+np.savez("answer.npz", **{{name: value.numpy() for name, value in answer.items()}})
+assert "rsis_tf" not in sys.modules and "export" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-I", "-c", program], cwd=tmp_path, check=True)
+    answer = np.load(tmp_path / "answer.npz")
+    wanted = infer(load_model(exported.parent), picture[None], GraphSpec(size=(48, 64), batch=None, steps=4))
+    assert sorted(answer) == ["classes", "masks", "stop"]
+    for name in answer:
+        np.testing.assert_allclose(answer[name], wanted[name], atol=1e-5)
+
+
+def test_says_what_it_is(exported: pathlib.Path):
+    side = json.loads((exported.parent / "saved_model.json").read_text())
+    assert (side["format"], side["signature"], side["num_steps"]) == ("saved_model", "serving_default", 4)
+    assert side["input"]["shape"] == ["batch", "height", "width", 3]
+
+
+def test_replaces_a_saved_model_and_nothing_else(run_folder: pathlib.Path, tmp_path: pathlib.Path, capsys):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    with pytest.raises(SystemExit) as stop:
+        exporter.main([str(run_folder), "--out", str(mine)])
+    assert stop.value.code == 2
+    assert "a SavedModel to replace" in capsys.readouterr().err
+    assert (mine / "thesis.txt").read_text() == "years of work"
+    out = tmp_path / "served"
+    for steps in ("1", "2"):
+        exporter.main([str(run_folder), "--out", str(out), "--steps", steps, "--no-verify"])
+        assert json.loads((tmp_path / "served.json").read_text())["num_steps"] == int(steps)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "served", "served.json"]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_precision_it_cannot_honour(run_folder: pathlib.Path, precision: str, capsys):
+    with pytest.raises(SystemExit) as stop:
+        exporter.main([str(run_folder), "--precision", precision])
+    assert stop.value.code == 2
+    assert f"Received: --precision {precision}" in capsys.readouterr().err

@@ -1,0 +1,164 @@
+"""Folders for model servers: names, versions, shapes that are the graph's, batching."""
+
+import json
+import pathlib
+import re
+
+import onnx
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from export import saved_model, serving
+
+
+def _dims(config: str) -> dict[str, tuple[str, list[int]]]:
+    found = re.findall(r'\{ name: "(\w+)" data_type: (\w+) dims: (\[[^]]*\]) \}', config)
+    return {name: (kind, json.loads(dims)) for name, kind, dims in found}
+
+
+@pytest.fixture
+def served(toy_model):
+    """A toy graph with all the metadata an export has."""
+    metadata = {
+        "class_names": '["background", "le\\"af", "stone"]',
+        "image_size": "[8, 8]",
+        "dynamic_size": "false",
+        "stop_threshold": "0.5",
+        "mask_threshold": "0.5",
+        "version": "1",
+        "license": "MIT",
+    }
+    return lambda **options: toy_model(metadata=metadata, **options)
+
+
+def test_triton_repository(served, tmp_path):
+    model = served(size=("height", "width"))
+    repository = tmp_path / "models"
+    options = ["--to", str(repository), "--name", "leaves", "--max-batch", "4", "--delay-us", "500"]
+    serving.main([str(model), *options])
+    assert sorted(str(path.relative_to(repository)) for path in repository.rglob("*") if path.is_file()) == [
+        "leaves/1/model.onnx",
+        "leaves/config.pbtxt",
+    ]
+    assert (repository / "leaves/1/model.onnx").read_bytes() == model.read_bytes()
+    config = (repository / "leaves/config.pbtxt").read_text()
+    assert config.startswith('name: "leaves"\nbackend: "onnxruntime"\nmax_batch_size: 4\n')
+    assert _dims(config) == {
+        "image": ("TYPE_UINT8", [-1, -1, 3]),
+        "masks": ("TYPE_FP32", [3, -1, -1]),
+        "classes": ("TYPE_FP32", [3, 3]),
+        "stop": ("TYPE_FP32", [3]),
+    }
+    assert "dynamic_batching { max_queue_delay_microseconds: 500 }" in config
+
+
+def test_triton_config_is_protobuf_text(served, tmp_path):
+    """Parsed against the fields of Triton's ModelConfig that are used here."""
+    serving.write_triton(served(), tmp_path, name="leaves")
+    parsed = text_format.Parse((tmp_path / "leaves/config.pbtxt").read_text(), _model_config()())
+    assert [list(value.dims) for value in (*parsed.input, *parsed.output)] == [[8, 8, 3], [3, 8, 8], [3, 3], [3]]
+    assert (parsed.max_batch_size, parsed.dynamic_batching.max_queue_delay_microseconds) == (8, 2000)
+    texts = {entry.key: entry.value.string_value for entry in parsed.parameters}
+    assert json.loads(texts["class_names"]) == ["background", 'le"af', "stone"]
+
+
+def _model_config() -> type:
+    """A message class with Triton's names; field numbers do not matter in text."""
+    file = descriptor_pb2.FileDescriptorProto(name="model_config.proto", package="served", syntax="proto2")
+    field = descriptor_pb2.FieldDescriptorProto
+    text, number, repeated = field.TYPE_STRING, field.TYPE_INT64, "repeated"
+    messages = {
+        "Tensor": {"name": text, "data_type": text, "dims": (repeated, number)},
+        "Group": {"kind": text, "count": number},
+        "Batching": {"max_queue_delay_microseconds": number},
+        "Value": {"string_value": text},
+        "Entry": {"key": text, "value": "Value"},
+        "ModelConfig": {
+            "name": text,
+            "backend": text,
+            "max_batch_size": number,
+            "input": (repeated, "Tensor"),
+            "output": (repeated, "Tensor"),
+            "instance_group": (repeated, "Group"),
+            "dynamic_batching": "Batching",
+            "parameters": (repeated, "Entry"),
+        },
+    }
+    kinds = file.enum_type.add(name="Word")
+    for i, word in enumerate(("TYPE_UINT8", "TYPE_FP32", "KIND_AUTO")):
+        kinds.value.add(name=word, number=i)
+    for name, fields in messages.items():
+        message = file.message_type.add(name=name)
+        for i, (key, kind) in enumerate(fields.items(), start=1):
+            label = field.LABEL_REPEATED if isinstance(kind, tuple) else field.LABEL_OPTIONAL
+            kind = kind[1] if isinstance(kind, tuple) else kind
+            if key in ("data_type", "kind"):
+                message.field.add(name=key, number=i, label=label, type=field.TYPE_ENUM, type_name=".served.Word")
+            elif isinstance(kind, str):
+                message.field.add(name=key, number=i, label=label, type=field.TYPE_MESSAGE, type_name=f".served.{kind}")
+            else:
+                message.field.add(name=key, number=i, label=label, type=kind)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("served.ModelConfig"))
+
+
+def test_fixed_batch_is_not_batched_by_the_server(served, tmp_path):
+    serving.write_triton(served(batch=2), tmp_path, name="pairs")
+    config = (tmp_path / "pairs/config.pbtxt").read_text()
+    assert "max_batch_size: 0\n" in config
+    assert "dynamic_batching" not in config
+    assert _dims(config)["image"] == ("TYPE_UINT8", [2, 8, 8, 3])
+
+
+def test_each_call_adds_a_version(served, tmp_path):
+    for number in (1, 2):
+        assert serving.write_triton(served(), tmp_path, name="leaves") == tmp_path / "leaves" / str(number)
+    (tmp_path / "leaves" / "10").mkdir()
+    (tmp_path / "leaves" / "notes").mkdir()
+    assert serving.write_triton(served(), tmp_path, name="leaves").name == "11"
+
+
+def test_tf_serving(run_folder: pathlib.Path, tmp_path):
+    source = tmp_path / "saved"
+    saved_model.main([str(run_folder), "--out", str(source), "--no-verify", "--steps", "1"])
+    folder = tmp_path / "models"
+    for name in ("leaves", "leaves", "stones"):
+        serving.main([str(source), "--to", str(folder), "--name", name, "--max-batch", "16"])
+    assert sorted(str(path.relative_to(folder).parent) for path in folder.rglob("saved_model.pb")) == [
+        "leaves/1",
+        "leaves/2",
+        "stones/1",
+    ]
+    config = (folder / "models.config").read_text()
+    assert re.findall(r'name: "(\w+)" base_path: "([^"]+)"', config) == [
+        (name, str(folder / name)) for name in ("leaves", "stones")
+    ]
+    assert "max_batch_size { value: 16 }" in (folder / "batching.config").read_text()
+    told = json.loads((folder / "stones/1/assets.extra/rsis.json").read_text())
+    assert told["class_names"][0] == "background"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("nowhere.onnx --to models", "Received: nowhere.onnx"),
+        ("FOREIGN --to models", "expected an unrolled or loop export"),
+        ("FOLDER --to models", "expected a SavedModel"),
+        ("MODEL", "--to"),
+        ("MODEL --to models --name ../up", "Received: '../up'"),
+        ("MODEL --to models --max-batch 0", "Received: 0, 2000"),
+    ],
+)
+def test_wrong_calls(served, toy_model, tmp_path, monkeypatch, call, message, capsys):
+    monkeypatch.chdir(tmp_path)
+    places = {"FOLDER": str(tmp_path)}
+    places["FOREIGN"] = str(tmp_path / "foreign.onnx")
+    pathlib.Path(places["FOREIGN"]).write_bytes(toy_model(metadata={}).read_bytes())
+    places["MODEL"] = str(served())
+    onnx.checker.check_model(places["MODEL"])
+    with pytest.raises(SystemExit) as stop:
+        serving.main([places.get(word, word) for word in call.split()])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
