@@ -1,79 +1,103 @@
-"""Scores a model on a dataset: arguments → predictor and pictures → table and JSON."""
+"""Scores a model on a dataset: arguments → predictor and pictures → table, JSON and result files."""
 
 import argparse
-import dataclasses
+import contextlib
 import pathlib
-import sys
-import time
+from collections.abc import Sequence
 
-from rsis_tf import config
-from rsis_tf.data import DATASETS, SPLITS, load_dataset
-from rsis_tf.engine import quiet_start
-from rsis_tf.errors import ArgumentParser, InputError, command_line
+from rsis_tf.errors import InputError, command_line
+from rsis_tf.evaluation import command, runner
+from rsis_tf.progress import ProgressLine
 
-_EPILOG = """examples:
-  python evaluate.py runs/synthetic
+_EXAMPLES = """python evaluate.py runs/synthetic
       the run's best model on its own validation set
-  python evaluate.py model.onnx --dataset coco --data photos --split test
-      an exported model on other pictures
+  python evaluate.py model.onnx --dataset coco --data photos --split test --pictures found
+      an exported model on other pictures, some of them drawn"""
+_MORE = """
+Scores in a benchmark's own way: python -m rsis_tf.evaluation.voc, .cityscapes, .leaves_submission (--help).
 """
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = ArgumentParser(
-        description="Scores a model: average precision, best Dice and counting errors.",
-        epilog=_EPILOG,
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = command.parser(
+        "Scores a model: average precision, average recall, best Dice and counting errors, with 95 % intervals.",
+        _EXAMPLES,
+        more=_MORE,
     )
-    parser.add_argument("model", type=pathlib.Path, metavar="MODEL", help="a run's folder, a .keras or an .onnx file")
-    parser.add_argument("--dataset", choices=DATASETS, help="how the pictures are stored (default: as in the run)")
-    parser.add_argument("--data", metavar="DIR", help="the dataset's folder (default: the run's)")
-    parser.add_argument("--split", choices=SPLITS, default="val", help="(default: val)")
-    parser.add_argument("--stop", choices=("first", "each"), default="first",
-                        help="first: a sequence ends at the first step without an object, as in the paper; "
-                        "each: every step is judged alone, as in the original code")  # fmt: skip
-    parser.add_argument("--out", type=pathlib.Path, metavar="FILE",
-                        help="JSON file for the scores (default: metrics.json in the run's folder, else none)")  # fmt: skip
+    command.add_model_and_data(parser)
+    add = parser.add_argument_group("results").add_argument
+    add("--out", type=pathlib.Path, metavar="FILE",
+        help="JSON file for the scores (default: metrics.json in the run's folder, if MODEL is one and neither "
+        "--dataset nor --limit is given)")  # fmt: skip
+    add("--coco-results", type=pathlib.Path, metavar="FILE", help="predictions as a COCO result file")
+    add("--cityscapes-results", type=pathlib.Path, metavar="DIR", help="predictions as Cityscapes' server takes them")
+    add("--leaves-submission", type=pathlib.Path, metavar="DIR", help="label images as the CVPPP challenge takes them")
+    add("--every-class", action="store_true",
+        help="in COCO and Cityscapes files, each mask once for every class, scored class probability × objectness, as "
+        "the original's evaluation has it")  # fmt: skip
+    add("--pictures", type=pathlib.Path, metavar="DIR", help="overlays and strips of the first pictures, with truth")
+    add("--pictures-count", type=int, default=12, metavar="P", help="how many (default: %(default)s)")
     return parser.parse_args(argv)
 
 
-def data_config(arguments: argparse.Namespace) -> config.DataConfig:
-    """Returns the run's data settings with what the command line changes in them."""
-    folder = arguments.model if arguments.model.is_dir() else arguments.model.parent
-    if arguments.dataset is not None:
-        return config.DataConfig(dataset=arguments.dataset, root=arguments.data)
-    if not (folder / "config.json").is_file():
-        raise InputError(f"expected --dataset, or a model in a run's folder. Received: {arguments.model}")
-    stored = config.load(config.RunConfig, folder / "config.json").data
-    return dataclasses.replace(stored, root=arguments.data) if arguments.data else stored
+def open_sinks(
+    arguments: argparse.Namespace, class_names: Sequence[str], stack: contextlib.ExitStack
+) -> list[runner.Sink]:
+    """Opens the result files asked for; what must be closed is left to the stack."""
+    sinks: list[runner.Sink] = []
+    if arguments.coco_results:
+        from rsis_tf.evaluation.coco_results import ResultsFile
+
+        numbers = command.category_ids(arguments)
+        file = ResultsFile(arguments.coco_results, category_ids=numbers, every_class=arguments.every_class)
+        sinks.append(stack.enter_context(file))
+    if arguments.cityscapes_results:
+        from rsis_tf.evaluation.cityscapes_results import ResultFiles
+
+        sinks.append(ResultFiles(arguments.cityscapes_results, class_names, every_class=arguments.every_class))
+    if arguments.leaves_submission:
+        from rsis_tf.evaluation.leaves_submission import SubmissionFolder
+
+        sinks.append(SubmissionFolder(arguments.leaves_submission))
+    if arguments.pictures:
+        from rsis_tf.evaluation.picture_files import PictureFiles
+
+        sinks.append(PictureFiles(arguments.pictures, count=arguments.pictures_count))
+    return sinks
 
 
-def show_progress(started: float, done: int, total: int) -> None:
-    """Draws one moving line on a terminal."""
-    if sys.stderr.isatty():
-        left = (time.monotonic() - started) / done * (total - done)
-        end = "\r\033[K" if done == total else ""
-        print(f"\r\033[K{done}/{total} pictures, {left:.0f} s left", end=end, file=sys.stderr, flush=True)
+def scores_file(arguments: argparse.Namespace) -> pathlib.Path | None:
+    """Returns where the scores go: they are those of the run only if its own pictures were all scored."""
+    if arguments.out is not None:
+        if not arguments.out.absolute().parent.is_dir():
+            raise InputError(f"expected a file in a folder that is there. Received: --out {arguments.out}")
+        return arguments.out
+    of_the_run = (arguments.model / "config.json").is_file() and not arguments.dataset and not arguments.limit
+    return arguments.model / "metrics.json" if of_the_run else None
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     with command_line():
         arguments = parse(argv)
-        data = data_config(arguments)
-        if arguments.out is not None and not arguments.out.parent.is_dir():
-            raise InputError(f"expected a file in a folder that is there. Received: --out {arguments.out}")
-        dataset = load_dataset(data, arguments.split)
-        quiet_start()
-        from rsis_tf.evaluation import runner
-        from rsis_tf.predictor import open_predictor
-
-        predictor = open_predictor(arguments.model, stop_mode=arguments.stop)
-        started = time.monotonic()
-        scores = runner.evaluate(predictor, dataset, progress=lambda *count: show_progress(started, *count))
+        out = scores_file(arguments)
+        dataset = command.open_data(arguments)
+        predictor = command.open_model(arguments)
+        with contextlib.ExitStack() as stack:
+            sinks = open_sinks(arguments, dataset.class_names, stack)
+            scores = runner.evaluate(predictor, dataset, progress=ProgressLine(), sinks=sinks)
         print(runner.table(scores))
-        out = arguments.out or (arguments.model / "metrics.json" if arguments.model.is_dir() else None)
+        written = [
+            arguments.coco_results,
+            arguments.cityscapes_results,
+            arguments.leaves_submission,
+            arguments.pictures,
+        ]
         if out is not None:
-            runner.write_json(out, {"split": arguments.split, "stop": arguments.stop, **scores.to_dict()})
-            print(f"\n{out}")
+            measured = {"dataset": command.data_config(arguments).dataset, "split": arguments.split}
+            runner.write_json(out, {**measured, "stop": arguments.stop, **scores.to_dict()})
+            written.append(out)
+        if any(written):
+            print(f"\nwritten: {', '.join(str(path) for path in written if path)}")
 
 
 if __name__ == "__main__":

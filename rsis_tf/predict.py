@@ -1,26 +1,33 @@
-"""Predicts the objects of pictures: `python -m rsis_tf.predict MODEL IMAGE…`."""
+"""Predicts the objects of pictures: `python -m rsis_tf.predict MODEL PATH…`."""
 
 import argparse
-import csv
-import os
+import collections
 import pathlib
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 
-from rsis_tf.engine import quiet_start
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.images import read_image
+from rsis_tf.prediction import video
+from rsis_tf.prediction.results import DEFAULT, KINDS, Results
+from rsis_tf.prediction.sources import Source, find_sources
+from rsis_tf.predictor import MODEL_HELP, open_predictor
+from rsis_tf.progress import ProgressLine
 
-if TYPE_CHECKING:
-    from export.runtime import Instance
+_EPILOG = """examples:
+  python -m rsis_tf.predict runs/synthetic/model.onnx photos --out found
+      every picture in photos and the folders in it
+  python -m rsis_tf.predict runs/synthetic 'plates/**/*.tif' clip.mp4 --what labels,json --every 10
+      every TIFF file in plates, and every tenth frame of a video
 
-_EPILOG = """example:
-  python -m rsis_tf.predict runs/synthetic/model.onnx photos/*.jpg --out found
+What --what can name, for each picture NAME:
+""" + "\n".join(f"  {kind:<10} {text}" for kind, text in KINDS.items())
+_EPILOG += """
 
-Writes for each picture NAME_overlay.png, and NAME_labels.png with pixel value i for the i-th object found (0 for none;
-16 bits beyond 255 objects), and counts.csv for all.
+NAME is the name of the file without its suffix. If two pictures share it, results lie in subfolders as the pictures do.
+What cannot be read is reported and left out; the exit code is then 2.
 """
 
 
@@ -30,73 +37,116 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description="Finds the objects in pictures, one after the other, and draws them.",
         epilog=_EPILOG,
     )
-    parser.add_argument("model", type=pathlib.Path, metavar="MODEL", help="a run's folder, a .keras or an .onnx file")
-    parser.add_argument("images", type=pathlib.Path, nargs="+", metavar="IMAGE", help="picture of any size")
+    parser.add_argument("model", type=pathlib.Path, metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="picture of any size, folder, pattern, or video")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("predictions"), metavar="DIR",
                         help="folder for the results (default: predictions)")  # fmt: skip
+    parser.add_argument("--what", type=_kinds, default=DEFAULT, metavar="KIND,…",
+                        help=f"results to write: all, or some of {','.join(KINDS)} "
+                        f"(default: {','.join(DEFAULT)})")  # fmt: skip
+    parser.add_argument("--route", action="store_true", help="draw the way from object to object into overlays")
     parser.add_argument("--stop", choices=("first", "each"), default="first",
                         help="first: the sequence ends at the first step without an object; each: every step is "
-                        "judged alone")  # fmt: skip
+                        "judged alone (default: first)")  # fmt: skip
+    parser.add_argument("--batch-size", type=_positive, metavar="B",
+                        help="pictures in one run of the model (default: as the file wants it, else 8)")  # fmt: skip
+    parser.add_argument("--every", type=_positive, default=1, metavar="N", help="take every N-th frame of a video")
     return parser.parse_args(argv)
 
 
-def label_map(instances: "list[Instance]", size: tuple[int, int]) -> np.ndarray:
-    """Paints instances into one (H, W) map of 1 … n in predicted order; where masks overlap the earlier one stays."""
-    painted = np.zeros(size, np.uint8 if len(instances) < 256 else np.uint16)
-    for number, instance in reversed(list(enumerate(instances, start=1))):
-        painted[instance.mask] = number
-    return painted
+def _kinds(text: str) -> tuple[str, ...]:
+    kinds = tuple(KINDS) if text == "all" else tuple(part.strip() for part in text.split(","))
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(KINDS)}, or all. Received: {', '.join(unknown)}")
+    return kinds
 
 
-def write_results(out: pathlib.Path, name: str, image: np.ndarray, instances: "list[Instance]") -> None:
-    """Writes the label map and the overlay of one picture."""
-    from rsis_tf.pictures import overlay, write_image
-
-    write_image(out / f"{name}_labels.png", label_map(instances, image.shape[:2]))
-    write_image(out / f"{name}_overlay.png", overlay(image, instances))
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1. Received: {text}")
+    return int(text)
 
 
-def write_counts(path: pathlib.Path, rows: list[dict[str, object]]) -> None:
-    """Writes one row a picture: its file, the objects in it, and how many of each class."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval=0)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(partial, path)
+class Reader:
+    """Reads sources one after the other; reports what cannot be read and goes on.
+
+    Attributes:
+        refused: sources that could not be read, or not to their end.
+        total: pictures there are, frames included as far as videos tell.
+        waiting: pictures that were read but not yet predicted.
+    """
+
+    def __init__(self, sources: list[Source], *, every: int, line: ProgressLine) -> None:
+        self._sources = sources
+        self._every = every
+        self._line = line
+        self.refused = 0
+        self.total = len(sources)
+        self.waiting: collections.deque[tuple[Source, np.ndarray]] = collections.deque()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for source in self._sources:
+            try:
+                if source.problem:
+                    raise InputError(source.problem)
+                for frame, image in self._frames(source) if source.is_video else self._picture(source):
+                    self.waiting.append((frame, image))
+                    yield image
+            except InputError as error:  # the other pictures are still wanted
+                self._line.clear()
+                print(f"error: {error}", file=sys.stderr)
+                self.refused += 1
+
+    def _picture(self, source: Source) -> Iterator[tuple[Source, np.ndarray]]:
+        yield source, read_image(source.path)
+
+    def _frames(self, source: Source) -> Iterator[tuple[Source, np.ndarray]]:
+        self.total += video.count_frames(source.path, every=self._every) - 1
+        for number, image in video.read_frames(source.path, every=self._every):
+            frame = f"{number:06d}"
+            below = f"{source.below}/{frame}"
+            yield Source(path=source.path / frame, name=f"{source.name}/{frame}", below=below), image
 
 
 def main(argv: list[str] | None = None) -> None:
     with command_line():
         arguments = parse(argv)
-        quiet_start()
-        from rsis_tf.predictor import open_predictor
-
-        predictor = open_predictor(arguments.model, stop_mode=arguments.stop)
-        rows: list[dict[str, object]] = []
-        refused = 0
-        for path in arguments.images:
-            try:
-                image = read_image(path)
-            except InputError as error:  # the other pictures are still wanted
-                print(f"error: {error}", file=sys.stderr)
-                refused += 1
-                continue
-            instances = predictor(image)
-            arguments.out.mkdir(parents=True, exist_ok=True)
-            write_results(arguments.out, path.stem, image, instances)
-            row: dict[str, object] = {"image": str(path), "objects": len(instances)}
-            for instance in instances:
-                row[instance.class_name] = int(row.get(instance.class_name, 0)) + 1
-            rows.append(row)
-            found = ", ".join(f"{instance.class_name} {instance.score:.2f}" for instance in instances)
-            print(f"{path}: {len(instances)} objects{': ' if found else ''}{found}", flush=True)
-        if rows:
-            write_counts(arguments.out / "counts.csv", rows)
-            print(f"{arguments.out}: label maps, overlays and counts.csv of {len(rows)} pictures")
-        if refused:
+        sources = find_sources(arguments.paths, out=arguments.out)
+        predictor = open_predictor(arguments.model, stop_mode=arguments.stop, batch_size=arguments.batch_size)
+        results = Results(arguments.out, kinds=arguments.what, class_names=predictor.class_names, route=arguments.route)
+        _keep_pictures(sources, results)
+        line = ProgressLine()
+        reader = Reader(sources, every=arguments.every, line=line)
+        done = 0
+        with results:
+            for instances in predictor.stream(reader):
+                source, image = reader.waiting.popleft()
+                results.add(source, image, instances)
+                done += 1
+                found = ", ".join(f"{instance.class_name} {instance.score:.2f}" for instance in instances)
+                line.clear()
+                print(f"{source.path}: {_counted(len(instances), 'object')}{': ' if found else ''}{found}", flush=True)
+                line(done + reader.refused, reader.total)
+        line.clear()
+        if done:
+            print(f"{arguments.out}: {', '.join(arguments.what)} of {_counted(done, 'picture')}")
+        if reader.refused:
+            print(f"{_counted(reader.refused, 'path')} could not be read")
             raise SystemExit(2)
+
+
+def _keep_pictures(sources: list[Source], results: Results) -> None:
+    """Makes sure that no result takes the place of a picture asked for."""
+    pictures = {source.path.resolve() for source in sources}
+    for source in sources:
+        for path in results.paths(source.name).values():
+            if path.resolve() in pictures:
+                raise InputError(f"expected --out to be a folder in which no picture is overwritten. Received: {path}")
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 if __name__ == "__main__":

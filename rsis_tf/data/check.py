@@ -1,6 +1,5 @@
 """Walks a dataset and reports what is in it and what is wrong with it."""
 
-import argparse
 import json
 import os
 import pathlib
@@ -13,7 +12,7 @@ import numpy as np
 from rsis_tf.config import DataConfig
 from rsis_tf.data import DATASETS, SPLITS, VOID, load_dataset, require_dataset
 from rsis_tf.data.files import MissingSplitError
-from rsis_tf.errors import InputError, command_line
+from rsis_tf.errors import ArgumentParser, InputError, command_line
 
 _FINDINGS = (
     ("without objects", "without_objects"),
@@ -141,12 +140,12 @@ def table(reports: dict[str, dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of `check`; returns the exit code: 0 when clean, 1 when something is wrong."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m rsis_tf.data.check",
-        description="Read a whole dataset; report counts per split and class, pictures without objects, files that no "
-        "annotation lists, and everything that cannot be read, with its path. Exit code: 0 clean, 1 something cannot "
-        "be read, 2 wrong arguments.",
-        epilog="example: python -m rsis_tf.data.check --dataset coco --data nuclei --json report.json",
+        description="Reads a whole dataset and reports counts per split and class, pictures without objects, files\n"
+        "that no annotation lists, and everything that cannot be read, with its path.\n"
+        "Exit code: 0 clean, 1 something cannot be read, 2 wrong arguments.",
+        epilog="example:\n  python -m rsis_tf.data.check --dataset coco --data nuclei --json report.json",
     )
     parser.add_argument("--dataset", required=True, metavar="NAME", help=f"one of {', '.join(DATASETS)}")
     parser.add_argument("--data", metavar="DIR", help="the dataset's folder")

@@ -5,7 +5,6 @@ VOC's validation set, which becomes the test set (paper, section 4.1). Pictures 
 SBD's annotations are written as label images. Where both annotate a picture, VOC's annotation is taken.
 """
 
-import argparse
 import hashlib
 import os
 import pathlib
@@ -21,7 +20,7 @@ from PIL import Image
 
 from rsis_tf.data import voc
 from rsis_tf.data.files import check_files, find, read_names, require_folder
-from rsis_tf.errors import InputError, command_line
+from rsis_tf.errors import ArgumentParser, InputError, command_line
 
 SPLITS = ("train", "val", "test")
 
@@ -135,11 +134,12 @@ def read_annotation(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of `merge`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m rsis_tf.data.sbd",
-        description="Merge Pascal VOC 2012 and SBD into one dataset in VOC's layout. Pictures are linked, not copied.",
-        epilog="example: python -m rsis_tf.data.sbd --voc VOCdevkit/VOC2012 --sbd benchmark_RELEASE/dataset "
-        "--out VOCplus, then train.py --dataset voc --data VOCplus",
+        description="Merges Pascal VOC 2012 and SBD into one dataset in VOC's layout. Pictures are linked, not copied.",
+        epilog="example:\n"
+        "  python -m rsis_tf.data.sbd --voc VOCdevkit/VOC2012 --sbd benchmark_RELEASE/dataset --out VOCplus\n"
+        "  python train.py --dataset voc --data VOCplus",
     )
     parser.add_argument("--voc", required=True, metavar="DIR", help="the folder VOC2012")
     parser.add_argument("--sbd", required=True, metavar="DIR", help="SBD's folder benchmark_RELEASE/dataset")

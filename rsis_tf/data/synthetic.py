@@ -1,4 +1,4 @@
-"""Scenes made on the fly: overlapping discs, squares and triangles on textured ground."""
+"""Scenes made on the fly: overlapping discs, striped squares and dotted triangles on textured ground."""
 
 import colorsys
 
@@ -8,16 +8,19 @@ from rsis_tf.data.sample import Sample
 
 CLASS_NAMES = ("background", "circle", "square", "triangle")
 
-_MIN_VISIBLE_SHARE = 0.3
+_MIN_VISIBLE_SHARE = 0.4
 _MIN_VISIBLE_PIXELS = 20
 _ATTEMPTS = 20
-"""Tries at placing one object before the scene is left with fewer."""
+"""Tries at placing one object before the scene is left with fewer, and at finding it a colour."""
+_CONTRAST = 90
+"""Least distance in RGB between a shape's colour and the mean of what lies behind it."""
 
 
 class SyntheticDataset:
     """Scenes of 1 to `max_objects` shapes; later shapes lie in front of earlier ones.
 
-    Every shape shows at least 30 % of its pixels and at least 20 of them. A sample depends on `size`, `seed`,
+    Classes differ in outline and surface: plain discs, striped squares, dotted triangles; colours mean nothing.
+    Every shape shows at least 40 % of its pixels and at least 20 of them. A sample depends on `size`, `seed`,
     `max_objects` and its index alone, so nothing is stored and any sample can be made again.
 
     Args:
@@ -62,7 +65,7 @@ class SyntheticDataset:
         for _ in range(rng.integers(1, self.max_objects + 1)):
             for _ in range(_ATTEMPTS):
                 kind = int(rng.integers(1, 4))
-                distance = self._shape(kind, rng)  # (H, W)
+                distance, pattern = self._shape(kind, rng)  # (H, W)
                 inside = distance < 0
                 proposal = np.where(inside, np.int32(len(full_sizes)), label_map)
                 sizes = np.array([*full_sizes, np.count_nonzero(inside)])
@@ -71,7 +74,7 @@ class SyntheticDataset:
                     label_map = proposal
                     full_sizes = sizes.tolist()
                     classes.append(kind)
-                    self._paint(canvas, distance, rng)
+                    self._paint(canvas, distance, pattern, rng)
                     break
         canvas += rng.normal(0.0, 3.0, canvas.shape).astype(np.float32)
         image = np.clip(canvas, 0, 255).astype(np.uint8)
@@ -90,35 +93,46 @@ class SyntheticDataset:
         grain = rng.normal(0, rng.uniform(2, 8), (*self.size, 1)).astype(np.float32)
         return smooth + grain
 
-    def _shape(self, kind: int, rng: np.random.Generator) -> np.ndarray:
-        """(H, W) float32: signed distance in pixels to the edge of a random shape, negative inside."""
+    def _shape(self, kind: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Places a random shape.
+
+        Returns:
+            (H, W) float32, the signed distance in pixels to its edge, negative inside; (H, W) float32 in −1 … 1, the
+            pattern of its surface: plain discs, striped squares, dotted triangles.
+        """
         height, width = self.size
         side = min(height, width)
-        radius = max(rng.uniform(0.12, 0.27) * side, 4.5)
+        radius = max(rng.uniform(0.15, 0.28) * side, 4.5)
         margin = 0.6 * radius
         y = self._y - np.float32(rng.uniform(margin, height - margin))
         x = self._x - np.float32(rng.uniform(margin, width - margin))
         angle = rng.uniform(0, 2 * np.pi)
         if kind == 1:
-            return np.hypot(x, y) - np.float32(0.9 * radius)
+            return np.hypot(x, y) - np.float32(0.9 * radius), np.zeros((1, 1), np.float32)
         cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         u, v = cos * x + sin * y, cos * y - sin * x
+        period = np.float32(2 * np.pi / max(4.5, 0.07 * side))
         if kind == 2:
             half_width = np.float32(0.85 * radius)
             half_height = np.float32(0.85 * radius * rng.uniform(0.7, 1.0))
-            return np.maximum(np.abs(u) - half_width, np.abs(v) - half_height)
+            return np.maximum(np.abs(u) - half_width, np.abs(v) - half_height), np.sin(period * u)
         # Equilateral triangle as the intersection of three half-planes at the inradius.
         slope = np.float32(np.sqrt(3) / 2)
-        return np.maximum(v, np.abs(u) * slope - v * np.float32(0.5)) - np.float32(0.6 * radius)
+        distance = np.maximum(v, np.abs(u) * slope - v * np.float32(0.5)) - np.float32(0.6 * radius)
+        return distance, np.sin(period * u) * np.sin(period * v)
 
-    def _paint(self, canvas: np.ndarray, distance: np.ndarray, rng: np.random.Generator) -> None:
-        """Draws a shape with a soft edge, a darker rim and a slight gradient."""
-        hue, saturation, value = rng.uniform(0, 1), rng.uniform(0.45, 0.95), rng.uniform(0.55, 1.0)
-        colour = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32)
+    def _paint(self, canvas: np.ndarray, distance: np.ndarray, pattern: np.ndarray, rng: np.random.Generator) -> None:
+        """Draws a shape with a soft edge, a darker rim, a slight gradient and its pattern."""
+        coverage = np.clip(0.5 - distance, 0, 1)[..., None]
+        behind = (canvas * coverage).sum((0, 1)) / coverage.sum()  # (3,)
+        for _ in range(_ATTEMPTS):
+            hue, saturation, value = rng.uniform(0, 1), rng.uniform(0.45, 0.95), rng.uniform(0.45, 0.95)
+            colour = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32)
+            if np.linalg.norm(colour - behind) > _CONTRAST:
+                break
         slope_y, slope_x = (rng.uniform(-0.25, 0.25, 2) / self.size).astype(np.float32)
         shade = 1 + slope_y * (self._y - self.size[0] / 2) + slope_x * (self._x - self.size[1] / 2)
-        shade = shade.astype(np.float32) * (1 - 0.35 * np.clip(distance + 1.8, 0, 1))
-        coverage = np.clip(0.5 - distance, 0, 1)[..., None]
+        shade = (shade.astype(np.float32) + np.float32(0.22) * pattern) * (1 - 0.35 * np.clip(distance + 1.8, 0, 1))
         canvas += coverage * (shade[..., None] * colour - canvas)
 
 

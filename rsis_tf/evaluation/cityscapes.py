@@ -23,6 +23,7 @@ from rsis_tf.evaluation.cityscapes_curves import ap_intervals, ap_matrix
 from rsis_tf.evaluation.cityscapes_results import ResultFiles, prediction_files, stem_of
 from rsis_tf.evaluation.runner import plain, write_json
 from rsis_tf.images import read_label_image
+from rsis_tf.progress import ProgressLine
 
 SCORES = ("ap", "ap50", "ap100m", "ap50m")
 RESAMPLES = 200
@@ -165,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         writer = ResultFiles(out / "results", dataset.class_names, every_class=not options.best_class)
         shown: list[str] = []
         sinks = [writer, lambda sample, instances: shown.append(stem_of(sample.image_id))]
-        show(predictor, dataset, sinks, progress=command.progress_line())
+        show(predictor, dataset, sinks, progress=ProgressLine())
         root = pathlib.Path(command.data_root(options))
         folder = root / "gtFine" / options.split
         found = {stem_of(path.name): path for path in sorted(folder.glob("*/*_gtFine_instanceIds.png"))}

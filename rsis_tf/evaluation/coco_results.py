@@ -11,6 +11,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from rsis_tf.data.sample import Sample
+from rsis_tf.errors import InputError
 
 if TYPE_CHECKING:
     from export.runtime import Instance
@@ -71,7 +72,11 @@ class ResultsFile:
         self._count = 0
 
     def __enter__(self) -> "ResultsFile":
-        self._file = self._beside.open("w")
+        try:
+            self._file = self._beside.open("w")
+        except OSError as error:
+            received = f"{self._path} ({error.strerror})"
+            raise InputError(f"expected a file that can be written. Received: {received}") from None
         self._file.write("[")
         return self
 

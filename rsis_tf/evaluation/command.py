@@ -1,29 +1,29 @@
-"""What the commands of this folder share: a model file and a dataset from the command line, and progress."""
+"""What the commands of this folder share: a model file and a dataset from the command line."""
 
 import argparse
 import dataclasses
+import json
 import pathlib
-import sys
-import time
-from collections.abc import Callable
 
 from rsis_tf.config import DataConfig, RunConfig, load
 from rsis_tf.data import DATASETS, SPLITS, Subset, load_dataset
 from rsis_tf.data.sample import Dataset
-from rsis_tf.engine import quiet_start
-from rsis_tf.errors import InputError
+from rsis_tf.errors import ArgumentParser, InputError
 from rsis_tf.evaluation.runner import Predictor
-from rsis_tf.predictor import open_predictor
+from rsis_tf.predictor import MODEL_HELP, find_model, open_predictor
 
 
-def parser(description: str, example: str) -> argparse.ArgumentParser:
-    """Returns a parser whose help ends in an example."""
-    return argparse.ArgumentParser(
-        description=description,
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def parser(description: str, example: str, *, more: str = "") -> ArgumentParser:
+    """Returns a parser whose help ends in an example.
+
+    Args:
+        description: one sentence.
+        example: command lines; the first begins with the command's own name.
+        more: said below the example.
+    """
+    words = example.split()
+    command = " ".join(words[:3] if words[1] == "-m" else words[:2])
+    return ArgumentParser(prog=command, description=description, epilog=f"example:\n  {example}\n{more}")
 
 
 def add_model_and_data(
@@ -31,7 +31,7 @@ def add_model_and_data(
 ) -> None:
     """Adds MODEL (or MODEL that may be left out) and the options that choose pictures; `dataset` fixes the reader."""
     arguments.add_argument(
-        "model", metavar="MODEL", nargs="?" if optional else None, help="a run's folder or a model file (.keras, .onnx)"
+        "model", type=pathlib.Path, metavar="MODEL", nargs="?" if optional else None, help=MODEL_HELP
     )
     if dataset is None:
         arguments.add_argument("--dataset", choices=DATASETS, help="how pictures are stored (default: as in the run)")
@@ -57,13 +57,27 @@ def open_data(arguments: argparse.Namespace) -> Dataset:
     """
     if arguments.limit is not None and arguments.limit < 1:
         raise InputError(f"--limit must be at least 1. Received: {arguments.limit}")
-    dataset = load_dataset(_data_config(arguments), arguments.split)
+    dataset = load_dataset(data_config(arguments), arguments.split)
     return dataset if arguments.limit is None else Subset(dataset, arguments.limit)
+
+
+def category_ids(arguments: argparse.Namespace) -> list[int] | None:
+    """Returns the dataset's own number of each class (0 for background), None for those that have no other than ours.
+
+    COCO's files number their categories as they like; results must say the same numbers.
+    """
+    settings = data_config(arguments)
+    if settings.dataset != "coco":
+        return None
+    # The limits would wrap the reader, which knows the file.
+    settings = dataclasses.replace(settings, train_size=None, val_size=None)
+    content = json.loads(load_dataset(settings, arguments.split, check=False).annotation_file.read_text())
+    return [0, *sorted(category["id"] for category in content["categories"])]
 
 
 def data_root(arguments: argparse.Namespace) -> str:
     """Returns the dataset's folder: `--data`, or that of the run."""
-    return _data_config(arguments).root or "."
+    return data_config(arguments).root or "."
 
 
 def open_model(arguments: argparse.Namespace) -> Predictor:
@@ -72,17 +86,22 @@ def open_model(arguments: argparse.Namespace) -> Predictor:
     Raises:
         InputError: if it cannot be used.
     """
-    quiet_start()
     return open_predictor(arguments.model, stop_mode=arguments.stop)
 
 
-def _data_config(arguments: argparse.Namespace) -> DataConfig:
-    folder = pathlib.Path(arguments.model)
-    folder = folder if folder.is_dir() else folder.parent
-    stored = load(RunConfig, folder / "config.json").data if (folder / "config.json").is_file() else None
+def data_config(arguments: argparse.Namespace) -> DataConfig:
+    """Returns what the command line says of the data, or the run the model lies in.
+
+    Raises:
+        InputError: if neither says anything.
+    """
+    # A run's own folder, or the run an exported file lies in.
+    settings = [folder / "config.json" for folder in (arguments.model, arguments.model.absolute().parent)]
+    stored = next((load(RunConfig, path).data for path in settings if path.is_file()), None)
     if arguments.dataset is not None and (stored is None or stored.dataset != arguments.dataset or arguments.data):
         return DataConfig(dataset=arguments.dataset, root=arguments.data)
     if stored is None:
+        find_model(arguments.model)  # a path that is wrong is the first thing to say
         raise InputError(f"expected --dataset, or a model in a run's folder. Received: {arguments.model}")
     return dataclasses.replace(stored, root=arguments.data) if arguments.data else stored
 
@@ -99,17 +118,3 @@ def output_folder(path: str | pathlib.Path) -> pathlib.Path:
     except OSError as error:
         raise InputError(f"expected a folder that can be written to. Received: {path} ({error.strerror})") from None
     return path
-
-
-def progress_line() -> Callable[[int, int], None]:
-    """Returns a callback that keeps one line with count, rate and time left on a terminal; elsewhere it is silent."""
-    start = time.monotonic()
-
-    def show(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            rate = done / max(time.monotonic() - start, 1e-9)
-            left = (total - done) / rate
-            end = "\n" if done == total else ""
-            print(f"\r{done}/{total} pictures, {rate:.1f}/s, {left:.0f} s left ", end=end, file=sys.stderr, flush=True)
-
-    return show

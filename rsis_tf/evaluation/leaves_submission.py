@@ -20,6 +20,7 @@ from rsis_tf.errors import InputError, command_line
 from rsis_tf.evaluation import leaves
 from rsis_tf.evaluation.bootstrap import mean_interval
 from rsis_tf.images import read_label_image
+from rsis_tf.progress import ProgressLine
 
 if TYPE_CHECKING:
     from export.runtime import Instance
@@ -142,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         dataset = command.open_data(options)
         predictor = command.open_model(options)
         folder = SubmissionFolder(options.out, leaf_set=options.set)
-        show(predictor, dataset, [folder], progress=command.progress_line())
+        show(predictor, dataset, [folder], progress=ProgressLine())
         print(f"written: {len(dataset)} label images in {folder.folder}")
 
 

@@ -17,6 +17,7 @@ from rsis_tf.data.sample import Sample
 from rsis_tf.errors import command_line
 from rsis_tf.evaluation.bootstrap import Interval, mean_interval
 from rsis_tf.evaluation.runner import plain, show, write_json
+from rsis_tf.progress import ProgressLine
 
 if TYPE_CHECKING:
     from export.runtime import Instance
@@ -241,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             encoders["before"] = encoder_of(load_model(options.before))
         out = command.output_folder(options.out)
         study, pictures = OrderStudy(encoders), ActivePictures(next(iter(encoders.values()), None))
-        show(predictor, dataset, [study, pictures], progress=command.progress_line())
+        show(predictor, dataset, [study, pictures], progress=ProgressLine())
         scores = study.summarize()
         write_json(out / "order.json", scores.to_dict())
         written = [pathlib.Path(out / "order.json"), *draw(out, scores), *pictures.write(out / "active.png")]

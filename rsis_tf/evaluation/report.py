@@ -19,6 +19,7 @@ _CARDS = (
     ("sbd", "SBD", "symmetric best Dice"),
     ("abs_dic", "|DiC|", "error in the number of objects, mean over pictures"),
 )
+_NAMES = {"dic": "DiC", "foreground_dice": "foreground Dice"}
 _PICTURES = (
     ("Predicted sequences", "sequences.png", "Each row: the picture, what each step found, all of it, and the truth."),
     ("Order of the objects", "order/tau.png", "Kendall τ between the predicted order and three named ones."),
@@ -48,11 +49,12 @@ p { margin: .2rem 0 .8rem; color: var(--soft); }
 .scale i { position: absolute; height: 100%; border-radius: .2rem; background: var(--bar); opacity: .45; }
 .scale u { position: absolute; width: .25rem; height: .8rem; top: -.2rem; margin-left: -.12rem; border-radius: .1rem;
            background: var(--bar); }
-.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: .6rem; background: #fff; }
-.wide img { display: block; max-width: 100%; min-width: min(100%, 48rem); height: auto; }
+.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: .6rem; background: #fff; padding: .4rem; }
+.wide img { display: block; max-width: max(100%, 48rem); height: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
+details { margin-top: .8rem; } summary { cursor: pointer; color: var(--soft); }
 th { font-weight: 600; } .flow { overflow-x: auto; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; overflow-x: auto;
       font-size: .85rem; }
@@ -81,7 +83,7 @@ def report(run: str | pathlib.Path) -> str:
     if metrics is None:
         parts.append(f"<p>Not scored yet: <code>python evaluate.py {html.escape(str(run))}</code></p>")
     else:
-        parts += [_measured(metrics), _cards(metrics), _classes(metrics)]
+        parts += [_measured(metrics), _cards(metrics), _others(metrics), _classes(metrics)]
     parts += ["<h2>Training curves</h2>", _curves(run)]
     for title, file, text in _PICTURES:
         if (run / file).is_file():
@@ -158,6 +160,25 @@ def _bar(value: float | None, low: float | None, high: float | None) -> str:
         return ""
     span = f'<i style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></i>'
     return f'<div class="scale">{span}<u style="left:{100 * value:.1f}%"></u></div>'
+
+
+def _others(metrics: dict[str, Any]) -> str:
+    """The scores that have no card, folded up."""
+    intervals = metrics.get("intervals", {})
+    values = {**metrics, **metrics.get("at", {}), **metrics.get("recall", {})}
+    shown = {key for key, *_ in _CARDS}
+    rows = []
+    for key, pair in intervals.items():
+        if key not in shown:
+            low, high = pair or (None, None)
+            name = _NAMES.get(key, key.upper())
+            cells = (html.escape(name), _cell(values.get(key)), f"{_cell(low)} … {_cell(high)}")
+            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    if not rows:
+        return ""
+    head = "<tr><th>score</th><th>value</th><th>95 % interval</th></tr>"
+    table = f'<div class="flow"><table>{head}{"".join(rows)}</table></div>'
+    return f"<details><summary>All scores</summary>{table}</details>"
 
 
 def _classes(metrics: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from rsis_tf.errors import command_line
 from rsis_tf.evaluation.average_precision import AP_THRESHOLDS, AveragePrecision
 from rsis_tf.evaluation.bootstrap import RESAMPLES, Interval, precision_intervals, ratio_intervals
 from rsis_tf.evaluation.runner import Predictor, Sink, plain, show, write_json
+from rsis_tf.progress import ProgressLine
 
 MIN_SHARE = 0.001
 REPORTED = ("ap50", "ap60", "ap70", "ap80")
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         dataset, predictor = command.open_data(options), command.open_model(options)
         out = command.output_folder(options.out)
         with ResultsFile(out / "results.json", every_class=True) as results:
-            scores = evaluate_voc(predictor, dataset, progress=command.progress_line(), sinks=[results])
+            scores = evaluate_voc(predictor, dataset, progress=ProgressLine(), sinks=[results])
         write_json(out / "voc.json", scores.to_dict())
         print(table(scores))
         print(f"\nwritten: {out / 'voc.json'}, {out / 'results.json'}")

@@ -2,12 +2,12 @@
 
 import csv
 import math
-import os
 import pathlib
 
 from rsis_tf.errors import InputError
-from rsis_tf.pictures.drawing import PALETTE
+from rsis_tf.pictures.drawing import PALETTE, replacing
 
+_NOT_DRAWN = ("seconds",)
 _FIRST = ("loss", "mask_loss", "class_loss", "stop_loss")
 
 
@@ -39,7 +39,7 @@ def read_log(csv_path: str | pathlib.Path) -> dict[str, list[float]]:
 
 
 def curves(csv_path: str | pathlib.Path, png_path: str | pathlib.Path) -> None:
-    """Plots every column of a training log over the epochs, "x" and "val_x" in one panel.
+    """Plots the columns of a training log over the epochs, "x" and "val_x" in one panel; times are left out.
 
     Args:
         csv_path: the log; see `read_log`.
@@ -54,7 +54,7 @@ def curves(csv_path: str | pathlib.Path, png_path: str | pathlib.Path) -> None:
 
     log = read_log(csv_path)
     epochs = log.pop("epoch")
-    panels = list(dict.fromkeys(name.removeprefix("val_") for name in log))
+    panels = list(dict.fromkeys(name.removeprefix("val_") for name in log if name not in _NOT_DRAWN))
     panels.sort(key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
     across = min(4, max(1, len(panels)))
     down = math.ceil(len(panels) / across) or 1
@@ -78,9 +78,8 @@ def curves(csv_path: str | pathlib.Path, png_path: str | pathlib.Path) -> None:
         if place >= len(panels) - across:
             axes.set_xlabel("epoch", fontsize=8)
     png_path = pathlib.Path(png_path)
-    beside = png_path.with_name(f".{png_path.stem}.part.png")
-    figure.savefig(beside, format="png")
-    os.replace(beside, png_path)
+    with replacing(png_path) as beside:
+        figure.savefig(beside, format="png")
 
 
 def _number(cell: str | None) -> float:

@@ -1,7 +1,9 @@
 """What all pictures share: colours, outlines, number tags, scaling and safe writing."""
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -142,9 +144,19 @@ def write_image(path: str | pathlib.Path, picture: np.ndarray) -> None:
     names = (".png",) if is_map else (".png", ".jpg", ".jpeg", ".webp")
     if path.suffix.lower() not in names:
         raise InputError(f"expected a name that ends in {', '.join(names)}. Received: {path}")
+    with replacing(path) as beside:
+        Image.fromarray(picture if is_map else checked(picture)).save(beside)
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a place beside a file to write to; the file takes it over when all went well, otherwise it goes."""
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
-    Image.fromarray(picture if is_map else checked(picture)).save(beside)
-    os.replace(beside, path)
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _grown(mask: np.ndarray, radius: int, *, outside: bool = False) -> np.ndarray:

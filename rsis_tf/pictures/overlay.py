@@ -123,7 +123,10 @@ def _arrowhead(draw: ImageDraw.ImageDraw, start, end, size: float, extra: float)
 
 def _with_legend(canvas: Image.Image, instances: "Sequence[Instance]", letters: int) -> Image.Image:
     """Adds columns at the right, as many as the height asks for."""
-    face, row, gap = drawing.font(letters), round(letters * 1.75), round(letters * 0.8)
+    face, gap = drawing.font(letters), round(letters * 0.8)
+    # Rows move together rather than leave a few for another column.
+    shared = (canvas.height - 2 * gap) / max(1, len(instances))
+    row = round(min(1.75 * letters, shared)) if shared >= 1.4 * letters else round(1.75 * letters)
     if not instances:
         names, scores = ["no object found"], [""]
     else:

@@ -1,7 +1,6 @@
 """The sequence step by step: as a strip of panels, as a sheet of several strips, as an animation."""
 
 import math
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -133,15 +132,14 @@ def animation(
     draw_masks(whole, masks, colours, 2)
     frames.append(_captioned(whole, f"found: {len(instances)}"))
     pace = max(20, round(1000 * seconds_per_step))
-    beside = path.with_name(f".{path.stem}.part{path.suffix}")
-    frames[0].save(
-        beside,
-        save_all=True,
-        append_images=frames[1:],
-        duration=[pace] * (len(frames) - 1) + [3 * pace],
-        loop=0,
-    )
-    os.replace(beside, path)
+    with drawing.replacing(path) as beside:
+        frames[0].save(
+            beside,
+            save_all=True,
+            append_images=frames[1:],
+            duration=[pace] * (len(frames) - 1) + [3 * pace],
+            loop=0,
+        )
 
 
 def _highlighted(picture: np.ndarray, mask: np.ndarray, tint: drawing.Colour | None) -> np.ndarray:

@@ -1,0 +1,58 @@
+"""Frames of a video, by PyAV (FFmpeg inside the package; nothing else to install)."""
+
+import pathlib
+import types
+from collections.abc import Iterator
+
+import numpy as np
+
+from rsis_tf.errors import InputError
+
+
+def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+    """Reads a video frame by frame; one is in memory at a time.
+
+    Args:
+        path: of the file.
+        every: take frames 0, every, 2·every …
+
+    Yields:
+        Number of the frame, from 0, and the frame (H, W, 3) uint8 RGB, turned as the video asks to be shown.
+
+    Raises:
+        InputError: if PyAV is not installed, or the video is missing, broken, or breaks off.
+    """
+    av = _library(path)
+    if not path.is_file():
+        raise InputError(f"expected a video. Received: {path} (no such file)")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise InputError(f"expected a video. Received: {path} without pictures in it")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for number, frame in enumerate(container.decode(stream)):
+                if number % every == 0:
+                    # FFmpeg counts degrees against the clock, as rot90 does.
+                    picture = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                    yield number, np.ascontiguousarray(picture)
+    except av.FFmpegError as error:
+        raise InputError(f"expected a video that can be read. Received: {path} ({error.strerror})") from None
+
+
+def count_frames(path: pathlib.Path, *, every: int = 1) -> int:
+    """Returns how many frames `read_frames` will give by what the file says of itself; 1 if it says nothing."""
+    av = _library(path)
+    try:
+        with av.open(str(path)) as container:
+            return max([1, *(-(-stream.frames // every) for stream in container.streams.video[:1])])
+    except (av.FFmpegError, OSError):
+        return 1  # the reader will tell what is wrong
+
+
+def _library(path: pathlib.Path) -> types.ModuleType:
+    try:
+        import av
+    except ImportError:
+        raise InputError(f'reading videos needs PyAV: pip install "rsis_tf[video]". Received: {path}') from None
+    return av

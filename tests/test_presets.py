@@ -1,0 +1,114 @@
+"""Presets: the figures of the paper, and the settings that options make of them."""
+
+import dataclasses
+import json
+
+import pytest
+
+from rsis_tf import config
+from rsis_tf.data import DATASETS
+from rsis_tf.errors import InputError
+from rsis_tf.presets import PRESETS
+from rsis_tf.train_options import configure, parse, resumed
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_whole(name):
+    settings = PRESETS[name]()
+    assert f"train.py --preset {name}" in PRESETS[name].__doc__ or name in ("custom", "synthetic")
+    assert settings.data.dataset in DATASETS
+    assert settings.model.image_size == settings.data.image_size
+    assert settings.model.num_steps == settings.train.num_steps
+    assert config.from_dict(config.RunConfig, json.loads(config.to_json(settings))) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "data", "train"),
+    [
+        ("voc", (128, 21), ((256, 256), 28, False), (10, 0.5, 20, 3000, 0, 15, 60, False)),
+        ("cityscapes", (128, 9), ((256, 512), 32, True), (20, 1.0, 60, 100, 20, 25, 500, True)),
+        ("cvppp", (64, 2), ((400, 400), 20, True), (20, 0.1, -1, 500, 0, 30, 500, True)),
+    ],
+)
+def test_presets_of_the_paper(name, model, data, train):
+    settings = PRESETS[name]()
+    assert settings.data.dataset == name
+    assert settings.data.max_objects == 20
+    assert settings.model.encoder == "resnet101"
+    assert settings.model.min_channels == settings.train.mask_cross_entropy == 0
+    assert (settings.model.hidden_size, settings.model.num_classes) == model
+    assert (settings.data.image_size, settings.data.batch_size, settings.data.augment) == data
+    fields = (
+        *("num_steps", "stop_weight", "class_loss_after", "stop_loss_after", "finetune_after", "patience"),
+        *("patience_stop", "curriculum_learning"),
+    )
+    assert tuple(getattr(settings.train, field) for field in fields) == train
+    rates = (settings.train.learning_rate, settings.train.encoder_learning_rate, settings.train.weight_decay)
+    assert rates == (1e-3, 1e-6, 1e-6)
+    assert settings.train.schedule == "constant"
+
+
+def test_options_of_the_original_reach_the_settings():
+    command = (
+        "--preset cityscapes --data there --maxseqlen 7 --gt-maxseqlen 9 --class-loss-after -1 --stop-loss-after 3 "
+        "--finetune-after 4 --patience 5 --patience-stop 6 --no-curriculum-learning --steps-cl 2 --min-steps 3 "
+        "--no-augment --seed 11 --stop-weight 0.3"
+    )
+    settings = configure(parse(command.split()))
+    paper = PRESETS["cityscapes"]()
+    assert settings.model == dataclasses.replace(paper.model, num_steps=7)
+    assert settings.data == dataclasses.replace(paper.data, root="there", max_objects=9, augment=False, seed=11)
+    assert settings.train == dataclasses.replace(
+        paper.train,
+        num_steps=7,
+        class_loss_after=-1,
+        stop_loss_after=3,
+        finetune_after=4,
+        patience=5,
+        patience_stop=6,
+        curriculum_learning=False,
+        steps_cl=2,
+        min_steps=3,
+        stop_weight=0.3,
+        seed=11,
+    )
+
+
+def test_without_options_it_is_the_synthetic_preset():
+    assert configure(parse([])) == PRESETS["synthetic"]()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("--data there", "Received: --data there"),
+        ("--patience -1", "Received: patience=-1"),
+        ("--class-loss-after -2", "Received: class_loss_after=-2"),
+        ("--transfer run --encoder-weights imagenet", "Received: --encoder-weights imagenet"),
+    ],
+)
+def test_wrong_options_are_named(command, said):
+    with pytest.raises(InputError, match=said):
+        configure(parse(command.split()))
+
+
+def test_a_resumed_run_keeps_its_settings(tmp_path):
+    settings = PRESETS["cvppp"]()
+    (tmp_path / "config.json").write_text(config.to_json(settings))
+    assert resumed(parse(["--resume", str(tmp_path)])) == settings
+    longer = resumed(parse(["--resume", str(tmp_path), "--epochs", "12000"]))
+    assert longer == dataclasses.replace(settings, train=dataclasses.replace(settings.train, epochs=12000))
+    assert config.load(config.RunConfig, tmp_path / "config.json") == longer
+    with pytest.raises(InputError, match=r"Received: --batch-size, --seed beside --resume"):
+        resumed(parse(["--resume", str(tmp_path), "--seed", "1", "--batch-size", "2"]))
+
+
+def test_a_resumed_run_cannot_stretch_a_cosine(tmp_path):
+    (tmp_path / "config.json").write_text(config.to_json(PRESETS["synthetic"]()))
+    with pytest.raises(InputError, match=r"Received: --epochs 99, where the cosine schedule"):
+        resumed(parse(["--resume", str(tmp_path), "--epochs", "99"]))
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"Received: .*config\.json"):
+        resumed(parse(["--resume", str(tmp_path)]))
