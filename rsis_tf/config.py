@@ -22,6 +22,7 @@ ENCODERS = (
     "vgg16",
 )
 SKIP_MODES = ("concat", "sum", "mul", "none")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,7 +123,10 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Losses and optimiser; the defaults are the paper's for Pascal VOC, all losses on.
+    """Losses, optimiser and stages; the defaults are the paper's for Pascal VOC, with everything on from the start.
+
+    Epochs are counted from 0 in the fields that name one, as in the original. `rsis_tf.training.curriculum` says how
+    the stages follow each other.
 
     Attributes:
         num_steps: T, predictions per picture in training.
@@ -131,13 +135,31 @@ class TrainConfig:
         encoder_learning_rate: of the encoder.
         weight_decay: coupled L2 penalty, added to the gradient as PyTorch's Adam does.
         schedule: "constant", or "cosine": linear warm-up over the first 3 % of the steps, then cosine to 1 %.
-        clip_norm: largest L2 norm of each of the two parts' gradients; None for no clipping.
+        clip_norm: largest L2 norm of each part's gradients (encoder, decoder, class and stop head); None for no
+            clipping.
         update_encoder: False leaves the encoder's weights as they are.
         encoder_batch_norm: "train" follows the batch's statistics, "frozen" keeps the stored ones.
         mask_weight, class_weight, stop_weight: weights of the three losses in their sum.
         mask_cross_entropy: weight of a pixelwise cross-entropy beside soft IoU in the mask loss; 0 in the paper.
         stop_balance: weight of each side of the stop loss's cross-entropy.
-        use_class_loss, use_stop_loss: whether the loss takes part in the sum.
+        use_class_loss, use_stop_loss: whether the loss takes part in the sum at all.
+        class_loss_after, stop_loss_after: epoch from which the loss takes part; -1 = never. Patience may start it
+            earlier.
+        finetune_after: epoch from which the encoder's weights are updated; -1 = never. Patience may start it earlier.
+        patience: after more than this many epochs without a better validation loss the next stage begins; None for
+            stages that begin by epoch only.
+        patience_stop: after more than this many epochs without a better validation loss the training ends; None for
+            never.
+        min_delta: a validation loss is better if it is lower than the best one by more than this.
+        curriculum_learning: start with two steps; each time patience runs out, `steps_cl` more, up to `num_steps`.
+        steps_cl: steps added at a time.
+        min_steps: with a curriculum, the stop loss waits until there are more steps than this.
+        ema: decay of an exponential moving average of the weights, updated every step; `best.keras` then holds the
+            averages, and they are what is validated. None for no average.
+        precision: "float32", "mixed_bfloat16" or "mixed_float16"; weights and losses are float32 in all three.
+        encoder_weights: what the encoder starts from: "none", "imagenet", or a file.
+        transfer: a run's folder or a model file whose weights the network starts from, or None.
+        tensorboard: also log to `tensorboard/` in the run's folder.
         seed: of weights and dropout.
     """
 
@@ -157,12 +179,27 @@ class TrainConfig:
     stop_balance: float = 0.5
     use_class_loss: bool = True
     use_stop_loss: bool = True
+    class_loss_after: int = 0
+    stop_loss_after: int = 0
+    finetune_after: int = 0
+    patience: int | None = None
+    patience_stop: int | None = None
+    min_delta: float = 0.0
+    curriculum_learning: bool = False
+    steps_cl: int = 1
+    min_steps: int = 1
+    ema: float | None = None
+    precision: str = "float32"
+    encoder_weights: str = "none"
+    transfer: str | None = None
+    tensorboard: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         _one_of("schedule", self.schedule, ("constant", "cosine"))
         _one_of("encoder_batch_norm", self.encoder_batch_norm, ("train", "frozen"))
-        for name in ("num_steps", "epochs"):
+        _one_of("precision", self.precision, PRECISIONS)
+        for name in ("num_steps", "epochs", "steps_cl", "min_steps"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in (
             "learning_rate",
@@ -173,9 +210,16 @@ class TrainConfig:
             "stop_weight",
             "mask_cross_entropy",
             "stop_balance",
+            "min_delta",
         ):
             _require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        for name in ("class_loss_after", "stop_loss_after", "finetune_after"):
+            _require(getattr(self, name) >= -1, name, "an epoch (0 or more), or -1 for never", getattr(self, name))
+        for name in ("patience", "patience_stop"):
+            value = getattr(self, name)
+            _require(value is None or value >= 0, name, "0 or more, or none", value)
         _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "positive, or none", self.clip_norm)
+        _require(self.ema is None or 0 < self.ema < 1, "ema", "between 0 and 1, or none", self.ema)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,6 @@ def test_presets_are_whole(name):
     assert f"train.py --preset {name}" in PRESETS[name].__doc__ or name in ("custom", "synthetic")
     assert settings.data.dataset in DATASETS
     assert settings.model.image_size == settings.data.image_size
-    assert settings.model.num_steps == settings.train.num_steps
     assert config.from_dict(config.RunConfig, json.loads(config.to_json(settings))) == settings
 
 

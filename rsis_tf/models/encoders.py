@@ -1,7 +1,8 @@
 """Image encoders: VGG16 and ResNets in torchvision's form, backbones of keras.applications, and a small one of ours.
 
 Every encoder is a functional Keras model from a normalised image (B, H, W, 3) to five feature maps, deepest first.
-Layers of the torchvision forms bear the names that their parameters have in PyTorch.
+Layers of the torchvision forms bear the names that their parameters have in PyTorch, with "-" for ".", which Keras on
+PyTorch cannot have in a name.
 """
 
 import dataclasses
@@ -72,7 +73,7 @@ def _resnet(name: str, repeats: tuple[int, ...], *, bottleneck: bool) -> keras.M
     for level, repeat in enumerate(repeats):
         for block in range(repeat):
             stride = 2 if level > 0 and block == 0 else 1
-            x = _residual_block(x, 64 << level, stride, f"layer{level + 1}.{block}", bottleneck=bottleneck)
+            x = _residual_block(x, 64 << level, stride, f"layer{level + 1}-{block}", bottleneck=bottleneck)
         levels.append(x)
     return keras.Model(inputs, levels[::-1], name=name)
 
@@ -84,12 +85,12 @@ def _residual_block(x: Tensor, filters: int, stride: int, name: str, *, bottlene
         convolutions = [(filters, 3, stride), (filters, 3, 1)]
     shortcut, channels = x, convolutions[-1][0]
     for i, (width, kernel, step) in enumerate(convolutions, start=1):
-        x = BatchNorm(name=f"{name}.bn{i}")(_conv(x, width, kernel, step, f"{name}.conv{i}"))
+        x = BatchNorm(name=f"{name}-bn{i}")(_conv(x, width, kernel, step, f"{name}-conv{i}"))
         if i < len(convolutions):
             x = layers.ReLU()(x)
     if stride > 1 or shortcut.shape[-1] != channels:
-        shortcut = _conv(shortcut, channels, 1, stride, f"{name}.downsample.0")
-        shortcut = BatchNorm(name=f"{name}.downsample.1")(shortcut)
+        shortcut = _conv(shortcut, channels, 1, stride, f"{name}-downsample-0")
+        shortcut = BatchNorm(name=f"{name}-downsample-1")(shortcut)
     return layers.ReLU()(layers.Add()([x, shortcut]))
 
 
@@ -100,7 +101,7 @@ def _vgg16() -> keras.Model:
     index = 0
     for filters, repeat in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
         for _ in range(repeat):
-            x = layers.ReLU()(_conv(x, filters, 3, 1, f"features.{index}", bias=True))
+            x = layers.ReLU()(_conv(x, filters, 3, 1, f"features-{index}", bias=True))
             index += 2  # torchvision counts the ReLU
         x = layers.MaxPooling2D(2)(x)
         index += 1
@@ -114,8 +115,8 @@ def _compact() -> keras.Model:
     levels = []
     for level, filters in enumerate((16, 32, 64, 96, 128), start=1):
         for i, stride in enumerate((2, 1), start=1):
-            x = _conv(x, filters, 3, stride, f"level{level}.conv{i}")
-            x = layers.ReLU()(BatchNorm(name=f"level{level}.bn{i}")(x))
+            x = _conv(x, filters, 3, stride, f"level{level}-conv{i}")
+            x = layers.ReLU()(BatchNorm(name=f"level{level}-bn{i}")(x))
         levels.append(x)
     return keras.Model(inputs, levels[::-1], name="compact")
 

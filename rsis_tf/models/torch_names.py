@@ -50,7 +50,7 @@ class Pair:
 def backbone_pairs(model: RSIS) -> Iterator[Pair]:
     """Yields the encoder's pairs under torchvision's own names, e.g. "layer1.0.conv1.weight"."""
     for layer in model.encoder.layers:
-        yield from _layer_pairs(layer.name, layer)
+        yield from _layer_pairs(layer.name.replace("-", "."), layer)
 
 
 def encoder_pairs(model: RSIS) -> Iterator[Pair]:

@@ -12,7 +12,7 @@ import keras
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no longer a number; the message names the step and the files that hold the last good state."""
+    """The loss is no longer a number; the message names the step and the files of the last good state."""
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -37,7 +37,7 @@ class StopOnNaN(keras.callbacks.Callback):
         if not math.isfinite(float((logs or {}).get("loss", 0.0))):
             step = self.epoch * self.steps_per_epoch + batch + 1
             raise TrainingDiverged(
-                f"the loss must stay finite; the last good state is in {self.run}/last.keras. "
+                f"the loss must stay finite; the last good state is in {self.run} (last.keras, state). "
                 f"Received: loss={logs['loss']} at step {step} (epoch {self.epoch + 1}, batch {batch + 1})"
             )
 
@@ -81,8 +81,9 @@ class Progress(keras.callbacks.Callback):
             )
             self.stream.flush()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs = logs or {}
+    def epoch_done(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Prints the line of an epoch, once it has been validated."""
+        self.epoch = epoch
         if self.stream.isatty():
             self.stream.write("\r\033[K")
         now = time.monotonic()
@@ -113,31 +114,29 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-class CsvLog(keras.callbacks.Callback):
-    """Appends one row an epoch to a CSV file, which is replaced whole each time.
+class CsvLog:
+    """A CSV file with one row an epoch, which is replaced whole each time.
 
     Args:
-        path: of the file; rows it holds already are kept.
+        path: of the file.
+        epochs_done: rows of so many epochs are kept if the file is there; later ones are of epochs that were not
+            finished, and are dropped.
     """
 
-    def __init__(self, path: pathlib.Path) -> None:
-        super().__init__()
+    def __init__(self, path: pathlib.Path, *, epochs_done: int = 0) -> None:
         self.path = path
         self.rows: list[dict[str, Any]] = []
-        if path.is_file():
+        if epochs_done and path.is_file():
             with path.open(newline="") as file:
-                self.rows = list(csv.DictReader(file))
+                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs_done]
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.started = time.monotonic()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        row = {"epoch": epoch + 1, **{name: f"{float(value):.7g}" for name, value in (logs or {}).items()}}
-        row["seconds"] = f"{time.monotonic() - self.started:.2f}"
-        self.rows.append(row)
+    def append(self, epoch: int, logs: dict[str, Any], seconds: float) -> None:
+        """Adds the row of an epoch (counted from 0)."""
+        row = {"epoch": epoch + 1, **{name: f"{float(value):.7g}" for name, value in logs.items()}}
+        self.rows.append({**row, "seconds": f"{seconds:.2f}"})
         partial = self.path.with_name(f".{self.path.name}.partial")
         with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(row), extrasaction="ignore")
+            writer = csv.DictWriter(file, list(self.rows[-1]), extrasaction="ignore")
             writer.writeheader()
             writer.writerows(self.rows)
         os.replace(partial, self.path)

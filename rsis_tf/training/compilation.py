@@ -1,15 +1,18 @@
 """Joins a model with its criterion and optimisers."""
 
+import dataclasses
+
 import keras
 
 from rsis_tf.config import TrainConfig
 from rsis_tf.models import RSIS
+from rsis_tf.training.curriculum import Stage, first_stage
 from rsis_tf.training.losses import Criterion
-from rsis_tf.training.optimizer import build_optimizer
+from rsis_tf.training.optimizer import build_optimizer, optimizer_parts
 
 
 def compile_model(model: RSIS, config: TrainConfig, *, total_steps: int | None = None) -> RSIS:
-    """Prepares a model for `fit`, `train_on_batch` and `test_on_batch`.
+    """Prepares a model for `fit`, `train_on_batch` and `test_on_batch`, in the stage that epoch 0 has.
 
     Targets are a dictionary with `masks` (B, N, H, W), `classes` (B, N) and `valid` (B, N), valid objects first; the
     results are `loss`, `mask_loss`, `class_loss` and `stop_loss`.
@@ -22,11 +25,30 @@ def compile_model(model: RSIS, config: TrainConfig, *, total_steps: int | None =
     Returns:
         The same model.
     """
-    model.num_steps = config.num_steps
-    model.update_encoder = config.update_encoder
     model.encoder_batch_statistics = config.encoder_batch_norm == "train"
-    model.criterion = Criterion(config)
     # XLA cannot call the host, and the matcher is on the host; JAX has a callback for that.
     jit = "auto" if keras.backend.backend() == "jax" else False
     model.compile(optimizer=build_optimizer(model, config, total_steps=total_steps), jit_compile=jit)
+    apply_stage(model, config, first_stage(config))
     return model
+
+
+def apply_stage(model: RSIS, config: TrainConfig, stage: Stage) -> None:
+    """Brings a compiled model into a stage; weights and optimiser state stay.
+
+    Args:
+        model: prepared by `compile_model`.
+        config: as given to it.
+        stage: steps, losses and parts that are in force from now on.
+    """
+    model.num_steps = stage.num_steps
+    model.update_encoder = stage.update_encoder
+    model.criterion = Criterion(
+        dataclasses.replace(config, use_class_loss=stage.use_class_loss, use_stop_loss=stage.use_stop_loss)
+    )
+    parts = optimizer_parts(model.optimizer)
+    parts["encoder"].enabled = stage.update_encoder
+    parts["class_head"].enabled = stage.use_class_loss
+    parts["stop_head"].enabled = stage.use_stop_loss
+    # All of these are read when a step is traced, and Keras traces anew where there is no function.
+    model.train_function = model.test_function = model.predict_function = None

@@ -1,5 +1,7 @@
-"""PyTorch's Adam in Keras, and one optimiser per part of the model."""
+"""PyTorch's Adam in Keras, one optimiser per part of the model, and averages of the weights."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -36,18 +38,35 @@ class CoupledAdam(keras.optimizers.Adam):
         if self.enabled:
             super().apply(grads, trainable_variables)
 
+    def _backend_update_step(self, grads: list, trainable_variables: list, learning_rate: Any) -> None:
+        # The bias corrections are the same for every variable: once a step, not once a variable. With
+        # r = √(1 − β₂ᵗ), PyTorch's m/(1 − β₁ᵗ) / (√v/r + ε) is r/(1 − β₁ᵗ) · m / (√v + r·ε).
+        step = ops.cast(self.iterations + 1, "float32")
+        root = ops.sqrt(1 - ops.power(self.beta_2, step))
+        self._step_epsilon = self.epsilon * root
+        rate = ops.cast(learning_rate, "float32") * root / (1 - ops.power(self.beta_1, step))
+        super()._backend_update_step(grads, trainable_variables, rate)
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         dtype = variable.dtype
-        step = ops.cast(self.iterations + 1, dtype)
-        first_correction = 1 - ops.power(ops.cast(self.beta_1, dtype), step)
-        second_correction = 1 - ops.power(ops.cast(self.beta_2, dtype), step)
         index = self._get_variable_index(variable)
         first, second = self._momentums[index], self._velocities[index]
-        gradient = ops.cast(gradient, dtype) + self.l2 * ops.convert_to_tensor(variable)
+        gradient = ops.cast(gradient, dtype)
+        if self.l2:
+            gradient = gradient + self.l2 * ops.convert_to_tensor(variable)
         self.assign_add(first, (gradient - first) * (1 - self.beta_1))
         self.assign_add(second, (ops.square(gradient) - second) * (1 - self.beta_2))
-        scale = ops.sqrt(second) / ops.sqrt(second_correction) + self.epsilon
-        self.assign_sub(variable, ops.cast(learning_rate, dtype) / first_correction * first / scale)
+        scale = ops.sqrt(second) + ops.cast(self._step_epsilon, dtype)
+        self.assign_sub(variable, ops.cast(learning_rate, dtype) * first / scale)
+
+    def finalize_variable_values(self, var_list: list) -> None:
+        """Does nothing: with `use_ema`, Keras would put the averages in place of the weights after every `fit`."""
+
+    def averages(self) -> list[tuple[Any, Any]]:
+        """Returns (variable, its moving average) for `use_ema`; none before the first step."""
+        if not self.use_ema or int(self.iterations) == 0:
+            return []
+        return list(zip(self._trainable_variables, self._model_variables_moving_average, strict=True))
 
     def get_config(self) -> dict[str, Any]:
         config = {**super().get_config(), "l2": self.l2}
@@ -58,31 +77,59 @@ class CoupledAdam(keras.optimizers.Adam):
 def build_optimizer(model: RSIS, config: TrainConfig, *, total_steps: int | None = None) -> keras.optimizers.Optimizer:
     """Makes one Adam per part: encoder, class head, stop head, and all the rest.
 
-    A part whose loss or update is switched off keeps its weights, moments and step count, so that switching it on
-    later starts it afresh (PyTorch keeps a step count per parameter for that).
+    A part whose loss or update is switched off (`CoupledAdam.enabled`) keeps its weights, moments and step count, so
+    that switching it on later starts it afresh (PyTorch keeps a step count per parameter for that).
 
     Args:
         model: whose variables are divided.
-        config: rates, decay, clipping, switches.
+        config: rates, decay, clipping, average; float16 gets a loss scale.
         total_steps: steps of the whole training, for `schedule="cosine"`.
     """
     parts = {
-        "encoder": (model.encoder, config.encoder_learning_rate, config.update_encoder),
-        "class_head": (model.decoder.class_head, config.learning_rate, config.use_class_loss),
-        "stop_head": (model.decoder.stop_head, config.learning_rate, config.use_stop_loss),
-        "decoder": (None, config.learning_rate, True),
+        "encoder": (model.encoder, config.encoder_learning_rate),
+        "class_head": (model.decoder.class_head, config.learning_rate),
+        "stop_head": (model.decoder.stop_head, config.learning_rate),
+        "decoder": (None, config.learning_rate),
     }
     optimizers = {}
     owner: dict[int, str] = {}
-    for name, (layer, rate, enabled) in parts.items():
+    for name, (layer, rate) in parts.items():
         optimizers[name] = CoupledAdam(
-            _schedule(rate, config, total_steps), l2=config.weight_decay, global_clipnorm=config.clip_norm, name=name
+            _schedule(rate, config, total_steps),
+            l2=config.weight_decay,
+            global_clipnorm=config.clip_norm,
+            use_ema=config.ema is not None,
+            ema_momentum=config.ema or 0.99,
+            name=name,
         )
-        optimizers[name].enabled = enabled
         owner.update({id(variable): name for variable in (layer.trainable_variables if layer else [])})
     multi = keras.optimizers.MultiOptimizer(lambda variable: optimizers[owner.get(id(variable), "decoder")])
-    multi.build(model.trainable_variables)
-    return multi
+    optimizer = keras.optimizers.LossScaleOptimizer(multi) if config.precision == "mixed_float16" else multi
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def optimizer_parts(optimizer: keras.optimizers.Optimizer) -> dict[str, CoupledAdam]:
+    """Returns the optimisers made by `build_optimizer` by the name of their part."""
+    return {part.name: part for part in getattr(optimizer, "inner_optimizer", optimizer).optimizers}
+
+
+@contextlib.contextmanager
+def averaged_weights(model: RSIS) -> Iterator[None]:
+    """Puts the moving averages in place of the weights for a while; does nothing if none are kept.
+
+    Batch normalisation keeps the statistics of the weights themselves: they are averages already.
+    """
+    pairs = [pair for part in optimizer_parts(model.optimizer).values() for pair in part.averages()]
+    kept = [keras.ops.convert_to_numpy(variable).copy() for variable, _ in pairs]
+    for variable, average in pairs:
+        # A copy: JAX would let both share one buffer, and free it with the weights'.
+        variable.assign(keras.ops.convert_to_numpy(average).copy())
+    try:
+        yield
+    finally:
+        for (variable, _), value in zip(pairs, kept, strict=True):
+            variable.assign(value)
 
 
 def _schedule(rate: float, config: TrainConfig, total_steps: int | None) -> Any:

@@ -1,35 +1,50 @@
-"""The training run: epochs over batches that are handed in, with checkpoints, log and progress."""
+"""The training run: epochs over batches that are handed in, with stages, checkpoints, log and progress."""
 
 import contextlib
+import dataclasses
+import json
+import math
+import os
 import pathlib
+import time
 from collections.abc import Callable, Iterable
-from typing import Any
-
-import keras
+from typing import Any, Protocol
 
 from rsis_tf.config import TrainConfig
 from rsis_tf.models import RSIS
 from rsis_tf.training.callbacks import CsvLog, Progress, StopOnNaN
 from rsis_tf.training.checkpoint import save_model
-from rsis_tf.training.compilation import compile_model
+from rsis_tf.training.compilation import apply_stage, compile_model
+from rsis_tf.training.curriculum import Stage, Switch, begin_epoch, end_epoch, first_stage, may_restore
+from rsis_tf.training.optimizer import averaged_weights
+from rsis_tf.training.state import StateFolder
 
 Batches = Iterable[tuple[Any, dict[str, Any]]]
+
+
+class Logger(Protocol):
+    """Takes in what an epoch gave, for example to write it for TensorBoard."""
+
+    def epoch_done(self, epoch: int, logs: dict[str, float]) -> None: ...
 
 
 class Trainer:
     """Trains a model and keeps the run's folder.
 
-    The folder receives `last.keras` after every epoch, `best.keras` whenever the validation loss is the lowest so
-    far, and `log.csv` with one row an epoch.
+    The folder receives `last.keras` after every epoch, `best.keras` whenever the validation loss is the lowest of its
+    stage, `log.csv` with one row an epoch, `stages.json` with what was in force since when, and `state/`, from which
+    `fit(resume=True)` goes on.
 
     Args:
         model: from `build_model`.
-        config: losses, optimiser, epochs.
+        config: losses, optimiser, epochs, stages.
         run: the run's folder; it must exist.
-        train_batches: epoch number → batches of (images, targets).
+        train_batches: epoch number → batches of (images, targets). The same number must give the same batches.
         val_batches: → batches for validation.
         steps_per_epoch: batches that `train_batches` gives.
+        validation_steps: batches that `val_batches` gives; None to find out by drawing them.
         reading: a context in which batches are drawn, to turn errors of the input pipeline into readable ones.
+        loggers: told of every epoch, while the model holds the weights that were validated.
     """
 
     def __init__(
@@ -41,7 +56,9 @@ class Trainer:
         train_batches: Callable[[int], Batches],
         val_batches: Callable[[], Batches],
         steps_per_epoch: int,
+        validation_steps: int | None = None,
         reading: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+        loggers: Iterable[Logger] = (),
     ) -> None:
         self.model = model
         self.config = config
@@ -49,40 +66,149 @@ class Trainer:
         self.train_batches = train_batches
         self.val_batches = val_batches
         self.steps_per_epoch = steps_per_epoch
+        self.validation_steps = validation_steps
         self.reading = reading
-        self.best_loss = float("inf")
+        self.loggers = tuple(loggers)
+        self.state = StateFolder(run / "state")
+        self.epochs_done = 0
+        self.stage = first_stage(config)
+        self.stages = [_in_force(self.stage, 0)]
+        self.arrays: str | None = None
+        self.best_arrays: str | None = None
 
-    def fit(self) -> float:
-        """Trains for the configured number of epochs.
+    def fit(self, *, resume: bool = False) -> float:
+        """Trains until the configured number of epochs is done or patience to stop has run out.
+
+        Args:
+            resume: go on from the state in the run's folder, if there is one. An epoch that was not finished is
+                trained again from its beginning.
 
         Returns:
-            The lowest validation loss, that of `best.keras`.
+            The lowest validation loss of the last stage, that of `best.keras`.
 
         Raises:
             TrainingDiverged: when the loss is not finite any more.
+            InputError: if the state does not fit.
         """
+        for leftover in sorted(self.run.glob(".*.partial*")):
+            leftover.unlink()
         compile_model(self.model, self.config, total_steps=self.config.epochs * self.steps_per_epoch)
-        callbacks: list[keras.callbacks.Callback] = [
-            StopOnNaN(run=self.run, steps_per_epoch=self.steps_per_epoch),
-            Progress(epochs=self.config.epochs, steps_per_epoch=self.steps_per_epoch),
-            CsvLog(self.run / "log.csv"),
-        ]
-        for epoch in range(self.config.epochs):
-            with self.reading():
-                history = self.model.fit(
-                    self.train_batches(epoch),
-                    validation_data=self.val_batches(),
-                    initial_epoch=epoch,
-                    epochs=epoch + 1,
-                    callbacks=callbacks,
-                    shuffle=False,
-                    verbose=0,
-                )
-            self._keep(history.history["val_loss"][-1])
-        return self.best_loss
+        if not (resume and self._load()):
+            # With the start on disk, a run killed in its first epoch needs no second draw of weights.
+            self._commit(None)
+        self._write_stages()
+        log = CsvLog(self.run / "log.csv", epochs_done=self.epochs_done)
+        progress = Progress(epochs=self.config.epochs, steps_per_epoch=self.steps_per_epoch)
+        for epoch in range(self.epochs_done, self.config.epochs):
+            if self.stage.finished:
+                break
+            started = time.monotonic()
+            self.stage, switches = begin_epoch(self.stage, self.config, epoch)
+            self._switched(switches, epoch)
+            logs = self._train_epoch(epoch, progress)
+            # The best model is the one that was validated, so it is written while its weights are in place.
+            with averaged_weights(self.model):
+                logs |= self._validate()
+                self.stage, switch = end_epoch(self.stage, self.config, logs["val_loss"])
+                improved = self.stage.waited == 0 and switch is None
+                if improved:
+                    save_model(self.model, self.run / "best.keras")
+                for logger in self.loggers:
+                    logger.epoch_done(epoch, logs)
+            progress.epoch_done(epoch, logs)
+            save_model(self.model, self.run / "last.keras")
+            log.append(epoch, logs, time.monotonic() - started)
+            self._switched(() if switch is None else (switch,), epoch + 1)
+            self.epochs_done = epoch + 1
+            self._commit(improved)
+        if self.stage.finished:
+            print(
+                f"stopped after epoch {self.epochs_done}: "
+                f"no better validation loss in the last {self.stage.waited} epochs",
+                flush=True,
+            )
+        return self.stage.best_loss
 
-    def _keep(self, val_loss: float) -> None:
-        save_model(self.model, self.run / "last.keras")
-        if val_loss < self.best_loss:
-            self.best_loss = val_loss
-            save_model(self.model, self.run / "best.keras")
+    def _train_epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
+        with self.reading():
+            history = self.model.fit(
+                self.train_batches(epoch),
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                steps_per_epoch=self.steps_per_epoch,
+                callbacks=[StopOnNaN(run=self.run, steps_per_epoch=self.steps_per_epoch), progress],
+                shuffle=False,
+                verbose=0,
+            )
+        return {name: float(values[-1]) for name, values in history.history.items()}
+
+    def _validate(self) -> dict[str, float]:
+        with self.reading():
+            logs = self.model.evaluate(self.val_batches(), steps=self.validation_steps, return_dict=True, verbose=0)
+        return {f"val_{name}": float(value) for name, value in logs.items()}
+
+    def _switched(self, switches: Iterable[Switch], epoch: int) -> None:
+        """Brings the model into the stage that begins with `epoch`, and writes and prints what changed."""
+        for switch in switches:
+            if switch.restore_best and self.best_arrays is not None:
+                # The generators go on: the same dropout again would be no second draw.
+                self.state.load_arrays(self.model, self.best_arrays, generators=False)
+            entry = _in_force(self.stage, epoch) | {"switch": switch.what, "reason": switch.reason}
+            self.stages.append(entry)
+            what = f"{self.stage.num_steps} steps" if switch.what == "steps" else f"{switch.what} on"
+            reason = "patience ran out" if switch.reason == "patience" else "its epoch has come"
+            back = ", back to the best weights" if switch.restore_best else ""
+            print(f"from epoch {epoch + 1}: {what} ({reason}{back})", flush=True)
+        if switches:
+            apply_stage(self.model, self.config, self.stage)
+            self._write_stages()
+
+    def _write_stages(self) -> None:
+        partial = self.run / ".stages.json.partial"
+        partial.write_text(json.dumps(self.stages, indent=2) + "\n")
+        os.replace(partial, self.run / "stages.json")
+
+    def _commit(self, improved: bool | None) -> None:
+        self.arrays = self.state.write_arrays(self.model, self.epochs_done)
+        if improved:
+            self.best_arrays = self.arrays
+        if not may_restore(self.stage, self.config):
+            self.best_arrays = None
+        best_loss = self.stage.best_loss
+        self.state.commit(
+            {
+                "epochs_done": self.epochs_done,
+                # JSON has no infinity.
+                "stage": dataclasses.asdict(self.stage) | {"best_loss": best_loss if best_loss < math.inf else None},
+                "stages": self.stages,
+                "arrays": self.arrays,
+                "best_arrays": self.best_arrays,
+            },
+            keep=[name for name in (self.arrays, self.best_arrays) if name],
+        )
+
+    def _load(self) -> bool:
+        state = self.state.read()
+        if state is None:
+            return False
+        best_loss = state["stage"]["best_loss"]
+        stage = {**state["stage"], "best_loss": math.inf if best_loss is None else best_loss}
+        self.stage = Stage(**stage)
+        self.stages = state["stages"]
+        self.epochs_done = state["epochs_done"]
+        self.arrays = state["arrays"]
+        self.best_arrays = state["best_arrays"]
+        self.state.load_arrays(self.model, self.arrays)
+        apply_stage(self.model, self.config, self.stage)
+        return True
+
+
+def _in_force(stage: Stage, epoch: int) -> dict[str, Any]:
+    """Returns the entry of `stages.json` for a stage that begins with an epoch, which is counted from 1 there."""
+    return {
+        "epoch": epoch + 1,
+        "num_steps": stage.num_steps,
+        "class_loss": stage.use_class_loss,
+        "stop_loss": stage.use_stop_loss,
+        "encoder": stage.update_encoder,
+    }

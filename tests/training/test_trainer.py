@@ -1,5 +1,6 @@
 """Training as a whole: learning, checkpoints, the watch for broken numbers."""
 
+import itertools
 import math
 
 import keras
@@ -96,7 +97,7 @@ def test_cosine_schedule_warms_up_and_decays():
     values = [float(rate(step)) for step in range(101)]
     assert values[0] == 0
     assert values[3] == pytest.approx(1.0)
-    assert all(a >= b for a, b in zip(values[3:], values[4:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(values[3:]))
     assert values[100] == pytest.approx(0.01, abs=1e-3)
 
 
@@ -110,14 +111,16 @@ def trainer(tmp_path, model, *, images=None, epochs=2):
         train_batches=lambda epoch: (batch for _ in range(2)),
         val_batches=lambda: (batch for _ in range(1)),
         steps_per_epoch=2,
+        validation_steps=1,
     )
 
 
-def test_run_keeps_best_and_last_without_optimizer_state(tmp_path, capsys):
+def test_run_keeps_best_and_last_without_optimizer_state(tmp_path, capsys, eager):
     model = small_model()
     best = trainer(tmp_path, model).fit()
     assert math.isfinite(best)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.keras", "last.keras", "log.csv"]
+    names = ["best.keras", "last.keras", "log.csv", "stages.json", "state"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     last = keras.models.load_model(tmp_path / "last.keras")
     for one, other in zip(model.weights, last.weights, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other))
@@ -128,7 +131,7 @@ def test_run_keeps_best_and_last_without_optimizer_state(tmp_path, capsys):
     assert "epoch 2/2" in screen
 
 
-def test_broken_loss_stops_the_run_and_names_the_step(tmp_path):
+def test_broken_loss_stops_the_run_and_names_the_step(tmp_path, eager):
     with pytest.raises(TrainingDiverged, match=r"Received: loss=nan at step 1 \(epoch 1, batch 1\)"):
         trainer(tmp_path, small_model(), images=np.full((4, 32, 32, 3), np.nan, "float32")).fit()
 

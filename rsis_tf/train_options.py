@@ -1,0 +1,160 @@
+"""The options of `train.py`, and the settings that they make."""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from rsis_tf import config
+from rsis_tf.data import DATASETS
+from rsis_tf.errors import ArgumentParser, InputError
+from rsis_tf.presets import PRESETS
+
+_EPILOG = """examples:
+  python train.py
+      scenes made by the project, a few minutes on a CPU
+  python train.py --dataset coco --data photos --image-size 256 --encoder mobilenet_v2 --encoder-weights imagenet
+      photos/annotations/{train,val}.json and photos/{train,val}/*.png
+  python train.py --preset cvppp --data CVPPP/A1 --encoder-weights resnet101.pth
+      the paper's schedule
+  python train.py --resume runs/synthetic
+      goes on where a run was interrupted, by whatever means
+
+The run's folder receives config.json, log.csv, stages.json, curves.png, sequences.png, metrics.json, best.keras,
+last.keras and state/, from which --resume goes on. Epochs are counted from 0 in options, from 1 on the screen.
+"""
+_FLAG = {"action": argparse.BooleanOptionalAction, "default": None}
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = ArgumentParser(
+        description="Trains a recurrent instance segmentation model.",
+        epilog=_EPILOG,
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument("--preset", choices=sorted(PRESETS), help="settings to start from (default: by the dataset)")
+    run.add_argument("--out", type=pathlib.Path, metavar="DIR", help="folder of the run (default: a new one in runs/)")
+    run.add_argument("--resume", type=pathlib.Path, metavar="RUN",
+                     help="go on with an interrupted run, with its own settings; --epochs may be added if the learning "
+                     "rate is constant")  # fmt: skip
+    run.add_argument("--transfer", metavar="RUN",
+                     help="start from the weights of a run or model; other classes get a new class layer")  # fmt: skip
+    run.add_argument("--seed", type=int, metavar="S", help="of weights, order, augmentation and scenes")
+    run.add_argument("--tensorboard", **_FLAG, help="curves and sequences for TensorBoard, in RUN/tensorboard")
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", choices=DATASETS, help="how the pictures are stored (default: synthetic)")
+    data.add_argument("--data", metavar="DIR", help="the dataset's folder")
+    data.add_argument("--image-size", type=_size, metavar="S|HxW", help="pictures are brought to this size")
+    data.add_argument("--gt-maxseqlen", type=int, metavar="N", help="objects kept of a picture, the largest ones")
+    data.add_argument("--batch-size", type=int, metavar="B")
+    data.add_argument("--augment", **_FLAG, help="flip, rotate, shift, shear, zoom")
+    data.add_argument("--train-size", type=int, metavar="P", help="pictures of the training set (default: all)")
+    data.add_argument("--val-size", type=int, metavar="P", help="pictures of the validation set (default: all)")
+    model = parser.add_argument_group("model")
+    model.add_argument("--encoder", choices=config.ENCODERS)
+    model.add_argument("--encoder-weights", metavar="W", help="none, imagenet, or a file (torchvision .pth, Keras .h5)")
+    model.add_argument("--hidden-size", type=int, metavar="D", help="channels of the deepest ConvLSTM")
+    model.add_argument("--min-channels", type=int, metavar="C", help="no stage has fewer channels (paper: 0)")
+    model.add_argument("--skip-mode", choices=config.SKIP_MODES)
+    model.add_argument("--kernel-size", type=int, choices=(1, 3))
+    model.add_argument("--decoder-stages", type=int, choices=(1, 2, 3, 4, 5), help="ConvLSTM stages kept (paper: 5)")
+    model.add_argument("--dropout", type=float, metavar="P", help="share of hidden channels dropped")
+    model.add_argument("--dropout-class", type=float, metavar="P", help="the same before the class layer")
+    model.add_argument("--dropout-stop", type=float, metavar="P", help="the same before the stop layer")
+    train = parser.add_argument_group("training")
+    train.add_argument("--maxseqlen", type=int, metavar="T", help="objects predicted of a picture")
+    train.add_argument("--epochs", type=int)
+    train.add_argument("--learning-rate", type=float, metavar="R", help="of decoder and skip projections")
+    train.add_argument("--encoder-learning-rate", type=float, metavar="R")
+    train.add_argument("--weight-decay", type=float, metavar="L", help="L2 penalty")
+    train.add_argument("--schedule", choices=("constant", "cosine"), help="of the learning rates")
+    train.add_argument("--clip-norm", type=float, metavar="G", help="largest norm of each part's gradients")
+    train.add_argument("--ema", type=float, metavar="M",
+                       help="validate and keep an average of the weights with this decay, such as 0.999")  # fmt: skip
+    train.add_argument("--precision", choices=config.PRECISIONS, help="of the computation; weights stay float32")
+    train.add_argument("--encoder-batch-norm", choices=("train", "frozen"),
+                       help="follow the batch's statistics or keep the stored ones")  # fmt: skip
+    train.add_argument("--class-weight", type=float, metavar="W", help="of the class loss in the sum")
+    train.add_argument("--stop-weight", type=float, metavar="W", help="of the stop loss in the sum")
+    train.add_argument(
+        "--mask-cross-entropy", type=float, metavar="W", help="of cross-entropy beside soft IoU (paper: 0)"
+    )
+    stages = parser.add_argument_group("stages", "what is learnt from when on; patience may begin a stage early")
+    stages.add_argument("--class-loss-after", type=int, metavar="E", help="first epoch of the class loss, -1 = never")
+    stages.add_argument("--stop-loss-after", type=int, metavar="E", help="first epoch of the stop loss, -1 = never")
+    stages.add_argument("--finetune-after", type=int, metavar="E",
+                        help="first epoch that updates the encoder, -1 = never")  # fmt: skip
+    stages.add_argument("--patience", type=int, metavar="E",
+                        help="after more than so many epochs without a better validation loss, the next stage begins: "
+                        "class loss, one step more, encoder, stop loss")  # fmt: skip
+    stages.add_argument("--patience-stop", type=int, metavar="E", help="the same, to end the training")
+    stages.add_argument("--min-delta", type=float, metavar="L", help="a loss is better if lower by more than this")
+    stages.add_argument("--curriculum-learning", **_FLAG,
+                        help="start with two steps and add more each time patience runs out")  # fmt: skip
+    stages.add_argument("--steps-cl", type=int, metavar="S", help="steps that a curriculum adds at a time")
+    stages.add_argument("--min-steps", type=int, metavar="S",
+                        help="in a curriculum the stop loss waits until there are more steps than this")  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def configure(arguments: argparse.Namespace) -> config.RunConfig:
+    """Returns the preset with what the command line changes in it (class names come from the dataset)."""
+    if arguments.preset is None and arguments.dataset is None and arguments.data is not None:
+        raise InputError(
+            f"expected --dataset with --data, one of {', '.join(DATASETS)}. Received: --data {arguments.data}"
+        )
+    synthetic = (arguments.dataset or "synthetic") == "synthetic"
+    preset = PRESETS[arguments.preset or ("synthetic" if synthetic else "custom")]()
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    renamed = {"data": "root", "gt_maxseqlen": "max_objects", "maxseqlen": "num_steps"}
+    given = {renamed.get(name, name): value for name, value in given.items()}
+    parts = {
+        field.name: dataclasses.replace(part, **_fields_of(part, given))
+        for field in dataclasses.fields(preset)
+        for part in [getattr(preset, field.name)]
+    }
+    settings = config.RunConfig(**parts)
+    weights = settings.train.encoder_weights
+    if settings.train.transfer and weights != "none":
+        raise InputError(f"--transfer brings the encoder's weights with it. Received: --encoder-weights {weights}")
+    return settings
+
+
+def resumed(arguments: argparse.Namespace) -> config.RunConfig:
+    """Returns the settings of an interrupted run, with more epochs if asked for."""
+    run = arguments.resume
+    given = [name for name, value in vars(arguments).items() if value is not None and name not in ("resume", "epochs")]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
+        raise InputError(f"--resume goes on with the settings of the run. Received: {options} beside --resume {run}")
+    settings = config.load(config.RunConfig, run / "config.json")
+    if arguments.epochs is None or arguments.epochs == settings.train.epochs:
+        return settings
+    if settings.train.schedule != "constant":
+        raise InputError(
+            f"--epochs can be changed with a constant learning rate only. Received: --epochs {arguments.epochs}, "
+            f"where the {settings.train.schedule} schedule of {run} ends at {settings.train.epochs}"
+        )
+    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, epochs=arguments.epochs))
+    write_config(settings, run)
+    return settings
+
+
+def write_config(settings: config.RunConfig, run: pathlib.Path) -> None:
+    """Writes `config.json`, whole or not at all."""
+    partial = run / ".config.json.partial"
+    partial.write_text(config.to_json(settings))
+    os.replace(partial, run / "config.json")
+
+
+def _fields_of(part: Any, given: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in dataclasses.fields(part)}
+    return {name: value for name, value in given.items() if name in names}
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = text.lower().split("x")
+    if len(sides) not in (1, 2) or not all(side.isdigit() for side in sides):
+        raise argparse.ArgumentTypeError(f"expected a size such as 256 or 256x512. Received: {text}")
+    return int(sides[0]), int(sides[-1])

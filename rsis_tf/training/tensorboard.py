@@ -1,0 +1,45 @@
+"""Curves and sequences for TensorBoard."""
+
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from rsis_tf.errors import InputError
+
+
+class TensorBoardLog:
+    """Writes the losses of every epoch and pictures of predicted sequences.
+
+    Training and validation are two runs in TensorBoard, so that each loss is one plot with two curves.
+
+    Args:
+        folder: for the event files.
+        pictures: makes the pictures of an epoch: name → (H, W, 3) uint8.
+
+    Raises:
+        InputError: if TensorFlow, which writes the files, is not installed.
+    """
+
+    def __init__(self, folder: pathlib.Path, pictures: Callable[[], dict[str, np.ndarray]]) -> None:
+        try:
+            import tensorflow as tf
+        except ModuleNotFoundError:
+            raise InputError("--tensorboard needs TensorFlow to write its files. Received: none installed") from None
+        self.writers = {name: tf.summary.create_file_writer(str(folder / name)) for name in ("train", "validation")}
+        self.pictures = pictures
+
+    def epoch_done(self, epoch: int, logs: dict[str, float]) -> None:
+        """Writes an epoch (counted from 0) with its losses; "val_…" are those of the validation."""
+        import tensorflow as tf
+
+        for run, writer in self.writers.items():
+            with writer.as_default(step=epoch + 1):
+                for name, value in logs.items():
+                    if name.startswith("val_") == (run == "validation"):
+                        tf.summary.scalar(name.removeprefix("val_"), value)
+        with self.writers["validation"].as_default(step=epoch + 1):
+            for name, picture in self.pictures().items():
+                tf.summary.image(f"sequences/{name}", picture[None])
+        for writer in self.writers.values():
+            writer.flush()

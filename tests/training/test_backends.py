@@ -1,0 +1,65 @@
+"""The same training under JAX and PyTorch: losses, files, stages, resume."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from backend_run import batch, three_steps
+from tiny import tiny_model
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="compares TensorFlow with the others"),
+]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A folder with a fresh model, and TensorFlow's losses and outputs after three steps from there."""
+    folder = tmp_path_factory.mktemp("backends")
+    model = tiny_model(num_steps=2)
+    model.save(folder / "before.keras")
+    losses = three_steps(model)
+    images, _ = batch()
+    return folder, losses, model.predict_on_batch(images)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_backend_trains_the_same(start, backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    folder, losses, outputs = start
+    tests = pathlib.Path(__file__).parents[1]
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(tests.parent)}
+    if backend == "jax":
+        # Compiling takes most of the time of so small a training.
+        environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    process = subprocess.run(
+        [sys.executable, str(tests / "training/backend_run.py"), str(folder)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    result = json.loads((folder / f"result-{backend}.json").read_text())
+    assert result["losses"][:3] == [pytest.approx(step, rel=1e-4) for step in losses[:3]]
+    # Biases before batch normalisation have gradients of rounding noise; the stored statistics lag behind them.
+    assert result["losses"][3] == pytest.approx(losses[3], rel=1e-3)
+
+    images, _ = batch()
+    theirs = keras.models.load_model(folder / f"after-{backend}.keras").predict_on_batch(images)
+    for name, array in outputs.items():
+        np.testing.assert_allclose(theirs[name], array, atol=1e-2 * np.abs(array).max(), err_msg=name)
+
+    rows = result["rows"]
+    assert rows[0]["loss"] == pytest.approx(rows[0]["mask_loss"] + 0.5 * rows[0]["stop_loss"], rel=1e-4)
+    assert rows[1]["loss"] > rows[1]["mask_loss"] + 0.5 * rows[1]["stop_loss"] + 0.01
+    assert result["moved"]
+    assert result["kept"]

@@ -1,0 +1,96 @@
+"""Which stage follows which, without a model."""
+
+import math
+
+import pytest
+
+from rsis_tf.errors import InputError
+from rsis_tf.training import TrainConfig
+from rsis_tf.training.curriculum import begin_epoch, end_epoch, first_stage, may_restore
+
+
+def play(config, losses):
+    """Runs the rules over validation losses; returns what was switched on as (epoch, what, reason), and the stages."""
+    stage = first_stage(config)
+    switches, stages = [], []
+    for epoch, loss in enumerate(losses):
+        stage, begun = begin_epoch(stage, config, epoch)
+        switches += [(epoch, switch.what, switch.reason) for switch in begun]
+        stages.append(stage)
+        stage, switch = end_epoch(stage, config, loss)
+        if switch:
+            switches.append((epoch + 1, switch.what, switch.reason))
+        if stage.finished:
+            break
+    return switches, stages
+
+
+def test_everything_is_on_from_the_start_by_default():
+    stage = first_stage(TrainConfig(num_steps=7))
+    assert (stage.num_steps, stage.use_class_loss, stage.use_stop_loss, stage.update_encoder) == (7, True, True, True)
+    assert play(TrainConfig(), [1.0] * 50)[0] == []
+
+
+def test_switches_come_at_their_epoch_and_reset_what_they_change():
+    config = TrainConfig(class_loss_after=2, stop_loss_after=3, finetune_after=1)
+    switches, stages = play(config, [0.5, 0.6, 0.7, 0.8, 0.9])
+    assert switches == [(1, "encoder", "epoch"), (2, "class loss", "epoch"), (3, "stop loss", "epoch")]
+    assert not stages[0].update_encoder
+    assert stages[1].best_loss == 0.5  # the encoder changes no loss, its switch only the patience
+    assert stages[1].waited == 0
+    assert stages[2].best_loss == stages[3].best_loss == math.inf
+    assert stages[2].waited == 0
+    assert stages[4].best_loss == 0.8  # the first value of the new sum is its best
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrainConfig(class_loss_after=-1, stop_loss_after=-1, finetune_after=-1, patience=0),
+        TrainConfig(use_class_loss=False, use_stop_loss=False, update_encoder=False, patience=0),
+    ],
+)
+def test_never_is_never(config):
+    switches, stages = play(config, [1.0] * 20)
+    assert switches == []
+    assert not any((stages[-1].use_class_loss, stages[-1].use_stop_loss, stages[-1].update_encoder))
+    assert not may_restore(stages[-1], config)
+
+
+def test_patience_starts_one_thing_at_a_time():
+    config = TrainConfig(class_loss_after=99, stop_loss_after=99, finetune_after=99, patience=1)
+    switches, _ = play(config, [1.0] * 12)
+    # Epoch 0 sets the best value; epochs 1 and 2 are no better, which is more than a patience of one. The class loss
+    # resets the best value, so epoch 3 sets it again; the encoder does not, so two more epochs are enough after it.
+    assert switches == [(3, "class loss", "patience"), (6, "encoder", "patience"), (8, "stop loss", "patience")]
+
+
+def test_curriculum_adds_steps_up_to_all_of_them_and_the_stop_loss_waits():
+    config = TrainConfig(num_steps=6, curriculum_learning=True, steps_cl=3, min_steps=5, stop_loss_after=0, patience=0)
+    switches, stages = play(config, [1.0] * 8)
+    assert [stage.num_steps for stage in stages] == [2, 2, 5, 5, 6, 6, 6, 6]
+    assert switches == [(2, "steps", "patience"), (4, "steps", "patience"), (4, "stop loss", "epoch")]
+
+
+def test_a_curriculum_needs_no_more_steps_than_there_are():
+    assert first_stage(TrainConfig(num_steps=1, curriculum_learning=True)).num_steps == 1
+
+
+def test_training_ends_when_patience_to_stop_has_run_out():
+    _, stages = play(TrainConfig(patience_stop=2), [1.0, 0.5, 0.6, 0.7, 0.4, 0.4, 0.4, 0.4, 0.1, 0.1])
+    assert len(stages) == 8  # epochs 5, 6 and 7 are no better than epoch 4
+
+
+def test_small_gains_do_not_count_and_nan_is_never_better():
+    _, stages = play(TrainConfig(min_delta=0.2), [1.0, 0.9, 0.7, math.nan, 0.6])
+    assert [stage.best_loss for stage in stages] == [math.inf, 1.0, 1.0, 0.7, 0.7]
+    assert [stage.waited for stage in stages] == [0, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"class_loss_after": -2}, {"patience": -1}, {"ema": 1.0}, {"precision": "float16"}, {"steps_cl": 0}],
+)
+def test_settings_out_of_range_are_refused(fields):
+    with pytest.raises(InputError, match=rf"Received: {next(iter(fields))}="):
+        TrainConfig(**fields)

@@ -1,0 +1,162 @@
+"""A run that is killed and resumed ends as one that was never killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from tiny import arrays, log_rows, tiny_trainer
+
+from rsis_tf.errors import InputError
+from rsis_tf.training.state import state_variables
+
+# Dropout, averages, a curriculum, and patience that runs out at once: whatever a state has to hold, changes.
+EVERYTHING = {
+    "ema": 0.8,
+    "clip_norm": 1.0,
+    "curriculum_learning": True,
+    "min_steps": 2,
+    "class_loss_after": 1,
+    "stop_loss_after": 9,
+    "finetune_after": 9,
+    "patience": 0,
+    "min_delta": 0.05,
+    "epochs": 5,
+}
+
+
+class Killed(BaseException):
+    """Stands for a process that is gone: nothing catches it."""
+
+
+def killed_at(monkeypatch, replacement, *, after):
+    """Makes the n-th rename the last thing that happens (`after`), or the first that does not."""
+    real, count = os.replace, 0
+
+    def replace(source, target):
+        nonlocal count
+        count += 1
+        if count == replacement and not after:
+            raise Killed
+        real(source, target)
+        if count == replacement:
+            raise Killed
+
+    monkeypatch.setattr(os, "replace", replace)
+
+
+@pytest.mark.slow
+def test_killed_at_any_file_and_resumed_is_as_never_killed(tmp_path, monkeypatch, eager, capsys):
+    whole = tiny_trainer(tmp_path / "whole", **EVERYTHING)
+    best = whole.fit()
+    rows = log_rows(whole.run)
+    assert len(rows) == 5
+    stages = json.loads((whole.run / "stages.json").read_text())
+    assert {entry.get("reason") for entry in stages} == {None, "epoch", "patience"}
+
+    kills = [(1, True), (2, False), (3, True), (5, False), (8, True), (7, True), (9, False), (6, False)]
+    died = 0
+    for replacement, after in kills:
+        with monkeypatch.context() as patch:
+            killed_at(patch, replacement, after=after)
+            try:
+                tiny_trainer(tmp_path / "killed", **EVERYTHING).fit(resume=True)
+            except Killed:
+                died += 1
+    assert died >= 7
+    resumed = tiny_trainer(tmp_path / "killed", **EVERYTHING)
+    assert resumed.fit(resume=True) == pytest.approx(best, rel=1e-5)
+    again = log_rows(resumed.run)
+    assert [row["epoch"] for row in again] == [1, 2, 3, 4, 5]
+    for row, other in zip(rows, again, strict=True):
+        assert row == pytest.approx(other, rel=1e-5)
+    assert json.loads((resumed.run / "stages.json").read_text()) == stages
+    for one, other in zip(state_variables(whole.model), state_variables(resumed.model), strict=True):
+        np.testing.assert_allclose(*arrays([one, other]), rtol=1e-4, atol=1e-6, err_msg=one.path)
+    assert sorted(path.name for path in (resumed.run / "state").iterdir())[-1] == "state.json"
+    assert not list(resumed.run.rglob(".*"))
+
+
+def test_an_unfinished_epoch_is_trained_again_and_logged_once(tmp_path, eager):
+    whole = tiny_trainer(tmp_path / "whole", epochs=3)
+    whole.fit()
+
+    broken = tiny_trainer(tmp_path / "broken", epochs=3)
+    batches = broken.train_batches
+
+    def breaking(epoch):
+        for batch, content in enumerate(batches(epoch)):
+            if (epoch, batch) == (1, 1):
+                raise Killed
+            yield content
+
+    broken.train_batches = breaking
+    with pytest.raises(Killed):
+        broken.fit()
+    assert len(log_rows(broken.run)) == 1
+    resumed = tiny_trainer(tmp_path / "broken", epochs=3)
+    resumed.fit(resume=True)
+    for row, other in zip(log_rows(whole.run), log_rows(resumed.run), strict=True):
+        assert row == pytest.approx(other, rel=1e-5)
+
+    rows = log_rows(resumed.run)
+    finished = tiny_trainer(tmp_path / "broken", epochs=3)
+    finished.train_batches = None  # nothing is left to train
+    finished.fit(resume=True)
+    assert log_rows(finished.run) == rows
+
+
+def test_a_state_that_does_not_fit_is_refused(tmp_path, eager):
+    trainer = tiny_trainer(tmp_path / "run", epochs=1)
+    trainer.fit()
+    with pytest.raises(InputError, match=r"Received: .* arrays, or other shapes, in .*epoch-1\.npz"):
+        tiny_trainer(tmp_path / "run", epochs=2, ema=0.9).fit(resume=True)
+    (tmp_path / "run/state/epoch-1.npz").write_bytes(b"PK broken")
+    with pytest.raises(InputError, match=r"Received: .*epoch-1\.npz"):
+        tiny_trainer(tmp_path / "run", epochs=2).fit(resume=True)
+    (tmp_path / "run/state/state.json").write_text("{")
+    with pytest.raises(InputError, match=r"Received: .*state\.json"):
+        tiny_trainer(tmp_path / "run", epochs=2).fit(resume=True)
+
+
+TINY = (
+    "--epochs 4 --train-size 8 --val-size 4 --batch-size 4 --image-size 32 --hidden-size 16 --min-channels 0 "
+    "--maxseqlen 2 --dropout 0.2 --augment --seed 3"
+).split()
+
+
+@pytest.mark.slow
+def test_command_survives_kill_9(tmp_path, request):
+    """The whole command, killed in earnest at random moments after its first state."""
+    root = request.config.rootpath
+
+    def start(*options):
+        return subprocess.Popen(
+            [sys.executable, "train.py", *map(str, options)],
+            cwd=root,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    whole = start(*TINY, "--out", tmp_path / "whole")
+    assert whole.wait() == 0, whole.stderr.read()
+    killed = tmp_path / "killed"
+    rng = np.random.default_rng(0)
+    process = start(*TINY, "--out", killed)
+    for epochs_done in (0, 1, 2):
+        while process.poll() is None and not list((killed / "state").glob(f"epoch-{epochs_done}.npz")):
+            time.sleep(0.02)
+        time.sleep(rng.random() * 0.3)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process = start("--resume", killed)
+    assert process.wait() == 0, process.stderr.read()
+    rows, again = log_rows(tmp_path / "whole"), log_rows(killed)
+    assert len(again) == 4
+    for row, other in zip(rows, again, strict=True):
+        assert row == pytest.approx(other, rel=1e-4)
+    assert {path.name for path in killed.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
