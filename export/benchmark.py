@@ -1,6 +1,5 @@
 """Compares exported files: time, memory, size and agreement: `python -m export.benchmark RUN/best.keras FILE …`."""
 
-import argparse
 import dataclasses
 import datetime
 import importlib.metadata
@@ -19,9 +18,8 @@ import numpy as np
 
 from export.agreement import agreement
 from export.benchmark_worker import Task
-from export.options import Parser
 from export.runtime import decode, resize_image
-from rsis_tf.errors import InputError, command_line
+from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.images import read_image
 
 COLUMNS = {
@@ -174,12 +172,10 @@ def plot(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = Parser(
+    parser = ArgumentParser(
         prog="python -m export.benchmark",
         description="Measures model files side by side and writes benchmark.json, .md and .png.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "files",

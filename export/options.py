@@ -4,9 +4,8 @@ import argparse
 import dataclasses
 import pathlib
 import re
-from typing import NoReturn
 
-from rsis_tf.errors import InputError
+from rsis_tf.errors import ArgumentParser, InputError
 from rsis_tf.predictor import model_file
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -21,13 +20,6 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default is None else super()._get_help_string(action)
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}. See {self.prog} --help")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +62,9 @@ class Options:
     license: str = "MIT"
 
 
-def make_parser(*, module: str, default_out: str, example: str, batch: str = "dynamic", resize: bool = True) -> Parser:
+def make_parser(
+    *, module: str, default_out: str, example: str, batch: str = "dynamic", resize: bool = True
+) -> ArgumentParser:
     """Returns a parser with the shared options.
 
     Args:
@@ -79,12 +73,11 @@ def make_parser(*, module: str, default_out: str, example: str, batch: str = "dy
         example: a command line for the help text.
         batch, resize: defaults of --batch and --resize.
     """
-    parser = Parser(
+    parser = ArgumentParser(
         prog=f"python -m {module}",
         description=f"Writes {default_out} from a run folder or a .keras file and compares it with the Keras model.",
         epilog=f"example: {example}",
         formatter_class=_Help,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("model", type=pathlib.Path, metavar="RUN_or_MODEL", help="run folder (its best.keras), or a .keras file")

@@ -4,7 +4,6 @@ An ONNX file becomes an entry of a Triton model repository, a SavedModel one of 
 adds a version; servers take the highest number. Neither TensorFlow nor a server has to be installed.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -13,9 +12,8 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from export.options import Parser
 from export.runtime import OUTPUTS, RuntimeInputError, open_session
-from rsis_tf.errors import InputError, command_line
+from rsis_tf.errors import ArgumentParser, InputError, command_line
 
 EPILOG = """examples:
   python -m export.serving runs/nuclei/model.onnx --to models --name nuclei
@@ -101,12 +99,10 @@ def write_tf_serving(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = Parser(
+    parser = ArgumentParser(
         prog="python -m export.serving",
         description="Adds an exported model to the folder of a model server.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("model", type=pathlib.Path, metavar="MODEL", help=".onnx file, or folder of a SavedModel")
     parser.add_argument("--to", type=pathlib.Path, required=True, metavar="DIR", help="the server's folder of models")

@@ -8,7 +8,7 @@ from rsis_tf.data.sample import Sample
 
 CLASS_NAMES = ("background", "circle", "square", "triangle")
 
-_MIN_VISIBLE_SHARE = 0.4
+_MIN_VISIBLE_SHARE = 0.5
 _MIN_VISIBLE_PIXELS = 20
 _ATTEMPTS = 20
 """Tries at placing one object before the scene is left with fewer, and at finding it a colour."""
@@ -20,7 +20,7 @@ class SyntheticDataset:
     """Scenes of 1 to `max_objects` shapes; later shapes lie in front of earlier ones.
 
     Classes differ in outline and surface: plain discs, striped squares, dotted triangles; colours mean nothing.
-    Every shape shows at least 40 % of its pixels and at least 20 of them. A sample depends on `size`, `seed`,
+    Every shape shows at least 50 % of its pixels and at least 20 of them. A sample depends on `size`, `seed`,
     `max_objects` and its index alone, so nothing is stored and any sample can be made again.
 
     Args:
@@ -118,8 +118,8 @@ class SyntheticDataset:
             return np.maximum(np.abs(u) - half_width, np.abs(v) - half_height), np.sin(period * u)
         # Equilateral triangle as the intersection of three half-planes at the inradius.
         slope = np.float32(np.sqrt(3) / 2)
-        distance = np.maximum(v, np.abs(u) * slope - v * np.float32(0.5)) - np.float32(0.6 * radius)
-        return distance, np.sin(period * u) * np.sin(period * v)
+        distance = np.maximum(v, np.abs(u) * slope - v * np.float32(0.5)) - np.float32(0.7 * radius)
+        return distance, np.clip(1.5 * np.sin(period * u) * np.sin(period * v), -1, 1)
 
     def _paint(self, canvas: np.ndarray, distance: np.ndarray, pattern: np.ndarray, rng: np.random.Generator) -> None:
         """Draws a shape with a soft edge, a darker rim, a slight gradient and its pattern."""

@@ -30,7 +30,7 @@ def test_every_shape_keeps_enough_of_itself_visible(size, monkeypatch):
         for number, inside in enumerate(painted, start=1):
             visible = sample.label_map == number
             assert visible.sum() >= 20
-            assert visible.sum() >= 0.4 * inside.sum()
+            assert visible.sum() >= 0.5 * inside.sum()
             assert not np.any(visible & ~inside)
     assert min(numbers) == 1
     assert max(numbers) >= 4

@@ -17,7 +17,7 @@ def exported(run_folder: pathlib.Path, tmp_path_factory) -> dict[str, pathlib.Pa
     folder = tmp_path_factory.mktemp("layouts")
     paths = {"unrolled": folder / "unrolled.onnx", "loop": folder / "loop.onnx", "stepwise": folder / "stepwise"}
     for layout, path in paths.items():
-        exporter.main([str(run_folder), "--layout", layout, "--out", str(path), "--steps", "6"])
+        exporter.main([str(run_folder), "--layout", layout, "--out", str(path), "--steps", "3"])
     return paths
 
 
@@ -26,7 +26,7 @@ def test_same_instances_as_unrolled(exported, pictures, layout: str):
     for batch_size in (1, 3):
         ours = Predictor(exported[layout], batch_size=batch_size).batch(pictures)
         theirs = Predictor(exported["unrolled"], batch_size=batch_size).batch(pictures)
-        assert [len(found) for found in theirs] == [6, 6, 6]
+        assert [len(found) for found in theirs] == [3, 3, 3]
         for found, wanted in zip(ours, theirs, strict=True):
             assert [(i.step, i.class_id) for i in found] == [(i.step, i.class_id) for i in wanted]
             for one, other in zip(found, wanted, strict=True):
@@ -35,19 +35,19 @@ def test_same_instances_as_unrolled(exported, pictures, layout: str):
 
 
 def test_stepwise_ends_with_the_last_picture_of_the_batch(exported, pictures):
-    stops = Predictor(exported["unrolled"]).run(_at_size(pictures))[2]  # (3, 6)
+    stops = Predictor(exported["unrolled"]).run(_at_size(pictures))[2]  # (3, 3)
     threshold = float(np.sort(stops[:, 0])[1])  # the first step ends one picture's sequence, but not the others'
     lengths = [int(np.argmin([*(stop >= threshold), False])) for stop in stops]
     assert min(lengths) == 0
-    assert max(lengths) == 6
+    assert max(lengths) == 3
     answers = Predictor(exported["stepwise"], stop_threshold=threshold).batch(pictures)
     assert [len(found) for found in answers] == lengths
     none = int(np.argmin(stops[:, 0]))
     alone = Predictor(exported["stepwise"], stop_threshold=threshold)
     assert alone.run(_at_size([pictures[none]]))[0].shape == (1, 1, 48, 64)
-    assert alone.run(_at_size(pictures))[0].shape == (3, 6, 48, 64)
+    assert alone.run(_at_size(pictures))[0].shape == (3, 3, 48, 64)
     each = Predictor(exported["stepwise"], stop_threshold=threshold, stop_mode="each")
-    assert each.run(_at_size([pictures[none]]))[0].shape == (1, 6, 48, 64)
+    assert each.run(_at_size([pictures[none]]))[0].shape == (1, 3, 48, 64)
 
 
 def _at_size(pictures: list[np.ndarray]) -> np.ndarray:
@@ -79,11 +79,11 @@ def test_states_stay_in_the_layout_of_the_convolutions(exported):
     ids=str,
 )
 def test_every_skip_mode_steps(fields: dict, tmp_path):
-    config = ModelConfig(encoder="compact", hidden_size=16, num_classes=2, num_steps=3, image_size=(33, 50), **fields)
+    config = ModelConfig(encoder="compact", hidden_size=16, num_classes=2, num_steps=2, image_size=(33, 50), **fields)
     build_model(config).save(tmp_path / "best.keras")
     for layout in ("stepwise", "loop"):
         exporter.main([str(tmp_path), "--layout", layout, "--no-resize", "--batch", "2", "--stop-threshold", "0.1"])
-    assert Predictor(tmp_path / "model_stepwise").run(np.zeros((2, 33, 50, 3), np.uint8))[0].shape == (2, 3, 33, 50)
+    assert Predictor(tmp_path / "model_stepwise").run(np.zeros((2, 33, 50, 3), np.uint8))[0].shape == (2, 2, 33, 50)
 
 
 def test_wrong_calls(run_folder, exported, tmp_path, capsys):

@@ -140,12 +140,12 @@ def test_size_batch_steps_type_and_thresholds_as_asked(run_folder: pathlib.Path,
 
 def test_open_size_answers_at_every_size(run_folder: pathlib.Path, tmp_path: pathlib.Path):
     out = tmp_path / "open.onnx"
-    exporter.main([str(run_folder), "--out", str(out), "--size", "dynamic"])
+    exporter.main([str(run_folder), "--out", str(out), "--size", "dynamic", "--steps", "2"])
     model = KerasPredictor(run_folder).model
     for size in [(48, 64), (33, 35), (1, 1)]:
         images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
         masks, classes, stop = Predictor(out, image_size=size).run(images)
-        wanted = model(images, num_steps=4, training=False)
+        wanted = model(images, num_steps=2, training=False)
         np.testing.assert_allclose(classes, wanted["class_probs"], atol=1e-4)
         np.testing.assert_allclose(masks, 1 / (1 + np.exp(-wanted["mask_logits"])), atol=1e-4)
         np.testing.assert_allclose(stop, 1 / (1 + np.exp(-wanted["stop_logits"])), atol=1e-4)

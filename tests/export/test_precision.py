@@ -17,6 +17,8 @@ from export.half_precision import nodes_before_convolutions
 from export.runtime import Predictor
 from rsis_tf.errors import InputError
 
+STEPS = ("--steps", "2")  # each step is the same network once more
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
@@ -32,7 +34,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def single(run_folder, tmp_path_factory) -> pathlib.Path:
     out = tmp_path_factory.mktemp("single") / "model.onnx"
-    exporter.main([str(run_folder), "--out", str(out), "--no-verify"])
+    exporter.main([str(run_folder), "--out", str(out), *STEPS, "--no-verify"])
     return out
 
 
@@ -47,7 +49,7 @@ def _types(path: pathlib.Path) -> dict[int, int]:
 @pytest.mark.parametrize("options", ["", "--size dynamic --opset 18"])
 def test_half_precision(run_folder, single, tmp_path, pictures, options):
     out = tmp_path / "half.onnx"
-    exporter.main([str(run_folder), "--out", str(out), "--precision", "fp16", *options.split()])
+    exporter.main([str(run_folder), "--out", str(out), "--precision", "fp16", *STEPS, *options.split()])
     assert out.stat().st_size < 0.6 * single.stat().st_size
     stored = _types(out)
     assert stored[TensorProto.FLOAT16] > 100 * stored.get(TensorProto.FLOAT, 0)
@@ -63,7 +65,7 @@ def test_half_precision(run_folder, single, tmp_path, pictures, options):
 def test_scaling_stays_in_single_precision(run_folder, single, tmp_path):
     """The graph's own scaling of a wide picture: the same as that of the float32 graph."""
     out = tmp_path / "half.onnx"
-    exporter.main([str(run_folder), "--out", str(out), "--precision", "fp16", "--no-verify"])
+    exporter.main([str(run_folder), "--out", str(out), "--precision", "fp16", *STEPS, "--no-verify"])
     wide = verify.textured_picture((60, 4000))[None]
     (half, *_), (full, *_) = Predictor(out).run(wide), Predictor(single).run(wide)
     assert 0 < np.abs(half - full).max() < 0.02
@@ -74,7 +76,7 @@ def test_scaling_stays_in_single_precision(run_folder, single, tmp_path):
 def test_eight_bits(run_folder, single, folder, tmp_path, pictures, kind, capsys):
     out = tmp_path / "int8.onnx"
     source = str(folder) if kind == "static" else "none"
-    exporter.main([str(run_folder), "--out", str(out), "--precision", "int8", "--calibration", source])
+    exporter.main([str(run_folder), "--out", str(out), "--precision", "int8", "--calibration", source, *STEPS])
     assert out.stat().st_size < (0.5 if kind == "static" else 0.35) * single.stat().st_size
     side = json.loads((tmp_path / "int8.onnx.json").read_text())
     assert side["quantization"]["kind"] == kind
@@ -89,7 +91,7 @@ def test_eight_bits(run_folder, single, folder, tmp_path, pictures, kind, capsys
 
 
 def test_parts_that_do_harm_stay_in_single_precision(single, folder):
-    spec = GraphSpec(size=(48, 64), batch=None, steps=4)
+    spec = GraphSpec(size=(48, 64), batch=None, steps=2)
     inputs = calibration.read_inputs(folder, spec, (48, 64))
     thresholds = {"stop_threshold": 0.5, "mask_threshold": 0.5}
     model = onnx.load(single)
@@ -111,7 +113,7 @@ def test_parts_that_do_harm_stay_in_single_precision(single, folder):
 def test_eight_bits_on_a_phone(run_folder, folder, tmp_path, kind):
     out = tmp_path / "int8.tflite"
     source = str(folder) if kind == "static" else "none"
-    options = ["--precision", "int8", "--calibration", source, "--min-agreement", "0.3"]
+    options = ["--precision", "int8", "--calibration", source, "--min-agreement", "0.3", *STEPS]
     tflite.main([str(run_folder), "--out", str(out), *options])
     side = json.loads((tmp_path / "int8.tflite.json").read_text())
     assert side["precision"] == "int8"
@@ -148,7 +150,7 @@ def test_calibration_pictures(tmp_path, folder):
 
 def test_too_little_agreement_is_stopped(run_folder, folder, tmp_path, capsys):
     out = tmp_path / "int8.onnx"
-    options = ["--precision", "int8", "--calibration", str(folder), "--min-agreement", "1"]
+    options = ["--precision", "int8", "--calibration", str(folder), "--min-agreement", "1", *STEPS]
     with pytest.raises(SystemExit) as stop:
         exporter.main([str(run_folder), "--out", str(out), *options])
     assert stop.value.code == 1

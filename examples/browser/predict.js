@@ -1,0 +1,231 @@
+// Runs an exported model on a dropped picture and draws its objects one after the other.
+// Beside this page lie model.onnx and model.onnx.json (or what ?model=NAME.onnx names); pictures never leave the page.
+
+import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
+
+const LARGEST_SIDE = 2048; // of what is drawn: a mask is kept for each object, one byte a pixel
+const PAUSE = 650; // milliseconds from one object to the next
+
+/** Opens NAME.onnx and the JSON file beside it, which holds what JavaScript cannot read out of the model. */
+export async function openModel(url) {
+  const [answer, session] = await Promise.all([
+    fetch(`${url}.json`),
+    ort.InferenceSession.create(url, { executionProviders: ["wasm"] }),
+  ]);
+  if (!answer.ok) throw new Error(`expected ${url}.json beside the model. Received: status ${answer.status}`);
+  const facts = await answer.json();
+  if (facts.input.shape[0] > 1) {
+    throw new Error(`expected a model for one picture. Received: a batch of ${facts.input.shape[0]}`);
+  }
+  return { session, facts };
+}
+
+/** {width, height, data: RGBA} → {instances, end}: what export.runtime.Predictor answers, and the step that ended it. */
+export async function predict({ session, facts }, picture) {
+  const [height, width] = facts.image_size;
+  const rgb = new Float32Array(picture.width * picture.height * 3);
+  for (let i = 0; i < picture.width * picture.height; i++) {
+    for (let c = 0; c < 3; c++) rgb[3 * i + c] = picture.data[4 * i + c];
+  }
+  const scaled = resize({ height: picture.height, width: picture.width, channels: 3, data: rgb }, height, width, true);
+  const values = facts.input.dtype === "uint8" ? Uint8Array.from(scaled.data) : scaled.data;
+  const image = new ort.Tensor(facts.input.dtype, values, [1, height, width, 3]);
+  const { masks, classes, stop } = await session.run({ image });
+  const [, steps, h, w] = masks.dims;
+  const size = classes.dims[2];
+  const instances = [];
+  for (let step = 0; step < steps; step++) {
+    const objectness = stop.data[step];
+    if (!(objectness >= facts.stop_threshold)) return { instances, end: { step, objectness } };
+    const small = { height: h, width: w, channels: 1, data: masks.data.subarray(step * h * w, (step + 1) * h * w) };
+    const large = resize(small, picture.height, picture.width, false).data;
+    const mask = Uint8Array.from(large, (value) => (value >= facts.mask_threshold ? 1 : 0));
+    const pixels = mask.reduce((sum, value) => sum + value, 0);
+    if (!pixels) continue;
+    const probs = classes.data.subarray(step * size, (step + 1) * size);
+    const best = probs.reduce((top, value, k) => (k > 1 && value > probs[top] ? k : top), 1); // 0 is background
+    const className = facts.class_names[best] ?? `class ${best}`;
+    instances.push({ step, classId: best, className, score: probs[best] * objectness, objectness, pixels, mask });
+  }
+  return { instances, end: null };
+}
+
+/** Antialiased triangle filter, columns then rows; pictures of whole numbers stay whole after each. */
+function resize(source, height, width, whole) {
+  const { channels } = source;
+  const finish = whole ? (value) => Math.min(Math.max(Math.floor(value + 0.5), 0), 255) : (value) => value;
+  let { data } = source;
+  if (width !== source.width) {
+    const wide = new Float32Array(source.height * width * channels);
+    triangleWindows(source.width, width).forEach(([start, weights], x) => {
+      for (let y = 0; y < source.height; y++) {
+        for (let c = 0; c < channels; c++) {
+          let sum = 0;
+          const row = (y * source.width + start) * channels + c;
+          for (let k = 0; k < weights.length; k++) sum += weights[k] * data[row + k * channels];
+          wide[(y * width + x) * channels + c] = finish(sum);
+        }
+      }
+    });
+    data = wide;
+  }
+  if (height === source.height) return { height, width, channels, data };
+  const stride = width * channels;
+  const result = new Float32Array(height * stride);
+  triangleWindows(source.height, height).forEach(([start, weights], y) => {
+    for (let i = 0; i < stride; i++) {
+      let sum = 0;
+      for (let k = 0; k < weights.length; k++) sum += weights[k] * data[(start + k) * stride + i];
+      result[y * stride + i] = finish(sum);
+    }
+  });
+  return { height, width, channels, data: result };
+}
+
+function triangleWindows(from, to) {
+  const scale = from / to;
+  const reach = Math.max(scale, 1);
+  return Array.from({ length: to }, (_, i) => {
+    const centre = (i + 0.5) * scale;
+    const start = Math.max(Math.trunc(centre - reach + 0.5), 0);
+    const end = Math.min(Math.trunc(centre + reach + 0.5), from);
+    const weights = [];
+    for (let k = start; k < end; k++) weights.push(Math.max(1 - Math.abs((k + 0.5 - centre) / reach), 0));
+    const sum = weights.reduce((a, b) => a + b, 0);
+    return [start, weights.map((weight) => weight / sum)];
+  });
+}
+
+// ---- The page ----
+
+const at = (id) => document.getElementById(id);
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+const view = { picture: null, instances: [], layers: [], timer: 0, turn: 0 };
+
+/** Far apart for neighbours in the sequence: the golden angle around the circle of hues. */
+const colour = (i) => `hsl(${(205 + i * 137.508) % 360} 78% ${i % 2 ? 44 : 54}%)`;
+
+function say(text, wrong = false) {
+  at("status").textContent = text;
+  at("status").classList.toggle("wrong", wrong);
+}
+
+async function readPicture(blob) {
+  const bitmap = await createImageBitmap(blob, { premultiplyAlpha: "none", colorSpaceConversion: "none" });
+  const factor = Math.min(1, LARGEST_SIDE / Math.max(bitmap.width, bitmap.height));
+  const width = Math.max(1, Math.round(bitmap.width * factor));
+  const height = Math.max(1, Math.round(bitmap.height * factor));
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0, width, height);
+  return context.getImageData(0, 0, width, height);
+}
+
+/** An object as it is laid over the picture: a tint, and a line along the edge. */
+function paint({ mask }, i, { width, height }) {
+  const layer = new OffscreenCanvas(width, height);
+  const context = layer.getContext("2d");
+  context.fillStyle = colour(i);
+  context.fillRect(0, 0, 1, 1);
+  const [red, green, blue] = context.getImageData(0, 0, 1, 1).data;
+  const image = context.createImageData(width, height);
+  const thick = Math.max(1, Math.round(Math.max(width, height) / 500));
+  const inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && mask[y * width + x];
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      if (!mask[y * width + x]) continue;
+      const edge = !(inside(x - thick, y) && inside(x + thick, y) && inside(x, y - thick) && inside(x, y + thick));
+      image.data.set([red, green, blue, edge ? 255 : 105], 4 * (y * width + x));
+    }
+  }
+  context.putImageData(image, 0, 0);
+  return layer;
+}
+
+function draw(shown, lit = -1) {
+  const context = at("canvas").getContext("2d");
+  context.putImageData(view.picture, 0, 0);
+  view.layers.forEach((layer, i) => {
+    context.globalAlpha = lit >= 0 && lit !== i ? 0.15 : 1;
+    if (i < shown || i === lit) context.drawImage(layer, 0, 0);
+  });
+  context.globalAlpha = 1;
+  at("slider").value = shown;
+  at("count").textContent = `${shown} of ${view.instances.length}`;
+  [...at("legend").children].forEach((row, i) => row.classList.toggle("later", i >= shown));
+}
+
+function legendRow(instance, i) {
+  const make = (tag, name, text = "") => Object.assign(document.createElement(tag), { className: name, textContent: text });
+  const row = make("li", "");
+  const bar = make("span", "bar");
+  const fill = bar.appendChild(make("i", ""));
+  fill.style.cssText = `width: ${100 * instance.score}%; background: ${colour(i)}`;
+  const chip = make("span", "chip", i + 1);
+  chip.style.background = colour(i);
+  row.append(chip, make("span", "name", instance.className), make("span", "score", instance.score.toFixed(2)), bar);
+  row.tabIndex = 0;
+  for (const event of ["pointerenter", "focus"]) row.addEventListener(event, () => draw(+at("slider").value, i));
+  for (const event of ["pointerleave", "blur"]) row.addEventListener(event, () => draw(+at("slider").value));
+  return row;
+}
+
+function play() {
+  clearInterval(view.timer);
+  let shown = 0;
+  draw(shown);
+  view.timer = setInterval(() => {
+    if (shown < view.instances.length) draw(++shown);
+    else clearInterval(view.timer);
+  }, PAUSE);
+}
+
+async function show(blob) {
+  const turn = ++view.turn; // a picture dropped meanwhile wins
+  clearInterval(view.timer);
+  say("Looking …");
+  try {
+    const picture = await readPicture(blob).catch(() => {
+      throw new Error(`expected a picture. Received: ${blob.name ?? "something else"}`);
+    });
+    const start = performance.now();
+    const { instances, end } = await predict(await model, picture);
+    if (turn !== view.turn) return;
+    const seconds = ((performance.now() - start) / 1000).toFixed(2);
+    Object.assign(view, { picture, instances, layers: instances.map((instance, i) => paint(instance, i, picture)) });
+    Object.assign(at("canvas"), { width: picture.width, height: picture.height, hidden: false });
+    at("invitation").hidden = true;
+    at("controls").hidden = false;
+    at("slider").max = instances.length;
+    at("legend").replaceChildren(...instances.map(legendRow));
+    const ended = end ? `ended at step ${end.step + 1} (objectness ${end.objectness.toFixed(2)})` : "took all its steps";
+    const objects = `${instances.length} object${instances.length === 1 ? "" : "s"}`;
+    say(`${objects} in ${seconds} s; the sequence ${ended}.`);
+    if (still.matches) draw(instances.length);
+    else play();
+  } catch (error) {
+    if (turn === view.turn) say(error.message, true);
+  }
+}
+
+const model = openModel(new URL(new URLSearchParams(location.search).get("model") ?? "model.onnx", location).href);
+model.then(
+  () => view.turn || say("Ready for a picture."),
+  (error) => say(`The model does not open: ${error.message}`, true),
+);
+at("drop").addEventListener("dragover", (event) => {
+  event.preventDefault();
+  at("drop").classList.add("over");
+});
+at("drop").addEventListener("dragleave", () => at("drop").classList.remove("over"));
+at("drop").addEventListener("drop", (event) => {
+  event.preventDefault();
+  at("drop").classList.remove("over");
+  if (event.dataTransfer.files.length) show(event.dataTransfer.files[0]);
+});
+at("file").addEventListener("change", () => at("file").files.length && show(at("file").files[0]));
+at("play").addEventListener("click", play);
+at("slider").addEventListener("input", () => {
+  clearInterval(view.timer);
+  draw(+at("slider").value);
+});
+window.view = view; // for the console, and for tests

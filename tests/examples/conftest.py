@@ -1,0 +1,49 @@
+"""A small export and pictures, shared by the tests of all examples."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """An ONNX file, with its JSON file, of a network with random weights that finds objects in any picture."""
+    import keras
+
+    from export import onnx as exporter
+    from rsis_tf.models import ModelConfig, build_model
+
+    keras.utils.set_random_seed(3)
+    config = ModelConfig(
+        encoder="compact",
+        hidden_size=16,
+        num_classes=4,
+        num_steps=4,
+        image_size=(32, 48),
+        class_names=("background", "leaf", 'st"öne', "stick"),
+    )
+    model = build_model(config)
+    model.decoder.mask_head.kernel.assign(model.decoder.mask_head.kernel * 10)
+    model.decoder.class_head.kernel.assign(model.decoder.class_head.kernel * 5)
+    model.decoder.stop_head.bias.assign([1.0])
+    folder = tmp_path_factory.mktemp("examples")
+    model.save(folder / "best.keras")
+    exporter.main([str(folder), "--no-verify"])
+    return folder / "model.onnx"
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[pathlib.Path]:
+    """Pictures smaller and larger than the network's size, and one of just that size; PNG."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = []
+    for i, (height, width) in enumerate([(32, 48), (70, 100), (20, 90)]):
+        y, x = np.mgrid[:height, :width]
+        disc = (y - height / 2) ** 2 + (x - width / 3) ** 2 < (min(height, width) / 3) ** 2
+        noise = np.random.default_rng(i).integers(0, 120, (height, width, 3))
+        image = np.where(disc[..., None], [200, 150, 90], noise).astype(np.uint8)
+        paths.append(folder / f"{i}.png")
+        Image.fromarray(image).save(paths[-1])
+    return paths
