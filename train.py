@@ -129,7 +129,7 @@ def report(run: pathlib.Path, dataset: Dataset) -> None:
 
     predictor = KerasPredictor(run / "best.keras")
     scores = runner.evaluate(predictor, dataset)
-    runner.write_json(run / "metrics.json", scores.to_dict())
+    runner.write_json(run / "metrics.json", {"split": "val", "stop": "first", **scores.to_dict()})
     curves(run / "log.csv", run / "curves.png")
     strips = []
     (run / "samples").mkdir(exist_ok=True)

@@ -20,14 +20,14 @@ def synthetic() -> RunConfig:
         ),
         train=TrainConfig(
             num_steps=4,
-            epochs=7,
+            epochs=6,
             learning_rate=3e-3,
             encoder_learning_rate=3e-3,
             weight_decay=0.0,
             schedule="cosine",
             clip_norm=5.0,
             mask_cross_entropy=5.0,
-            class_weight=1.0,
+            class_weight=2.0,
         ),
     )
 

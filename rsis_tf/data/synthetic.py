@@ -115,7 +115,7 @@ class SyntheticDataset:
         if kind == 2:
             half_width = np.float32(0.85 * radius)
             half_height = np.float32(0.85 * radius * rng.uniform(0.7, 1.0))
-            return np.maximum(np.abs(u) - half_width, np.abs(v) - half_height), np.sin(period * u)
+            return np.maximum(np.abs(u) - half_width, np.abs(v) - half_height), np.sin(period / 1.5 * u)
         # Equilateral triangle as the intersection of three half-planes at the inradius.
         slope = np.float32(np.sqrt(3) / 2)
         distance = np.maximum(v, np.abs(u) * slope - v * np.float32(0.5)) - np.float32(0.7 * radius)
