@@ -15,7 +15,8 @@ from rsis_tf.images import read_image
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = (
-    "--epochs 2 --train-size 8 --val-size 4 --batch-size 4 --image-size 32 --hidden-size 16 --min-channels 0 --maxseqlen 3"
+    "--epochs 2 --train-size 8 --val-size 4 --batch-size 4 "
+    "--image-size 32 --hidden-size 16 --min-channels 0 --maxseqlen 3"
 ).split()
 
 

@@ -19,7 +19,8 @@ def test_a_sample_depends_on_seed_and_index_alone():
 @pytest.mark.parametrize("size", [(24, 24), (64, 64), (40, 96)])
 def test_every_shape_keeps_enough_of_itself_visible(size, monkeypatch):
     painted: list[np.ndarray] = []
-    monkeypatch.setattr(SyntheticDataset, "_paint", lambda self, canvas, distance, pattern, rng: painted.append(distance < 0))
+    keep = lambda self, canvas, distance, pattern, rng: painted.append(distance < 0)  # noqa: E731
+    monkeypatch.setattr(SyntheticDataset, "_paint", keep)
     dataset = SyntheticDataset(size=size, length=60, max_objects=6)
     numbers = set()
     for index in range(len(dataset)):

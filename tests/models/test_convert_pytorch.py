@@ -132,7 +132,7 @@ def test_namespace_of_other_than_plain_values_is_refused(tmp_path):
     path.write_bytes(
         b"ccopy_reg\n_reconstructor\n(cargparse\nNamespace\nc__builtin__\nobject\nNtR(dS'a'\nc__builtin__\nobject\nsb."
     )
-    with pytest.raises(InputError, match="expected plain values. Received: a of type type"):
+    with pytest.raises(InputError, match=r"expected plain values\. Received: a of type type"):
         read_arguments(path)
 
 
