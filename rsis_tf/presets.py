@@ -20,7 +20,7 @@ def synthetic() -> RunConfig:
         ),
         train=TrainConfig(
             num_steps=4,
-            epochs=7,
+            epochs=8,
             learning_rate=3e-3,
             encoder_learning_rate=3e-3,
             weight_decay=0.0,
