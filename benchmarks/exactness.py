@@ -7,19 +7,12 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 
-from golden_weights import GOLDEN, checkpoint, golden_model, picture
+from golden_weights import FORWARD, GOLDEN, checkpoint, golden_model, picture
 
 from rsis_tf.models import ModelConfig, build_model
 from rsis_tf.models.convert_pytorch import load_state_dicts
 from rsis_tf.training import TrainConfig, compile_model
 
-FORWARD = {
-    "vgg16": {"encoder": "vgg16"},
-    "resnet34": {"encoder": "resnet34"},
-    "resnet34_odd": {"encoder": "resnet34"},
-    "resnet34_sum": {"encoder": "resnet34", "skip_mode": "sum"},
-    "resnet50": {"encoder": "resnet50"},
-}
 TERMS = ("loss", "mask_loss", "stop_loss", "class_loss")
 
 

@@ -259,14 +259,22 @@ def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
 
 def load(cls: type[Config], path: str | pathlib.Path) -> Config:
     """Reads a configuration from a JSON file."""
-    path = pathlib.Path(path)
+    return from_dict(cls, read_json(pathlib.Path(path), f"a JSON object with a {cls.__name__}"))
+
+
+def read_json(path: pathlib.Path, expected: str) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        InputError: if the file is missing or holds something else; `expected` says what it should have been.
+    """
     try:
         values = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"expected a JSON file with a {cls.__name__}. Received: {path} ({error})") from None
+        raise InputError(f"expected {expected}. Received: {path} ({error})") from None
     if not isinstance(values, dict):
-        raise InputError(f"expected a JSON object with a {cls.__name__}. Received: {type(values).__name__} in {path}")
-    return from_dict(cls, values)
+        raise InputError(f"expected {expected}. Received: {type(values).__name__} in {path}")
+    return values
 
 
 def _one_of(name: str, value: Any, choices: tuple) -> None:

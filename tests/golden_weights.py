@@ -13,6 +13,14 @@ from rsis_tf.models.torch_names import decoder_pairs, encoder_pairs
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 MEAN = np.array([0.485, 0.456, 0.406])
 STD = np.array([0.229, 0.224, 0.225])
+FORWARD = {
+    "vgg16": {"encoder": "vgg16"},
+    "resnet34": {"encoder": "resnet34"},
+    "resnet34_odd": {"encoder": "resnet34"},
+    "resnet34_sum": {"encoder": "resnet34", "skip_mode": "sum"},
+    "resnet50": {"encoder": "resnet50"},
+}
+"""Configuration of each `forward_*.npz`."""
 
 _spec = importlib.util.spec_from_file_location("golden_recipe", GOLDEN / "recipe.py")
 _recipe = importlib.util.module_from_spec(_spec)

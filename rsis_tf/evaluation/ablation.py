@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from rsis_tf.config import RunConfig, load
+from rsis_tf.config import RunConfig, load, read_json
 from rsis_tf.errors import InputError, command_line
 from rsis_tf.evaluation.runner import plain, write_json
 
@@ -121,21 +121,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.out is not None:
             write_json(options.out, [plain(dataclasses.asdict(row)) for row in rows])
             print(f"\nwritten: {options.out}")
-
-
-def read_json(path: pathlib.Path, expected: str) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Raises:
-        InputError: if the file is missing or holds something else; `expected` says what it should have been.
-    """
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"expected {expected}. Received: {path} ({error})") from None
-    if not isinstance(values, dict):
-        raise InputError(f"expected {expected}. Received: {type(values).__name__} in {path}")
-    return values
 
 
 def _read(folder: pathlib.Path) -> tuple[RunConfig, dict[str, Any]]:

@@ -9,9 +9,8 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from rsis_tf.config import RunConfig, load, to_json
+from rsis_tf.config import RunConfig, load, read_json, to_json
 from rsis_tf.errors import InputError, command_line
-from rsis_tf.evaluation.ablation import read_json
 
 _CARDS = (
     ("ap50", "AP50", "average precision at IoU 0.5"),

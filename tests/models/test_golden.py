@@ -2,26 +2,18 @@
 
 import numpy as np
 import pytest
-from golden_weights import GOLDEN, checkpoint, golden_model, picture
+from golden_weights import FORWARD, GOLDEN, checkpoint, golden_model, picture
 from keras import ops
 
 from rsis_tf.models.convert_pytorch import load_state_dicts
 
-CASES = {
-    "vgg16": {"encoder": "vgg16"},
-    "resnet34": {"encoder": "resnet34"},
-    "resnet34_odd": {"encoder": "resnet34"},
-    "resnet34_sum": {"encoder": "resnet34", "skip_mode": "sum"},
-    "resnet50": {"encoder": "resnet50"},
-}
 
-
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", sorted(FORWARD))
 def test_forward_equals_the_original(name):
     golden = np.load(GOLDEN / f"forward_{name}.npz")
-    model = golden_model(**CASES[name])
-    if CASES[name].get("skip_mode") is None:  # the listed keys are those of "concat"
-        load_state_dicts(model, *checkpoint(CASES[name]["encoder"]))
+    model = golden_model(**FORWARD[name])
+    if FORWARD[name].get("skip_mode") is None:  # the listed keys are those of "concat"
+        load_state_dicts(model, *checkpoint(FORWARD[name]["encoder"]))
     images = picture(golden["image"])
     projections = model.project(images, training=False)
     for level, projection in zip((5, 4, 3, 2, 1), projections, strict=True):
