@@ -2,20 +2,24 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
 from export.runtime import Instance
 
 
 def agreement(ours: Sequence[Instance], theirs: Sequence[Instance]) -> float:
-    """Returns how far two predictions of one picture are the same, 0 to 1.
+    """Returns how far two predictions of one picture are the same, 0 to 1, whatever their order.
 
-    It is the sum of the IoUs of masks at the same step and of the same class, over the number of steps at which either
-    has an instance; 1 if neither has any.
+    Instances of the same class are paired so that the sum of the IoUs of their masks is largest; it is that sum over
+    the number of instances of the prediction that has more; 1 if neither has any.
     """
-    first, second = ({instance.step: instance for instance in found} for found in (ours, theirs))
-    total = 0.0
-    for step in first.keys() & second.keys():
-        a, b = first[step], second[step]
-        if a.class_id == b.class_id:
-            total += (a.mask & b.mask).sum() / (a.mask | b.mask).sum()
-    steps = len(first.keys() | second.keys())
-    return float(total / steps) if steps else 1.0
+    if not ours or not theirs:
+        return float(len(ours) == len(theirs))
+    overlap = np.zeros((len(ours), len(theirs)))
+    for i, a in enumerate(ours):
+        for j, b in enumerate(theirs):
+            if a.class_id == b.class_id:
+                overlap[i, j] = (a.mask & b.mask).sum() / (a.mask | b.mask).sum()
+    total = overlap[linear_sum_assignment(overlap, maximize=True)].sum()
+    return float(total / max(len(ours), len(theirs)))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx_passes import GraphEditor
 
@@ -40,6 +40,11 @@ def to_half(model: onnx.ModelProto) -> None:
         if node.op_type == "Cast":
             for attribute in node.attribute:
                 attribute.i = HALF if attribute.i == FLOAT else attribute.i
+        if node.op_type == "ConstantOfShape":
+            for attribute in node.attribute:
+                value = numpy_helper.to_array(attribute.t)
+                if value.dtype == np.float32:
+                    attribute.t.CopyFrom(numpy_helper.from_array(value.astype(np.float16)))
         nodes.append(node)
         for i, name in enumerate(node.output):
             if types.get(name) == FLOAT:

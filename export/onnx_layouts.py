@@ -15,10 +15,12 @@ from onnx import TensorProto, helper, numpy_helper
 from export.graph import GraphSpec, resample
 from export.onnx_graph import Shape, convert
 from rsis_tf.models import RSIS
-from rsis_tf.models.decoder import stage_channels
+from rsis_tf.models.decoder import Memory, Reading, stage_channels
+from rsis_tf.models.voting import Ballot
 from rsis_tf.ops import resize
 
 Tensor = Any
+BALLOT = ("foreground_logits", "votes", "candidates")
 STEP_OUTPUTS = ("mask", "classes_of_step", "stop_of_step")
 
 
@@ -32,22 +34,30 @@ class Layout:
 
     def __init__(self, model: RSIS, spec: GraphSpec) -> None:
         self.model, self.spec = model, spec
-        projections = model.project(tf.zeros((1, *spec.size, 3)), training=False)
-        self.sizes = [tuple(projection.shape[1:3]) for projection in projections]
+        reading = self.read(tf.zeros((1, *spec.size, 3)))
+        self.sizes = [tuple(map(int, size)) for size in reading.sizes]
         self.batch = spec.named_input_shape[0]
         self.contexts: dict[str, Shape] = {
-            name: (self.batch, part.shape[3], *part.shape[1:3]) for name, part in self.parts(projections).items()
+            name: (self.batch, part.shape[3], *part.shape[1:3]) for name, part in self.parts(reading).items()
         }
         self.states: dict[str, Shape] = {
             f"{kind}_{stage}": (self.batch, channels, *self.sizes[stage])
             for stage, channels in enumerate(stage_channels(model.config))
             for kind in ("hidden", "cell")
         }
+        if reading.ballot:
+            self.states["found"] = (self.batch, 1, *self.sizes[-1])
 
-    def parts(self, projections: list[Tensor]) -> dict[str, Tensor]:
+    def read(self, images: Tensor) -> Reading:
+        """Returns what all steps read of (B, H, W, 3) pictures."""
+        return self.model.decoder.prepare(self.model.project(images, training=False), self.spec.size)
+
+    def parts(self, reading: Reading) -> dict[str, Tensor]:
         """Returns what depends on the image of all that a step reads, by name, each (B, h, w, C)."""
         parts = {}
-        for stage, (prepared, projection) in enumerate(self.model.decoder.prepare(projections)):
+        if reading.ballot:
+            parts |= {name: getattr(reading.ballot, name) for name in BALLOT}
+        for stage, (prepared, projection) in enumerate(reading.contexts):
             if len(prepared.gates.shape) == 4:  # else it is the bias alone, a constant of the step
                 parts[f"gates_{stage}"] = prepared.gates
             if projection is not None and self.model.config.skip_mode == "mul":
@@ -61,8 +71,8 @@ def encoder_graph(layout: Layout, opset: int) -> onnx.ModelProto:
 
     def build(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         image = inputs["image"]
-        projections = model.project(resample(image, spec.size) if spec.resize else image, training=False)
-        outputs = {name: _first(part) for name, part in layout.parts(projections).items()}
+        reading = layout.read(resample(image, spec.size) if spec.resize else image)
+        outputs = {name: _first(part) for name, part in layout.parts(reading).items()}
         batch = tf.shape(image)[0] if spec.batch is None else spec.batch
         for name, (_, *shape) in layout.states.items():
             outputs[name] = tf.zeros(tf.stack([batch, *shape]))
@@ -90,12 +100,19 @@ def step_graph(layout: Layout, opset: int) -> onnx.ModelProto:
             gates = last.get(f"gates_{stage}", prepared.gates)
             contexts.append((prepared._replace(gates=gates), last.get(f"skip_{stage}")))
         states = [(last[f"hidden_{stage}"], last[f"cell_{stage}"]) for stage in range(len(decoder.cells))]
-        hidden, pooled, states = decoder.step(contexts, layout.sizes, states, training=False)
-        logits = resize(decoder.mask_logits(hidden, spec.size), spec.size)[..., 0]  # (B, H, W)
-        class_probs, stop_logits = decoder.heads(pooled, training=False)
+        ballot = None
+        if decoder.voting:
+            # Radii are read by training alone; a step has them among its candidates.
+            ballot = Ballot(log_radius=None, **{name: last[name] for name in BALLOT})
+        reading = Reading(contexts, layout.sizes, spec.size, ballot)
+        step = decoder.step(reading, Memory(states, last.get("found")), training=False)
+        logits = resize(step.mask_logits, spec.size)[..., 0]  # (B, H, W)
+        class_probs, stop_logits = decoder.heads(step.features, training=False)
         outputs = dict(zip(STEP_OUTPUTS, (tf.sigmoid(logits), class_probs, tf.sigmoid(stop_logits)), strict=True))
-        for stage, (hidden, cell) in enumerate(states):
+        for stage, (hidden, cell) in enumerate(step.memory.states):
             outputs[f"next_hidden_{stage}"], outputs[f"next_cell_{stage}"] = _first(hidden), _first(cell)
+        if step.memory.found is not None:
+            outputs["next_found"] = _first(step.memory.found)
         return outputs
 
     batch = layout.batch

@@ -13,6 +13,8 @@ ATOL = {"fp32": 1e-4, "fp16": 2e-2, "int8": 1.0}
 """Largest difference of an output from the Keras model's that a verification lets pass by default."""
 MIN_AGREEMENT = {"fp32": 0.0, "fp16": 0.0, "int8": 0.8}
 """Least agreement of instances by default: 8 bits move single pixels at will, so there the instances decide."""
+VOTING_AGREEMENT = 0.9
+"""The same for a model that votes, in fp16: where the instances decide because their order may change."""
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

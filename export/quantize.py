@@ -106,13 +106,13 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 def parts_of(model: onnx.ModelProto) -> dict[str, str]:
     """Returns the part of the network that each convolution belongs to, by the names of the nodes.
 
-    Parts are the skip projections and stages by number, the mask head, and the encoder in five pieces of equally many
+    Parts are the skip projections and stages by number, neck and heads, and the encoder in five pieces of equally many
     layers; a kernel's name holds that of its layer.
     """
     kernels = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv"}
     parts = {}
     for name, kernel in kernels.items():
-        found = re.search(r"(skip|stage)_\d|mask_head", kernel)
+        found = re.search(r"(skip|stage)_\d|mask_head|neck|voting", kernel)
         if found:
             parts[name] = found.group(0)
     encoder = [name for name in kernels if name not in parts]

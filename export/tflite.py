@@ -37,6 +37,11 @@ def export_tflite(options: Options) -> pathlib.Path:
     from rsis_tf.predictor import load_model
 
     model = load_model(options.source)
+    if model.config.mask_head == "voting" and options.precision == "int8" and options.calibration is not None:
+        raise InputError(
+            "the converter would bring votes for centres to 256 values, and masks with them; without --calibration it "
+            f"quantises the weights alone. Received: --calibration {options.calibration} for a model that votes"
+        )
     spec = make_spec(model, options)
     module, function = serving_module(model, spec)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], module)

@@ -22,6 +22,8 @@ ENCODERS = (
     "vgg16",
 )
 SKIP_MODES = ("concat", "sum", "mul", "none")
+MASK_HEADS = ("convolution", "voting")
+AUGMENTATIONS = ("paper", "strong")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -34,6 +36,10 @@ class ModelConfig:
         hidden_size: D, channels of the deepest ConvLSTM; stage i has D, D/2, D/4, D/8, D/16. A multiple of 16.
         min_channels: no stage has fewer channels than this; 0 in the paper. Fine stages of a small D are narrow
             (D = 64: 4 channels draw the mask), and widening them costs little.
+        neck_channels: channels of a top-down path that joins the encoder's levels before the decoder reads them; 0 in
+            the paper, where each level is projected by itself.
+        mask_head: how a step draws its mask: "convolution" of the last hidden map, as in the paper, or "voting": the
+            step points at an object, and the mask is where votes for centres agree (`rsis_tf.models.voting`).
         num_classes: K, classes with 0 = background.
         skip_mode: how a stage takes in the encoder's features: "concat", "sum", "mul" or "none" (paper, table 5).
         kernel_size: 3 or 1, for skip projections, gates and mask head.
@@ -48,6 +54,8 @@ class ModelConfig:
     encoder: str = "resnet50"
     hidden_size: int = 128
     min_channels: int = 0
+    neck_channels: int = 0
+    mask_head: str = "convolution"
     num_classes: int = 21
     skip_mode: str = "concat"
     kernel_size: int = 3
@@ -71,6 +79,14 @@ class ModelConfig:
             self.hidden_size,
         )
         _require(0 <= self.min_channels <= self.hidden_size, "min_channels", "in 0..hidden_size", self.min_channels)
+        _one_of("mask_head", self.mask_head, MASK_HEADS)
+        _require(self.neck_channels >= 0, "neck_channels", "0 or more", self.neck_channels)
+        _require(
+            self.mask_head != "voting" or (self.neck_channels > 0 and self.skip_mode == "concat"),
+            "mask_head",
+            "'convolution' without a neck (neck_channels) or with another skip_mode than 'concat'",
+            self.mask_head,
+        )
         _require(self.num_classes >= 2, "num_classes", "at least 2 (0 is background)", self.num_classes)
         _require(self.num_steps >= 1, "num_steps", "at least 1", self.num_steps)
         for name in ("dropout", "dropout_class", "dropout_stop"):
@@ -97,7 +113,10 @@ class DataConfig:
         max_objects: N, the largest objects kept of one picture.
         batch_size: B.
         augment: flips and one affine warp on training pictures.
+        augmentation: how far they go: "paper", or "strong" with quarter turns and colours.
         train_size, val_size: pictures of a dataset that is made on the fly; None for "all there are".
+        begin_anywhere: share of the training pictures whose sequence begins in the middle, a random choice of the
+            objects being marked as found already (voting only); 0 in the paper.
         seed: of the order, the augmentation and the pictures made.
     """
 
@@ -107,13 +126,17 @@ class DataConfig:
     max_objects: int = 20
     batch_size: int = 8
     augment: bool = False
+    augmentation: str = "paper"
     train_size: int | None = None
     val_size: int | None = None
+    begin_anywhere: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))
         _require(_is_size(self.image_size), "image_size", "two positive integers (height, width)", self.image_size)
+        _one_of("augmentation", self.augmentation, AUGMENTATIONS)
+        _require(0 <= self.begin_anywhere <= 1, "begin_anywhere", "in 0..1", self.begin_anywhere)
         for name in ("max_objects", "batch_size"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("train_size", "val_size"):
@@ -140,6 +163,8 @@ class TrainConfig:
         update_encoder: False leaves the encoder's weights as they are.
         encoder_batch_norm: "train" follows the batch's statistics, "frozen" keeps the stored ones.
         mask_weight, class_weight, stop_weight: weights of the three losses in their sum.
+        voting_weight, pointing_weight: weights of the losses of votes and of the choice of an object, if masks are
+            voted for.
         mask_cross_entropy: weight of a pixelwise cross-entropy beside soft IoU in the mask loss; 0 in the paper.
         stop_balance: weight of each side of the stop loss's cross-entropy.
         use_class_loss, use_stop_loss: whether the loss takes part in the sum at all.
@@ -175,6 +200,8 @@ class TrainConfig:
     mask_weight: float = 1.0
     class_weight: float = 0.1
     stop_weight: float = 0.5
+    voting_weight: float = 1.0
+    pointing_weight: float = 0.2
     mask_cross_entropy: float = 0.0
     stop_balance: float = 0.5
     use_class_loss: bool = True

@@ -49,6 +49,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     data.add_argument("--gt-maxseqlen", type=int, metavar="N", help="objects kept of a picture, the largest ones")
     data.add_argument("--batch-size", type=int, metavar="B")
     data.add_argument("--augment", **_FLAG, help="flip, rotate, shift, shear, zoom")
+    data.add_argument("--augmentation", choices=config.AUGMENTATIONS,
+                      help="its ranges: those of the paper, or quarter turns and colours too (strong)")  # fmt: skip
+    data.add_argument("--begin-anywhere", type=float, metavar="P",
+                      help="share of training sequences that begin with some objects found (voting only)")  # fmt: skip
     data.add_argument("--train-size", type=int, metavar="P", help="pictures of the training set (default: all)")
     data.add_argument("--val-size", type=int, metavar="P", help="pictures of the validation set (default: all)")
     model = parser.add_argument_group("model")
@@ -56,6 +60,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     model.add_argument("--encoder-weights", metavar="W", help="none, imagenet, or a file (torchvision .pth, Keras .h5)")
     model.add_argument("--hidden-size", type=int, metavar="D", help="channels of the deepest ConvLSTM")
     model.add_argument("--min-channels", type=int, metavar="C", help="no stage has fewer channels (paper: 0)")
+    model.add_argument("--neck-channels", type=int, metavar="C",
+                       help="channels of a top-down path over the encoder's levels (paper: 0, none)")  # fmt: skip
+    model.add_argument("--mask-head", choices=config.MASK_HEADS,
+                       help="draw a mask from the last hidden map (convolution, as in the paper), or point at an "
+                       "object and let pixels vote (voting)")  # fmt: skip
     model.add_argument("--skip-mode", choices=config.SKIP_MODES)
     model.add_argument("--kernel-size", type=int, choices=(1, 3))
     model.add_argument("--decoder-stages", type=int, choices=(1, 2, 3, 4, 5), help="ConvLSTM stages kept (paper: 5)")
@@ -77,6 +86,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                        help="follow the batch's statistics or keep the stored ones")  # fmt: skip
     train.add_argument("--class-weight", type=float, metavar="W", help="of the class loss in the sum")
     train.add_argument("--stop-weight", type=float, metavar="W", help="of the stop loss in the sum")
+    train.add_argument("--voting-weight", type=float, metavar="W", help="of the loss of votes in the sum")
+    train.add_argument("--pointing-weight", type=float, metavar="W", help="of the loss of pointing in the sum")
     train.add_argument(
         "--mask-cross-entropy", type=float, metavar="W", help="of cross-entropy beside soft IoU (paper: 0)"
     )

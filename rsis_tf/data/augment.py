@@ -26,6 +26,7 @@ class Augmentation:
         shear: largest shear angle in radians, either way.
         zoom: (smallest, largest) side of the part shown, as a share of the picture's, drawn for width and height apart;
             below 1 enlarges the objects.
+        quarter_turns: whether the result is also turned by 0, 90, 180 or 270 degrees (0 or 180 if it is not square).
         colour: largest relative change of brightness, contrast and saturation; 0 for none.
     """
 
@@ -34,6 +35,7 @@ class Augmentation:
     translation: float = 0.1
     shear: float = 0.1
     zoom: tuple[float, float] = (0.7, 1.0)
+    quarter_turns: bool = False
     colour: float = 0.0
 
     def __post_init__(self) -> None:
@@ -43,6 +45,13 @@ class Augmentation:
             raise InputError(f"flip must be a probability in [0, 1]. Received: flip={self.flip}")
         if not 0 <= self.colour < 1:
             raise InputError(f"colour must be in [0, 1). Received: colour={self.colour}")
+
+
+AUGMENTATIONS = {
+    "paper": Augmentation(),
+    "strong": Augmentation(rotation=20.0, zoom=(0.6, 1.1), quarter_turns=True, colour=0.25),
+}
+"""Ranges by the name that `DataConfig.augmentation` has for them. The strong ones suit pictures without an upside."""
 
 
 def resize_matrix(source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
@@ -73,6 +82,15 @@ def random_matrix(size: tuple[int, int], augmentation: Augmentation, rng: np.ran
     from_centre = np.array([[1, 0, (0.5 + shift_x) * width], [0, 1, (0.5 + shift_y) * height], [0, 0, 1]])
     to_centre = np.array([[1, 0, -0.5 * width], [0, 1, -0.5 * height], [0, 0, 1]])
     return from_centre @ rotation @ shearing @ scaling @ to_centre
+
+
+def quarter_turn_matrix(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """(3, 3) float64 matrix of a turn of a picture of `size` (h, w) onto itself, by a random multiple of 90 degrees."""
+    height, width = size
+    turns = int(rng.integers(4)) if height == width else 2 * int(rng.integers(2))
+    cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[turns]
+    x, y = width / 2, height / 2
+    return np.array([[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y], [0, 0, 1.0]])
 
 
 def warp_image(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -16,7 +16,17 @@ import numpy as np
 from PIL import Image
 
 from rsis_tf.config import DataConfig
-from rsis_tf.data.augment import Augmentation, jitter_colour, random_matrix, resize_matrix, warp_image, warp_labels
+from rsis_tf.data.augment import (
+    AUGMENTATIONS,
+    Augmentation,
+    jitter_colour,
+    quarter_turn_matrix,
+    random_matrix,
+    resize_matrix,
+    warp_image,
+    warp_labels,
+)
+from rsis_tf.data.beginning import begin_anywhere
 from rsis_tf.data.labels import relabel
 from rsis_tf.data.sample import Dataset, Sample
 from rsis_tf.errors import InputError
@@ -30,7 +40,7 @@ Batch = tuple[np.ndarray, dict[str, np.ndarray]]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_ORDER, _AUGMENTATION = 1, 2
+_ORDER, _AUGMENTATION, _BEGINNING = 1, 2, 3
 """First word of a random stream's seed: keeps streams of different purpose apart."""
 
 
@@ -48,7 +58,7 @@ def prepare(
         sample: the picture at its own size.
         config: `image_size` (h, w) and `max_objects` N are used.
         rng: source of the random numbers for augmentation; None for a plain resize.
-        augmentation: ranges of the random changes; None for the defaults of `Augmentation`.
+        augmentation: ranges of the random changes; None for those that the configuration names.
 
     Returns:
         image (h, w, 3) uint8, label map (h, w) int32 with 1 … n by falling area (`VOID` kept),
@@ -57,8 +67,10 @@ def prepare(
     size = config.image_size
     source = sample.label_map.shape
     if rng is not None:
-        augmentation = augmentation or Augmentation()
+        augmentation = augmentation or AUGMENTATIONS[config.augmentation]
         matrix = random_matrix(source, augmentation, rng) @ resize_matrix(source, size)
+        if augmentation.quarter_turns:
+            matrix = matrix @ quarter_turn_matrix(size, rng)
         image = jitter_colour(warp_image(sample.image, matrix, size), augmentation, rng)
         label_map = warp_labels(sample.label_map, matrix, size)
     elif source == size:
@@ -103,7 +115,7 @@ def plain_batches(
         training: shuffle, augment if configured and drop the last partial batch (a dataset smaller than one batch is
             repeated to fill it); False keeps the dataset's order and all its pictures.
         epoch: number of the pass; decides order and augmentation.
-        augmentation: ranges of the random changes; None for the defaults.
+        augmentation: ranges of the random changes; None for those that the configuration names.
         workers: threads that prepare batches ahead of time; 0 for none. The batches are the same.
 
     Yields:
@@ -120,9 +132,15 @@ def plain_batches(
         return _load(dataset, config, indices, training=training, epoch=epoch, augmentation=augmentation)
 
     numbers = np.arange(1, config.max_objects + 1, dtype=np.int32)[None, :, None, None]
-    for images, label_maps, classes, valid in _ahead(load, batches, workers) if workers else map(load, batches):
+    loaded = _ahead(load, batches, workers) if workers else map(load, batches)
+    for images, label_maps, classes, valid, remaining in loaded:
         masks = (label_maps[:, None] == numbers).view(np.uint8)  # (B, N, H, W)
-        yield images, {"masks": masks, "classes": classes, "valid": valid}
+        targets = {"masks": masks, "classes": classes, "valid": valid}
+        if training and config.begin_anywhere:
+            found = (label_maps > remaining[:, None, None]).view(np.uint8)  # (B, H, W)
+            yield {"images": images, "found": found}, {**targets, "remaining": remaining}
+        else:
+            yield images, targets
 
 
 def tf_batches(
@@ -143,10 +161,10 @@ def tf_batches(
 
     order = _pass_order(len(dataset), config, training=training, epoch=epoch)
     height, width = config.image_size
-    types = (tf.uint8, tf.int32, tf.int32, tf.uint8, tf.string)
+    types = (tf.uint8, tf.int32, tf.int32, tf.uint8, tf.int32, tf.string)
 
     # One call per batch: a call into Python costs about as much as a small picture.
-    def load(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
+    def load(indices: np.ndarray) -> tuple[np.ndarray | str, ...]:
         try:
             return *_load(dataset, config, indices, training=training, epoch=epoch, augmentation=augmentation), ""
         # Raised in here, it would be logged with its whole traceback, once per thread; the assertion below is not.
@@ -155,16 +173,21 @@ def tf_batches(
             return *nothing, f"InputError: {error}"
 
     def load_in_graph(indices: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        images, label_maps, classes, valid, error = tf.numpy_function(load, [indices], types, stateful=False)
+        images, label_maps, classes, valid, remaining, error = tf.numpy_function(load, [indices], types, stateful=False)
         batch = indices.shape[0]
         with tf.control_dependencies([tf.debugging.Assert(tf.equal(error, ""), [error])]):
             images = tf.ensure_shape(images, (batch, height, width, 3))
             label_maps = tf.ensure_shape(label_maps, (batch, height, width))
             classes = tf.ensure_shape(classes, (batch, config.max_objects))
             valid = tf.ensure_shape(valid, (batch, config.max_objects))
+            remaining = tf.ensure_shape(remaining, (batch,))
         numbers = tf.range(1, config.max_objects + 1)[None, :, None, None]
         masks = tf.cast(label_maps[:, None] == numbers, tf.uint8)  # (B, N, H, W)
-        return images, {"masks": masks, "classes": classes, "valid": valid}
+        targets = {"masks": masks, "classes": classes, "valid": valid}
+        if training and config.begin_anywhere:
+            found = tf.cast(label_maps > remaining[:, None, None], tf.uint8)  # (B, H, W)
+            return {"images": images, "found": found}, {**targets, "remaining": remaining}
+        return images, targets
 
     whole = len(order) % config.batch_size == 0
     return (
@@ -216,7 +239,13 @@ def _load(
         rng = None
         if training and config.augment:
             rng = np.random.default_rng((_AUGMENTATION, config.seed, epoch, index))
-        rows.append(prepare(dataset[index], config, rng, augmentation))
+        image, label_map, classes, valid = prepare(dataset[index], config, rng, augmentation)
+        remaining = int(valid.sum())
+        if training and config.begin_anywhere:
+            rng = np.random.default_rng((_BEGINNING, config.seed, epoch, index))
+            if rng.uniform() < config.begin_anywhere:
+                label_map, classes, remaining = begin_anywhere(label_map, classes, remaining, rng)
+        rows.append((image, label_map, classes, valid, np.int32(remaining)))
     return tuple(np.stack(column) for column in zip(*rows, strict=True))
 
 

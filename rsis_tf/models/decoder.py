@@ -1,16 +1,61 @@
 """The recurrent decoder: from skip projections and states to one object per step."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from rsis_tf.config import ModelConfig
 from rsis_tf.models.conv_lstm import ConvLSTMCell, Prepared, State, Tensor
+from rsis_tf.models.voting import Ballot, VotingHead
 from rsis_tf.ops import resize, spatial_size
 
 Context = tuple[Prepared, Tensor | None]
 """What a stage reads unchanged at every step: the cell's part, and the projection (skip mode "mul" only)."""
+
+
+class Reading(NamedTuple):
+    """What all steps read of one batch of pictures, computed once.
+
+    Attributes:
+        contexts: one per stage, deepest first.
+        sizes: (height, width) of each stage.
+        image_size: (height, width) of the picture.
+        ballot: the pixels' votes, if masks are voted for.
+    """
+
+    contexts: list[Context]
+    sizes: list[tuple[Any, Any]]
+    image_size: tuple[Any, Any]
+    ballot: Ballot | None
+
+
+class Memory(NamedTuple):
+    """What passes from step to step.
+
+    Attributes:
+        states: hidden and cell state of every stage; None before the first step (all zero).
+        found: (B, h, w, 1) in 0..1, the union of the masks so far at the last stage's size, if masks are voted for.
+    """
+
+    states: list[State] | None
+    found: Tensor | None
+
+
+class Step(NamedTuple):
+    """One object.
+
+    Attributes:
+        mask_logits: (B, h, w, 1), at about the picture's size or half of it.
+        features: (B, F), for `Decoder.heads`.
+        pointing_logits: (B, h', w', 1), where the step points, if masks are voted for.
+        memory: for the next step.
+    """
+
+    mask_logits: Tensor
+    features: Tensor
+    pointing_logits: Tensor | None
+    memory: Memory
 
 
 def stage_channels(config: ModelConfig) -> tuple[int, ...]:
@@ -19,17 +64,22 @@ def stage_channels(config: ModelConfig) -> tuple[int, ...]:
 
 
 def projection_channels(config: ModelConfig) -> tuple[int, ...]:
-    """Returns the channels of each skip projection, deepest first: D, then those of the stage before."""
+    """Returns the channels of each skip projection, deepest first: D, then those of the stage before.
+
+    With a neck, all maps have its channels.
+    """
     hidden = stage_channels(config)
+    if config.neck_channels:
+        return (config.neck_channels,) * len(hidden)
     return (config.hidden_size, *hidden[:-1])
 
 
 class Decoder(keras.layers.Layer):
     """A chain of ConvLSTM stages with skip connections and three heads (paper, section 3.2).
 
-    The interface has two halves. `prepare` reads the skip projections once per image; `step` advances the states by
-    one object and reads nothing else. Whoever drives the steps (the model, an export, a loop in a graph) needs only
-    these, `mask_logits` and `heads`.
+    The interface has two halves. `prepare` reads the skip projections once per image; `step` takes the memory of the
+    step before, finds one object, and reads nothing else. Whoever drives the steps (the model, an export, a loop in a
+    graph) needs only these, `start` and `heads`.
 
     Args:
         config: the model's configuration.
@@ -40,23 +90,34 @@ class Decoder(keras.layers.Layer):
         self.skip_mode = config.skip_mode
         hidden = stage_channels(config)
         skip = projection_channels(config)
+        self.voting = None
+        if config.mask_head == "voting":
+            self.voting = VotingHead(
+                channels=config.neck_channels,
+                hidden_channels=hidden[-1],
+                kernel_size=config.kernel_size,
+                name="voting",
+            )
+        # With voting, a stage also reads what has been found so far, and the stop head how strongly a step points.
+        extra = 1 if self.voting else 0
         self.cells = [
             ConvLSTMCell(
                 filters=hidden[stage],
                 context_channels=skip[stage] if stage == 0 or config.skip_mode == "concat" else 0,
-                input_channels=0 if stage == 0 else hidden[stage - 1],
+                input_channels=extra + (0 if stage == 0 else hidden[stage - 1]),
                 kernel_size=config.kernel_size,
                 name=f"stage_{stage}",
             )
             for stage in range(config.decoder_stages)
         ]
         self.full_depth = config.decoder_stages == 5
-        features = sum(hidden)
+        features = sum(hidden) + extra
         torch_uniform = keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
-        self.mask_head = keras.layers.Conv2D(
-            1, config.kernel_size, padding="same", kernel_initializer=torch_uniform, name="mask_head"
-        )
-        self.mask_head.build((None, None, None, hidden[-1]))
+        if not self.voting:
+            self.mask_head = keras.layers.Conv2D(
+                1, config.kernel_size, padding="same", kernel_initializer=torch_uniform, name="mask_head"
+            )
+            self.mask_head.build((None, None, None, hidden[-1]))
         self.class_head = keras.layers.Dense(config.num_classes, kernel_initializer=torch_uniform, name="class_head")
         self.class_head.build((None, features))
         self.stop_head = keras.layers.Dense(1, kernel_initializer=torch_uniform, name="stop_head")
@@ -66,52 +127,74 @@ class Decoder(keras.layers.Layer):
         self.drop_stop = keras.layers.Dropout(config.dropout_stop)
         self.built = True
 
-    def prepare(self, projections: list[Tensor]) -> list[Context]:
-        """Reads the skip projections once, for all steps.
+    def prepare(self, maps: list[Tensor], image_size: tuple[Any, Any]) -> Reading:
+        """Reads the encoder's side once, for all steps.
 
         Args:
-            projections: one (B, h, w, C) per stage, deepest first.
-
-        Returns:
-            One context per stage for `step`.
+            maps: one (B, h, w, C) per stage, deepest first; voting reads one more, the finest.
+            image_size: (H, W) of the picture.
         """
         contexts: list[Context] = []
-        for stage, (cell, projection) in enumerate(zip(self.cells, projections, strict=True)):
+        for stage, (cell, projection) in enumerate(zip(self.cells, maps, strict=False)):
             if stage == 0 or self.skip_mode == "concat":
                 contexts.append((cell.prepare(projection), None))
             elif self.skip_mode == "sum":
                 contexts.append((cell.prepare(projection, shared_kernel=True), None))
             else:
                 contexts.append((cell.prepare(None), projection))
-        return contexts
+        sizes = [spatial_size(projection) for projection in maps[: len(self.cells)]]
+        ballot = self.voting.prepare(maps[-1], image_size, sizes[-1]) if self.voting else None
+        return Reading(contexts, sizes, image_size, ballot)
 
-    def step(
-        self,
-        contexts: list[Context],
-        sizes: list[tuple[Any, Any]],
-        states: list[State] | None,
-        *,
-        training: bool | None = None,
-    ) -> tuple[Tensor, Tensor, list[State]]:
+    def start(self, reading: Reading, found: Tensor | None = None) -> Memory:
+        """Returns the memory before the first step.
+
+        Args:
+            reading: from `prepare`.
+            found: (B, H, W), 1 where something is that counts as found; voting only.
+        """
+        if not self.voting:
+            return Memory(None, None)
+        if found is None:
+            return Memory(None, ops.zeros_like(reading.ballot.candidates[..., :1]))
+        found = ops.cast(found, reading.ballot.candidates.dtype)[..., None]
+        return Memory(None, resize(found, reading.sizes[-1]))
+
+    def step(self, reading: Reading, memory: Memory, *, training: bool | None = None) -> Step:
         """Finds one object.
 
         Args:
-            contexts: from `prepare`.
-            sizes: (height, width) of each stage.
-            states: of every stage, or None before the first object.
+            reading: from `prepare`.
+            memory: from `start`, or of the step before.
             training: whether dropout is on.
-
-        Returns:
-            The last stage's hidden map (B, h, w, C), the pooled features (B, F) for `heads`, and the next states.
         """
+        states, found = memory
+        hidden, features, next_states = self._recur(reading, states, found, training)
+        if not self.voting:
+            mask = self.mask_logits(hidden, reading.image_size)
+            return Step(mask, features, None, Memory(next_states, None))
+        pointing = self.voting.point(hidden, reading.ballot, found)
+        mask = self.voting.mask_logits(pointing, hidden, reading.ballot)
+        # The choice of the next object shall not bend this one's mask.
+        covered = ops.stop_gradient(resize(ops.sigmoid(mask), reading.sizes[-1]))
+        features = ops.concatenate([features, ops.max(pointing, axis=(1, 2))], axis=-1)
+        return Step(mask, features, pointing, Memory(next_states, ops.maximum(found, covered)))
+
+    def _recur(
+        self, reading: Reading, states: list[State] | None, found: Tensor | None, training: bool | None
+    ) -> tuple[Tensor, Tensor, list[State]]:
+        """Returns the last stage's hidden map (B, h, w, C), the pooled features (B, F), and the next states."""
         pooled, next_states = [], []
         hidden = None
-        for stage, (cell, (prepared, projection)) in enumerate(zip(self.cells, contexts, strict=True)):
+        pyramid = _shrunk(found, reading.sizes) if self.voting else [None] * len(reading.sizes)
+        for stage, (cell, (prepared, projection)) in enumerate(zip(self.cells, reading.contexts, strict=True)):
             inputs = None
             if stage > 0:
-                inputs = resize(hidden, sizes[stage])
+                inputs = resize(hidden, reading.sizes[stage])
                 if self.skip_mode == "mul":
                     inputs = inputs * projection
+            if self.voting:
+                inputs = pyramid[stage] if inputs is None else ops.concatenate([inputs, pyramid[stage]], axis=-1)
             state = cell(prepared, inputs, None if states is None else states[stage])
             next_states.append(state)
             hidden = self.drop_hidden(state[0], training=training)
@@ -141,3 +224,11 @@ class Decoder(keras.layers.Layer):
         # Softmax and losses in float32: float16 has too few digits for the log of a small probability.
         class_probs = ops.softmax(ops.cast(class_logits, "float32"), axis=-1)
         return class_probs, ops.cast(stop_logits[..., 0], "float32")
+
+
+def _shrunk(found: Tensor, sizes: list[tuple[Any, Any]]) -> list[Tensor]:
+    """Brings a map of the last stage's size to every stage's, halving at a time so that nothing is skipped."""
+    maps = [found]
+    for size in sizes[-2::-1]:
+        maps.append(resize(maps[-1], size))
+    return maps[::-1]

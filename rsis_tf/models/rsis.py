@@ -10,10 +10,12 @@ from rsis_tf.config import ModelConfig, from_dict
 from rsis_tf.models.conv_lstm import State, Tensor
 from rsis_tf.models.decoder import Decoder, projection_channels
 from rsis_tf.models.encoders import ENCODERS, build_encoder
+from rsis_tf.models.neck import TopDownNeck
 from rsis_tf.models.normalization import BatchNorm
 from rsis_tf.ops import resize, spatial_size
 
 LOSSES = ("mask_loss", "class_loss", "stop_loss")
+VOTING_LOSSES = ("pointing_loss", "voting_loss")
 
 
 @keras.saving.register_keras_serializable(package="rsis_tf")
@@ -32,6 +34,10 @@ class RSIS(keras.Model):
     | `mask_logits` | (B, T, H, W) | before the sigmoid, at the image's size |
     | `class_probs` | (B, T, K) | after the softmax, class 0 = background |
     | `stop_logits` | (B, T) | before the sigmoid, high = there is an object |
+
+    With `mask_head="voting"` there are four more, which only training reads: `pointing_logits` (B, h', w', T), and
+    `foreground_logits` (B, h, w, 1), `votes` (B, h, w, 2) and `log_radius` (B, h, w, 1), see `rsis_tf.models.voting`;
+    and the images may come as a dictionary `images` and `found` (B, H, W), which is 1 where something counts as found.
 
     Use `build_model` to make one, `keras.models.load_model` to read one from a `.keras` file, and
     `rsis_tf.training.compile_model` before training.
@@ -53,9 +59,13 @@ class RSIS(keras.Model):
         self.encoder_batch_statistics = True
         self.criterion = None
         self.encoder = build_encoder(config.encoder)
+        self.neck = None
+        if config.neck_channels:
+            widths = tuple(output.shape[-1] for output in self.encoder.outputs)
+            self.neck = TopDownNeck(config.neck_channels, widths, name="neck")
         self.skip_convolutions: list[keras.layers.Layer] = []
         self.skip_norms: list[keras.layers.Layer] = []
-        for stage, channels in enumerate(projection_channels(config)):
+        for stage, channels in enumerate(() if self.neck else projection_channels(config)):
             convolution = keras.layers.Conv2D(
                 channels, config.kernel_size, padding="same", name=f"skip_{stage}_convolution"
             )
@@ -65,17 +75,34 @@ class RSIS(keras.Model):
             self.skip_convolutions.append(convolution)
             self.skip_norms.append(norm)
         self.decoder = Decoder(config, name="decoder")
-        self.loss_means = {name: keras.metrics.Mean(name=name) for name in LOSSES}
+        names = LOSSES + (VOTING_LOSSES if config.mask_head == "voting" else ())
+        self.loss_means = {name: keras.metrics.Mean(name=name) for name in names}
         self.built = True
 
-    def call(self, images: Tensor, num_steps: int | None = None, training: bool | None = None) -> dict[str, Tensor]:
-        outputs, _ = self.unroll(images, num_steps, training=training)
+    def call(
+        self, images: Tensor | dict[str, Tensor], num_steps: int | None = None, training: bool | None = None
+    ) -> dict[str, Tensor]:
+        found = None
+        if isinstance(images, dict):
+            images, found = images["images"], images["found"]
+        outputs, _ = self.unroll(images, num_steps, found=found, training=training)
         return outputs
 
     def unroll(
-        self, images: Tensor, num_steps: int | None = None, *, training: bool | None = None
+        self,
+        images: Tensor,
+        num_steps: int | None = None,
+        *,
+        found: Tensor | None = None,
+        training: bool | None = None,
     ) -> tuple[dict[str, Tensor], list[State]]:
         """Runs encoder and T decoder steps.
+
+        Args:
+            images: (B, H, W, 3).
+            num_steps: T.
+            found: (B, H, W), 1 where an object is that is not to be found any more; voting only.
+            training: whether dropout is on and batch statistics are followed.
 
         Returns:
             The call's outputs, and the (hidden, cell) states of every stage after the last step.
@@ -84,27 +111,37 @@ class RSIS(keras.Model):
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1. Received: num_steps={num_steps}")
         image_size = spatial_size(images)
-        projections = self.project(images, training=training)
-        sizes = [spatial_size(projection) for projection in projections]
-        contexts = self.decoder.prepare(projections)
-        masks, features, states = [], [], None
+        decoder = self.decoder
+        reading = decoder.prepare(self.project(images, training=training), image_size)
+        memory = decoder.start(reading, found)
+        steps = []
         for _ in range(num_steps):
-            hidden, pooled, states = self.decoder.step(contexts, sizes, states, training=training)
-            masks.append(self.decoder.mask_logits(hidden, image_size))
-            features.append(pooled)
+            steps.append(decoder.step(reading, memory, training=training))
+            memory = steps[-1].memory
         # Steps lie on the channel axis, so one resize serves all.
-        masks = resize(ops.concatenate(masks, axis=-1), image_size)  # (B, H, W, T)
-        class_probs, stop_logits = self.decoder.heads(ops.stack(features, axis=1), training=training)
+        masks = resize(ops.concatenate([step.mask_logits for step in steps], axis=-1), image_size)  # (B, H, W, T)
+        features = ops.stack([step.features for step in steps], axis=1)  # (B, T, F)
+        class_probs, stop_logits = decoder.heads(features, training=training)
         outputs = {
             "mask_logits": ops.cast(ops.transpose(masks, (0, 3, 1, 2)), "float32"),  # (B, T, H, W)
             "class_probs": class_probs,
             "stop_logits": stop_logits,
         }
-        return outputs, states
+        if decoder.voting:
+            pointing = ops.concatenate([step.pointing_logits for step in steps], axis=-1)  # (B, h', w', T)
+            outputs["pointing_logits"] = ops.cast(pointing, "float32")
+            for name in ("foreground_logits", "votes", "log_radius"):
+                outputs[name] = ops.cast(getattr(reading.ballot, name), "float32")
+        return outputs, memory.states
 
     def project(self, images: Tensor, *, training: bool | None = None) -> list[Tensor]:
-        """Returns the skip projections of normalised encoder features, deepest first, each (B, h, w, C)."""
+        """Returns what the decoder reads of normalised encoder features, deepest first, each (B, h, w, C).
+
+        Without a neck: the projections of as many levels as there are stages. With one: its maps, of all five levels.
+        """
         features = self.encode(images, training=training)
+        if self.neck:
+            return self.neck(features, training=training)
         return [
             norm(convolution(feature), training=training)
             for feature, convolution, norm in zip(features, self.skip_convolutions, self.skip_norms, strict=False)

@@ -89,7 +89,7 @@ class Progress(keras.callbacks.Callback):
         now = time.monotonic()
         terms = "  ".join(
             f"{name.removesuffix('_loss')} {float(logs[name]):.3f}"
-            for name in ("loss", "mask_loss", "class_loss", "stop_loss", "val_loss")
+            for name in ("loss", "mask_loss", "class_loss", "stop_loss", "voting_loss", "pointing_loss", "val_loss")
             if name in logs
         ).replace("val ", "validation ")
         self.stream.write(

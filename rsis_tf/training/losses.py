@@ -7,6 +7,7 @@ from keras import ops
 from rsis_tf.config import TrainConfig
 from rsis_tf.ops import pairwise_product, pairwise_soft_iou
 from rsis_tf.training.matcher import match_in_graph
+from rsis_tf.training.voting_losses import pointing_loss, voting_loss
 
 Tensor = Any
 
@@ -39,7 +40,8 @@ class Criterion:
         masks = ops.cast(targets["masks"], "float32")
         mask_logits = outputs["mask_logits"]
         cost = 1 - pairwise_soft_iou(masks, ops.sigmoid(mask_logits))  # (B, N, T)
-        count = ops.sum(ops.cast(targets["valid"], "int32"), axis=1)
+        total = ops.sum(ops.cast(targets["valid"], "int32"), axis=1)  # (B,)
+        count = ops.cast(targets["remaining"], "int32") if "remaining" in targets else total
         assignment, weight = match_in_graph(cost, count)  # (B, T), (B, T)
         pairs = ops.one_hot(assignment, cost.shape[1], axis=1, dtype="float32") * weight[:, None]  # (B, N, T)
         if config.mask_cross_entropy:
@@ -53,7 +55,13 @@ class Criterion:
             loss = loss + config.class_weight * class_loss
         if config.use_stop_loss:
             loss = loss + config.stop_weight * stop_loss
-        return {"loss": loss, "mask_loss": mask_loss, "class_loss": class_loss, "stop_loss": stop_loss}
+        losses = {"mask_loss": mask_loss, "class_loss": class_loss, "stop_loss": stop_loss}
+        if "votes" in outputs:
+            losses["voting_loss"] = voting_loss(masks, total, outputs)
+            losses["pointing_loss"] = pointing_loss(masks, pairs, count, outputs["pointing_logits"])
+            loss = loss + config.voting_weight * losses["voting_loss"]
+            loss = loss + config.pointing_weight * losses["pointing_loss"]
+        return {"loss": loss, **losses}
 
 
 def pairwise_cross_entropy(masks: Tensor, mask_logits: Tensor) -> Tensor:

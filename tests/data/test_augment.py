@@ -8,6 +8,7 @@ from rsis_tf.config import DataConfig
 from rsis_tf.data.augment import (
     Augmentation,
     jitter_colour,
+    quarter_turn_matrix,
     random_matrix,
     resize_matrix,
     warp_image,
@@ -127,3 +128,23 @@ def test_colour_jitter():
 def test_impossible_ranges_are_refused(bad):
     with pytest.raises(InputError, match="Received"):
         Augmentation(**bad)
+
+
+def test_quarter_turns_are_those_of_the_picture():
+    image = photo(8, 8)
+    turns = {np.rot90(image, k).tobytes() for k in range(4)}
+    drawn = {
+        warp_image(image, quarter_turn_matrix((8, 8), np.random.default_rng(seed)), (8, 8)).tobytes()
+        for seed in range(30)
+    }
+    assert drawn == turns
+
+
+def test_a_picture_that_is_not_square_is_turned_upside_down_at_most():
+    image = photo(8, 12)
+    turns = {image.tobytes(), np.rot90(image, 2).tobytes()}
+    drawn = {
+        warp_image(image, quarter_turn_matrix((8, 12), np.random.default_rng(seed)), (8, 12)).tobytes()
+        for seed in range(20)
+    }
+    assert drawn == turns

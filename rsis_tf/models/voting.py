@@ -1,0 +1,125 @@
+"""Masks by voting: every pixel says once where the centre of its object is; a step points at one object.
+
+The paper's head draws each mask anew from the last ConvLSTM's hidden map, which takes long to learn: for many epochs
+all steps draw the same blur. Here the part of the work that is the same at every step is done once: each pixel votes
+for the centre of the object it belongs to. The recurrent part has to point at one object that is not found yet, and
+the mask is where the votes agree with the vote of the pixel pointed at.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from rsis_tf.ops import resize, spatial_size
+
+Tensor = Any
+
+UNIT = 16.0
+"""Pixels of the input picture in one unit of votes and radii: keeps the numbers near 1."""
+
+_FARTHEST = 16.0
+"""Squared distances count up to this many squared radii: beyond, a pixel is out anyway, and float16 would overflow."""
+
+
+class Ballot(NamedTuple):
+    """What the votes of one picture are, computed once.
+
+    Attributes:
+        foreground_logits: (B, h, w, 1), logits of "belongs to an object", on the finest map.
+        votes: (B, h, w, 2), the (y, x) of the centre each pixel votes for, in units of `UNIT` pixels.
+        log_radius: (B, h, w, 1), logarithm of the object's radius (that of a disc of its area) in the same unit.
+        candidates: (B, h', w', 4), votes, log radius and foreground logit on the map that a step points into.
+    """
+
+    foreground_logits: Tensor
+    votes: Tensor
+    log_radius: Tensor
+    candidates: Tensor
+
+
+class VotingHead(keras.layers.Layer):
+    """Turns the finest map into votes, and a hidden map into a choice and its mask.
+
+    Args:
+        channels: of the finest map.
+        hidden_channels: of the last ConvLSTM's hidden map.
+        kernel_size: of the layers that read the hidden map.
+    """
+
+    def __init__(self, *, channels: int, hidden_channels: int, kernel_size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dense_head = keras.layers.Conv2D(
+            4,
+            3,
+            padding="same",
+            kernel_initializer=keras.initializers.VarianceScaling(0.1),
+            name="dense_head",
+        )
+        self.dense_head.build((None, None, None, channels))
+        self.pointer = keras.layers.Conv2D(1, kernel_size, padding="same", name="pointer")
+        self.pointer.build((None, None, None, hidden_channels))
+        self.refinement = keras.layers.Conv2D(
+            1, kernel_size, padding="same", kernel_initializer="zeros", name="refinement"
+        )
+        self.refinement.build((None, None, None, hidden_channels))
+        self.sharpness = self.add_weight(name="sharpness", shape=(), initializer=keras.initializers.Constant(4.0))
+        self.inhibition = self.add_weight(name="inhibition", shape=(), initializer=keras.initializers.Constant(8.0))
+        self.built = True
+
+    def prepare(self, finest: Tensor, image_size: tuple[Any, Any], pointing_size: tuple[Any, Any]) -> Ballot:
+        """Reads the finest map once, for all steps.
+
+        Args:
+            finest: (B, h, w, C).
+            image_size: (H, W) of the picture.
+            pointing_size: (h', w') of the last stage.
+        """
+        dense = self.dense_head(finest)  # (B, h, w, 4)
+        foreground, offset, log_radius = dense[..., :1], dense[..., 1:3], dense[..., 3:]
+        votes = offset + ops.cast(pixel_positions(spatial_size(finest), image_size), offset.dtype)
+        log_radius = ops.clip(log_radius, -3.0, 3.0)
+        candidates = ops.concatenate([votes, log_radius, foreground], axis=-1)
+        return Ballot(foreground, votes, log_radius, resize(candidates, pointing_size))
+
+    def point(self, hidden: Tensor, ballot: Ballot, found: Tensor) -> Tensor:
+        """Returns the logits (B, h', w', 1) of pointing at each pixel; what is found already is held down.
+
+        Args:
+            hidden: (B, h', w', C), of the last stage.
+            ballot: from `prepare`.
+            found: (B, h', w', 1) in 0..1, the union of the masks so far.
+        """
+        return self.pointer(hidden) + ballot.candidates[..., 3:] - ops.cast(self.inhibition, found.dtype) * found
+
+    def mask_logits(self, pointing: Tensor, hidden: Tensor, ballot: Ballot) -> Tensor:
+        """Returns the logits (B, h, w, 1) of the object that the strongest pixel belongs to.
+
+        A pixel is in if it is foreground and its vote lies within the radius around the vote of the pixel pointed at.
+        """
+        # Exactly one pixel is the strongest but for ties, which share.
+        strongest = ops.cast(pointing >= ops.max(pointing, axis=(1, 2), keepdims=True), pointing.dtype)
+        strongest = ops.stop_gradient(strongest / ops.sum(strongest, axis=(1, 2), keepdims=True))
+        chosen = ops.sum(strongest * ballot.candidates, axis=(1, 2), keepdims=True)  # (B, 1, 1, 4)
+        offset = (ballot.votes - chosen[..., :2]) * ops.exp(-chosen[..., 2:3])
+        distance = ops.minimum(ops.sum(ops.square(offset), axis=-1, keepdims=True), _FARTHEST)  # (B, h, w, 1)
+        inside = ops.cast(self.sharpness, distance.dtype) * (1 - distance)
+        inside = inside + resize(self.refinement(hidden), spatial_size(distance))
+        # Both must hold: the soft minimum of the two logits, −log(e^−a + e^−b) in operations that every format knows.
+        foreground = ballot.foreground_logits
+        return ops.minimum(inside, foreground) - ops.softplus(-ops.abs(inside - foreground))
+
+
+def pixel_positions(size: tuple[Any, Any], image_size: tuple[Any, Any]) -> Tensor:
+    """Returns (1, h, w, 2): where the pixels of a map lie in the picture, (y, x) in units of `UNIT` pixels.
+
+    Corners lie on corners, as `rsis_tf.ops.resize` has it.
+    """
+    axes = []
+    for n, length in zip(size, image_size, strict=True):
+        scale = ops.cast(length - 1, "float32") / ops.cast(ops.maximum(n - 1, 1), "float32")
+        axes.append(ops.cast(ops.arange(n), "float32") * (scale / UNIT))
+    rows, columns = axes
+    y = ops.broadcast_to(rows[:, None], size)
+    x = ops.broadcast_to(columns[None, :], size)
+    return ops.stack([y, x], axis=-1)[None]  # (1, h, w, 2)

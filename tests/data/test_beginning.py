@@ -1,0 +1,55 @@
+"""Sequences that begin in the middle."""
+
+import numpy as np
+
+from rsis_tf.config import DataConfig
+from rsis_tf.data.beginning import begin_anywhere
+from rsis_tf.data.pipeline import plain_batches, tf_batches
+from rsis_tf.data.sample import VOID
+from rsis_tf.data.synthetic import SyntheticDataset
+
+SCENES = SyntheticDataset(size=(32, 32), length=6, seed=1, max_objects=4)
+
+
+def test_objects_keep_their_pixels_and_classes_and_every_number_left_occurs():
+    label_map = np.array([[VOID, 0, 1, 1], [2, 2, 3, 0]], np.int32)
+    classes = np.array([7, 8, 9, 0, 0], np.int32)
+    left = set()
+    for seed in range(60):
+        labels, shuffled, remaining = begin_anywhere(label_map, classes, 3, np.random.default_rng(seed))
+        left.add(remaining)
+        assert np.array_equal(labels == VOID, label_map == VOID)
+        assert np.array_equal(labels == 0, label_map == 0)
+        for pixel in zip(*np.nonzero(label_map > 0), strict=True):
+            assert shuffled[labels[pixel] - 1] == classes[label_map[pixel] - 1]
+        assert shuffled[3:].tolist() == [0, 0]
+    assert left == {0, 1, 2, 3}
+
+
+def test_a_picture_without_objects_stays_as_it_is():
+    labels, classes, remaining = begin_anywhere(np.zeros((2, 2), np.int32), np.zeros(3, np.int32), 0, _rng())
+    assert (labels.sum(), classes.sum(), remaining) == (0, 0, 0)
+
+
+def test_batches_mark_what_is_found_alike_in_both_pipelines():
+    config = DataConfig(image_size=(32, 32), batch_size=3, max_objects=4, begin_anywhere=1.0)
+    plain = list(plain_batches(SCENES, config, training=True, epoch=2))
+    for (x, y), (tf_x, tf_y) in zip(plain, tf_batches(SCENES, config, training=True, epoch=2), strict=True):
+        for name in x:
+            np.testing.assert_array_equal(x[name], tf_x[name])
+        for name in y:
+            np.testing.assert_array_equal(y[name], tf_y[name])
+        for found, masks, remaining in zip(x["found"], y["masks"], y["remaining"], strict=True):
+            np.testing.assert_array_equal(found, masks[remaining:].sum(0))
+    assert any(x["found"].any() for x, _ in plain)
+
+
+def test_validation_begins_at_the_beginning():
+    config = DataConfig(image_size=(32, 32), batch_size=3, max_objects=4, begin_anywhere=1.0)
+    images, targets = next(plain_batches(SCENES, config, training=False))
+    assert images.shape == (3, 32, 32, 3)
+    assert "remaining" not in targets
+
+
+def _rng():
+    return np.random.default_rng(0)

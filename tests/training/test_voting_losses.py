@@ -1,0 +1,88 @@
+"""Losses of votes and pointing: nothing to pay for the truth, and much for pointing at what is found."""
+
+import numpy as np
+import pytest
+from keras import ops
+from tiny import tiny_model
+
+from rsis_tf.config import DataConfig, TrainConfig
+from rsis_tf.data.pipeline import plain_batches
+from rsis_tf.data.synthetic import SyntheticDataset
+from rsis_tf.models.voting import UNIT
+from rsis_tf.training import compile_model
+from rsis_tf.training.voting_losses import centres_and_radii, pointing_loss, sample, voting_loss
+
+
+def two_squares():
+    masks = np.zeros((1, 3, 32, 32), np.float32)  # the third object is none
+    masks[0, 0, 2:13, 2:13] = 1
+    masks[0, 1, 16:27, 18:29] = 1
+    return masks
+
+
+def test_centre_and_radius_of_a_square():
+    centres, radii = map(ops.convert_to_numpy, centres_and_radii(ops.convert_to_tensor(two_squares())))
+    np.testing.assert_allclose(centres[0] * UNIT, [[7, 7], [21, 23], [0, 0]], atol=1e-5)
+    np.testing.assert_allclose(radii[0] * UNIT, [np.sqrt(121 / np.pi)] * 2 + [0], atol=1e-5)
+
+
+def perfect_outputs(masks, size=16):
+    small = ops.convert_to_numpy(sample(ops.convert_to_tensor(masks), (size, size)))[0]
+    votes, log_radius = np.zeros((1, size, size, 2), np.float32), np.zeros((1, size, size, 1), np.float32)
+    for object_mask, centre in zip(small, [(7, 7), (21, 23), (0, 0)], strict=True):
+        votes[0][object_mask > 0] = np.array(centre) / UNIT
+        log_radius[0][object_mask > 0] = np.log(np.sqrt(121 / np.pi) / UNIT)
+    foreground = np.where(small.any(0), 20.0, -20.0)[None, ..., None].astype(np.float32)
+    return {"foreground_logits": foreground, "votes": votes, "log_radius": log_radius}
+
+
+def loss_of(outputs):
+    outputs = {name: ops.convert_to_tensor(value, "float32") for name, value in outputs.items()}
+    masks = ops.convert_to_tensor(two_squares())
+    return float(voting_loss(masks, ops.convert_to_tensor([2], "int32"), outputs))
+
+
+def test_true_votes_cost_nothing_and_a_radius_off_costs_one():
+    outputs = perfect_outputs(two_squares())
+    assert loss_of(outputs) == pytest.approx(0, abs=0.011)  # the root of 1e-4 keeps the gradient finite
+    radius = np.sqrt(121 / np.pi) / UNIT
+    assert loss_of({**outputs, "votes": outputs["votes"] + [0, radius]}) == pytest.approx(1, abs=0.01)
+    assert loss_of({**outputs, "log_radius": outputs["log_radius"] + 0.5}) == pytest.approx(0.51, abs=0.011)
+
+
+@pytest.mark.parametrize(("places", "cheap"), [([(3, 3), (10, 11)], True), ([(3, 3), (3, 3)], False)])
+def test_pointing_at_what_is_left(places, cheap):
+    logits = np.zeros((1, 16, 16, 3), np.float32)
+    for step, (row, column) in enumerate(places):
+        logits[0, row, column, step] = 30
+    pairs = np.zeros((1, 3, 3), np.float32)
+    pairs[0, 0, 0] = pairs[0, 1, 1] = 1
+    loss = pointing_loss(*(ops.convert_to_tensor(x) for x in (two_squares(), pairs, np.int32([2]), logits)))
+    assert (float(loss) < 0.2) == cheap
+
+
+def test_objects_found_at_the_start_are_not_asked_for():
+    logits = np.zeros((1, 16, 16, 1), np.float32)
+    logits[0, 3, 3] = 30
+    pairs = np.zeros((1, 3, 1), np.float32)
+    pairs[0, 0, 0] = 1
+    few = pointing_loss(*(ops.convert_to_tensor(x) for x in (two_squares(), pairs, np.int32([1]), logits)))
+    none = pointing_loss(*(ops.convert_to_tensor(x) for x in (two_squares(), 0 * pairs, np.int32([0]), logits)))
+    assert float(few) < 0.2
+    assert float(none) == 0
+
+
+def test_it_learns_two_scenes_by_heart():
+    data = DataConfig(image_size=(64, 64), batch_size=2, max_objects=3, begin_anywhere=0.5)
+    scenes = SyntheticDataset(size=(64, 64), length=2, seed=3, max_objects=3)
+    model = tiny_model(neck_channels=16, mask_head="voting", decoder_stages=4, min_channels=8)
+    compile_model(model, TrainConfig(num_steps=3, learning_rate=3e-3, encoder_learning_rate=3e-3))
+    losses = []
+    for epoch in range(30):
+        for batch in plain_batches(scenes, data, training=True, epoch=epoch):
+            losses.append(model.train_on_batch(*batch, return_dict=True))
+            model.reset_metrics()
+    assert set(losses[0]) == {"loss", "mask_loss", "class_loss", "stop_loss", "voting_loss", "pointing_loss"}
+    for name in ("voting_loss", "pointing_loss"):
+        before, after = (np.mean([float(step[name]) for step in part]) for part in (losses[:3], losses[-3:]))
+        assert after < 0.6 * before, name
