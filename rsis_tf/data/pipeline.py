@@ -132,16 +132,23 @@ def tf_batches(
     training: bool,
     epoch: int = 0,
     augmentation: Augmentation | None = None,
+    replicas: int = 1,
+    here: range = range(1),
 ) -> "tf.data.Dataset":
     """The batches of `plain_batches` as a `tf.data.Dataset` that reads in parallel and ahead.
 
     Arguments and arrays are those of `plain_batches`; all sizes are static but the batch size of a validation pass
-    whose last batch is smaller. An `InputError` of the reader arrives as TensorFlow's error with the message inside:
+    whose last batch is smaller. With several replicas every batch is cut into that many shares of B / replicas
+    pictures, and the shares of the replicas `here` come one after the other; of a smaller last batch the last shares
+    may be small or empty, but every replica gets as many shares as there are batches. An `InputError` of the reader arrives as TensorFlow's error with the message inside:
     `reader_errors` turns it back.
     """
     import tensorflow as tf
 
     order = _pass_order(len(dataset), config, training=training, epoch=epoch)
+    size = config.batch_size // replicas
+    starts = [batch + replica * size for batch in range(0, len(order), config.batch_size) for replica in here]
+    whole = len(order) % config.batch_size == 0
     height, width = config.image_size
     types = (tf.uint8, tf.int32, tf.int32, tf.uint8, tf.string)
 
@@ -166,10 +173,9 @@ def tf_batches(
         masks = tf.cast(label_maps[:, None] == numbers, tf.uint8)  # (B, N, H, W)
         return images, {"masks": masks, "classes": classes, "valid": valid}
 
-    whole = len(order) % config.batch_size == 0
     return (
-        tf.data.Dataset.from_tensor_slices(order)
-        .batch(config.batch_size, drop_remainder=whole)
+        tf.data.Dataset.from_tensor_slices(starts)
+        .map(lambda start: tf.ensure_shape(tf.constant(order)[start : start + size], [size if whole else None]))
         .map(load_in_graph, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(2)
     )
@@ -211,6 +217,11 @@ def _load(
     augmentation: Augmentation | None,
 ) -> tuple[np.ndarray, ...]:
     """The arrays of `prepare` for several samples, each stacked: images, label maps, classes, valid."""
+    if not len(indices):
+        size, objects = config.image_size, config.max_objects
+        shapes = (*size, 3), size, (objects,), (objects,)
+        types = np.uint8, np.int32, np.int32, np.uint8
+        return tuple(np.zeros((0, *shape), dtype) for shape, dtype in zip(shapes, types, strict=True))
     rows = []
     for index in indices.tolist():
         rng = None

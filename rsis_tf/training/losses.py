@@ -6,6 +6,7 @@ from keras import ops
 
 from rsis_tf.config import TrainConfig
 from rsis_tf.ops import pairwise_product, pairwise_soft_iou
+from rsis_tf.replicas import divided, reported, total
 from rsis_tf.training.matcher import match_in_graph
 
 Tensor = Any
@@ -33,7 +34,9 @@ class Criterion:
             outputs: of the model.
 
         Returns:
-            Scalars `loss`, `mask_loss`, `class_loss`, `stop_loss`; the last three unweighted.
+            Scalars `loss`, `mask_loss`, `class_loss`, `stop_loss`; the last three unweighted. On a replica that has a
+            share of the batch they are those of the whole batch, except `loss`, which is what Keras expects there
+            (`rsis_tf.replicas.reported`).
         """
         config = self.config
         masks = ops.cast(targets["masks"], "float32")
@@ -53,7 +56,12 @@ class Criterion:
             loss = loss + config.class_weight * class_loss
         if config.use_stop_loss:
             loss = loss + config.stop_weight * stop_loss
-        return {"loss": loss, "mask_loss": mask_loss, "class_loss": class_loss, "stop_loss": stop_loss}
+        losses = {"loss": loss, "mask_loss": mask_loss, "class_loss": class_loss, "stop_loss": stop_loss}
+        if divided():
+            # Every mean above has the whole batch's number below and the share's sum above.
+            losses = dict(zip(losses, ops.unstack(total(ops.stack(list(losses.values())))), strict=True))
+            losses["loss"] = reported(loss, losses["loss"])
+        return losses
 
 
 def pairwise_cross_entropy(masks: Tensor, mask_logits: Tensor) -> Tensor:
@@ -103,5 +111,5 @@ def balanced_stop_loss(stop_logits: Tensor, count: Tensor, *, balance: float) ->
 
 
 def number_of(weight: Tensor) -> Tensor:
-    """Returns the sum of 0/1 weights, at least 1, so that a batch without objects costs nothing."""
-    return ops.maximum(ops.sum(weight), 1.0)
+    """Returns the sum of 0/1 weights over the batch, at least 1, so that a batch without objects costs nothing."""
+    return ops.maximum(total(ops.sum(weight)), 1.0)
