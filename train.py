@@ -97,7 +97,7 @@ def train(
         steps_per_epoch=num_batches(len(datasets["train"]), settings.data, training=True),
         validation_steps=num_batches(len(datasets["val"]), settings.data, training=False),
         reading=reader_errors,
-        loggers=loggers(settings.train, model, datasets["val"], run) if distribution.chief else (),
+        loggers=loggers(settings.train, model, datasets["val"], run, distribution) if distribution.chief else (),
         distribution=distribution,
     )
     try:
@@ -121,18 +121,25 @@ def load_start(model: Any, settings: config.TrainConfig) -> None:
         load_encoder_weights(model, settings.encoder_weights)
 
 
-def loggers(settings: config.TrainConfig, model: Any, dataset: Dataset, run: pathlib.Path) -> list[Any]:
+def loggers(
+    settings: config.TrainConfig, model: Any, dataset: Dataset, run: pathlib.Path, distribution: "Distribution"
+) -> list[Any]:
     """Returns the loggers that the settings ask for."""
     if not settings.tensorboard:
         return []
     from rsis_tf.pictures import sequence_strip
     from rsis_tf.predictor import KerasPredictor
+    from rsis_tf.training.building import build_for_training, transfer_weights
     from rsis_tf.training.tensorboard import TensorBoardLog
 
-    predictor = KerasPredictor(model)
+    # A model in a strategy predicts on all replicas together, and here the chief is alone.
+    shown = build_for_training(model.config, precision=settings.precision) if distribution.strategy else model
+    predictor = KerasPredictor(shown)
     samples = [dataset[index] for index in range(min(3, len(dataset)))]
 
     def pictures() -> dict[str, Any]:
+        if shown is not model:
+            transfer_weights(shown, model)
         return {
             sample.image_id: sequence_strip(sample.image, predictor(sample.image), sample.label_map)
             for sample in samples

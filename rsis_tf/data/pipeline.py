@@ -138,10 +138,12 @@ def tf_batches(
     """The batches of `plain_batches` as a `tf.data.Dataset` that reads in parallel and ahead.
 
     Arguments and arrays are those of `plain_batches`; all sizes are static but the batch size of a validation pass
-    whose last batch is smaller. With several replicas every batch is cut into that many shares of B / replicas
-    pictures, and the shares of the replicas `here` come one after the other; of a smaller last batch the last shares
-    may be small or empty, but every replica gets as many shares as there are batches. An `InputError` of the reader arrives as TensorFlow's error with the message inside:
+    whose last batch is smaller. An `InputError` of the reader arrives as TensorFlow's error with the message inside:
     `reader_errors` turns it back.
+
+    With several `replicas` every batch is cut into as many shares of B / replicas pictures, and the shares of the
+    replicas `here` come one after the other. Of a smaller last batch the last shares are small or empty: every replica
+    gets as many shares as there are batches.
     """
     import tensorflow as tf
 

@@ -79,7 +79,7 @@ class StateFolder:
 
         Args:
             model: of the same configuration, compiled the same way.
-            name: from `write_arrays`.
+            name: as given to `write_arrays`.
             generators: whether the random generators go back too.
 
         Raises:
