@@ -1,16 +1,22 @@
 """Trains a model: arguments → configuration → parts → run."""
 
 import argparse
+import contextlib
 import dataclasses
+import functools
+import os
 import pathlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsis_tf import config
 from rsis_tf.data import Dataset, load_dataset
 from rsis_tf.engine import device, quiet_start
 from rsis_tf.errors import InputError, command_line
 from rsis_tf.train_options import configure, parse, resumed, write_config
+
+if TYPE_CHECKING:
+    from rsis_tf.training.distribution import Distribution
 
 
 def fitted_model(arguments: argparse.Namespace, settings: config.RunConfig, dataset: Dataset) -> config.ModelConfig:
@@ -49,9 +55,15 @@ def new_folder(out: pathlib.Path | None, name: str) -> pathlib.Path:
     return out
 
 
-def train(settings: config.RunConfig, datasets: dict[str, Dataset], run: pathlib.Path, *, resume: bool) -> None:
+def train(
+    settings: config.RunConfig,
+    datasets: dict[str, Dataset],
+    run: pathlib.Path,
+    distribution: "Distribution",
+    *,
+    resume: bool,
+) -> None:
     """Builds the parts, trains, and leaves `best.keras` and `last.keras` in the run's folder."""
-    quiet_start()
     import keras
 
     from rsis_tf.data.pipeline import num_batches, plain_batches, reader_errors, tf_batches
@@ -61,24 +73,32 @@ def train(settings: config.RunConfig, datasets: dict[str, Dataset], run: pathlib
 
     batches = tf_batches if keras.backend.backend() == "tensorflow" else plain_batches
     keras.utils.set_random_seed(settings.train.seed)
-    model = build_for_training(settings.model, precision=settings.train.precision)
+    with distribution.scope():
+        model = build_for_training(settings.model, precision=settings.train.precision)
+    distribution.prepare(model)
     if not (resume and (run / "state/state.json").is_file()):
         load_start(model, settings.train)
     print(
         f"{run}: {len(datasets['train'])} training and {len(datasets['val'])} validation pictures of "
-        f"{settings.data.dataset}, {settings.model.encoder} with {model.count_params():,} parameters, {device()}",
+        f"{settings.data.dataset}, {settings.model.encoder} with {model.count_params():,} parameters, {device()}"
+        + (f", {distribution.replicas} replicas" if distribution.strategy else ""),
         flush=True,
     )
     trainer = Trainer(
         model=model,
         config=settings.train,
         run=run,
-        train_batches=lambda epoch: batches(datasets["train"], settings.data, training=True, epoch=epoch),
-        val_batches=lambda: batches(datasets["val"], settings.data, training=False),
+        train_batches=lambda epoch: distribution.batches(
+            functools.partial(batches, datasets["train"], settings.data, training=True, epoch=epoch)
+        ),
+        val_batches=lambda: distribution.batches(
+            functools.partial(batches, datasets["val"], settings.data, training=False)
+        ),
         steps_per_epoch=num_batches(len(datasets["train"]), settings.data, training=True),
         validation_steps=num_batches(len(datasets["val"]), settings.data, training=False),
         reading=reader_errors,
-        loggers=loggers(settings.train, model, datasets["val"], run),
+        loggers=loggers(settings.train, model, datasets["val"], run, distribution) if distribution.chief else (),
+        distribution=distribution,
     )
     try:
         trainer.fit(resume=resume)
@@ -101,18 +121,25 @@ def load_start(model: Any, settings: config.TrainConfig) -> None:
         load_encoder_weights(model, settings.encoder_weights)
 
 
-def loggers(settings: config.TrainConfig, model: Any, dataset: Dataset, run: pathlib.Path) -> list[Any]:
+def loggers(
+    settings: config.TrainConfig, model: Any, dataset: Dataset, run: pathlib.Path, distribution: "Distribution"
+) -> list[Any]:
     """Returns the loggers that the settings ask for."""
     if not settings.tensorboard:
         return []
     from rsis_tf.pictures import sequence_strip
     from rsis_tf.predictor import KerasPredictor
+    from rsis_tf.training.building import build_for_training, transfer_weights
     from rsis_tf.training.tensorboard import TensorBoardLog
 
-    predictor = KerasPredictor(model)
+    # A model in a strategy predicts on all replicas together, and here the chief is alone.
+    shown = build_for_training(model.config, precision=settings.precision) if distribution.strategy else model
+    predictor = KerasPredictor(shown)
     samples = [dataset[index] for index in range(min(3, len(dataset)))]
 
     def pictures() -> dict[str, Any]:
+        if shown is not model:
+            transfer_weights(shown, model)
         return {
             sample.image_id: sequence_strip(sample.image, predictor(sample.image), sample.label_map)
             for sample in samples
@@ -150,13 +177,21 @@ def main(argv: list[str] | None = None) -> None:
         resume = arguments.resume is not None
         settings = resumed(arguments) if resume else configure(arguments)
         datasets = {split: load_dataset(settings.data, split) for split in ("train", "val")}
-        if resume:
-            run = arguments.resume
-        else:
+        quiet_start()
+        from rsis_tf.training.distribution import start
+
+        # Workers must find each other before TensorFlow computes anything.
+        distribution = start(settings.train.strategy, batch_size=settings.data.batch_size)
+        if not resume:
             settings = dataclasses.replace(settings, model=fitted_model(arguments, settings, datasets["train"]))
-            run = new_folder(arguments.out, settings.data.dataset)
-            write_config(settings, run)
-        train(settings, datasets, run, resume=resume)
+        if not distribution.chief:
+            # The chief's screen and folder tell everything.
+            with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+                train(settings, datasets, arguments.resume or arguments.out, distribution, resume=resume)
+            return
+        run = arguments.resume if resume else new_folder(arguments.out, settings.data.dataset)
+        write_config(settings, run)
+        train(settings, datasets, run, distribution, resume=resume)
         report(run, datasets["val"])
 
 

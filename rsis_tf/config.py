@@ -25,6 +25,7 @@ SKIP_MODES = ("concat", "sum", "mul", "none")
 MASK_HEADS = ("convolution", "voting")
 AUGMENTATIONS = ("paper", "strong")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+STRATEGIES = ("none", "mirrored", "multi_worker")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,6 +186,8 @@ class TrainConfig:
         encoder_weights: what the encoder starts from: "none", "imagenet", or a file.
         transfer: a run's folder or a model file whose weights the network starts from, or None.
         tensorboard: also log to `tensorboard/` in the run's folder.
+        strategy: "none", "mirrored" (all devices of this machine) or "multi_worker" (several machines);
+            `rsis_tf.training.distribution` says how they share the batches.
         seed: of weights and dropout.
     """
 
@@ -220,12 +223,21 @@ class TrainConfig:
     encoder_weights: str = "none"
     transfer: str | None = None
     tensorboard: bool = False
+    strategy: str = "none"
     seed: int = 0
 
     def __post_init__(self) -> None:
         _one_of("schedule", self.schedule, ("constant", "cosine"))
         _one_of("encoder_batch_norm", self.encoder_batch_norm, ("train", "frozen"))
         _one_of("precision", self.precision, PRECISIONS)
+        _one_of("strategy", self.strategy, STRATEGIES)
+        # Keras' loss scale looks for infinities on each replica alone, and replicas would then differ.
+        _require(
+            self.strategy == "none" or self.precision != "mixed_float16",
+            "precision",
+            f"float32 or mixed_bfloat16 with the strategy {self.strategy}",
+            self.precision,
+        )
         for name in ("num_steps", "epochs", "steps_cl", "min_steps"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in (

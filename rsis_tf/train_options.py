@@ -23,6 +23,10 @@ _EPILOG = """examples:
 
 The run's folder receives config.json, log.csv, stages.json, curves.png, sequences.png, metrics.json, best.keras,
 last.keras and state/, from which --resume goes on. Epochs are counted from 0 in options, from 1 on the screen.
+
+--strategy mirrored divides every batch over the devices of this machine, multi_worker over those of several: the same
+command is started on each, with its own TF_CONFIG and with --out (or --resume) a folder that all of them reach and only
+the first one writes. --batch-size is that of all replicas together, and the losses are those of one device.
 """
 _FLAG = {"action": argparse.BooleanOptionalAction, "default": None}
 
@@ -82,6 +86,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     train.add_argument("--ema", type=float, metavar="M",
                        help="validate and keep an average of the weights with this decay, such as 0.999")  # fmt: skip
     train.add_argument("--precision", choices=config.PRECISIONS, help="of the computation; weights stay float32")
+    train.add_argument("--strategy", choices=config.STRATEGIES, help="devices that share every batch (TensorFlow only)")
     train.add_argument("--encoder-batch-norm", choices=("train", "frozen"),
                        help="follow the batch's statistics or keep the stored ones")  # fmt: skip
     train.add_argument("--class-weight", type=float, metavar="W", help="of the class loss in the sum")
@@ -129,6 +134,8 @@ def configure(arguments: argparse.Namespace) -> config.RunConfig:
     weights = settings.train.encoder_weights
     if settings.train.transfer and weights != "none":
         raise InputError(f"--transfer brings the encoder's weights with it. Received: --encoder-weights {weights}")
+    if settings.train.strategy == "multi_worker" and arguments.out is None:
+        raise InputError("--strategy multi_worker needs --out, a folder that all workers reach. Received: no --out")
     return settings
 
 
@@ -147,9 +154,7 @@ def resumed(arguments: argparse.Namespace) -> config.RunConfig:
             f"--epochs can be changed with a constant learning rate only. Received: --epochs {arguments.epochs}, "
             f"where the {settings.train.schedule} schedule of {run} ends at {settings.train.epochs}"
         )
-    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, epochs=arguments.epochs))
-    write_config(settings, run)
-    return settings
+    return dataclasses.replace(settings, train=dataclasses.replace(settings.train, epochs=arguments.epochs))
 
 
 def write_config(settings: config.RunConfig, run: pathlib.Path) -> None:

@@ -150,16 +150,25 @@ def tf_batches(
     training: bool,
     epoch: int = 0,
     augmentation: Augmentation | None = None,
+    replicas: int = 1,
+    here: range = range(1),
 ) -> "tf.data.Dataset":
     """The batches of `plain_batches` as a `tf.data.Dataset` that reads in parallel and ahead.
 
     Arguments and arrays are those of `plain_batches`; all sizes are static but the batch size of a validation pass
     whose last batch is smaller. An `InputError` of the reader arrives as TensorFlow's error with the message inside:
     `reader_errors` turns it back.
+
+    With several `replicas` every batch is cut into as many shares of B / replicas pictures, and the shares of the
+    replicas `here` come one after the other. Of a smaller last batch the last shares are small or empty: every replica
+    gets as many shares as there are batches.
     """
     import tensorflow as tf
 
     order = _pass_order(len(dataset), config, training=training, epoch=epoch)
+    size = config.batch_size // replicas
+    starts = [batch + replica * size for batch in range(0, len(order), config.batch_size) for replica in here]
+    whole = len(order) % config.batch_size == 0
     height, width = config.image_size
     types = (tf.uint8, tf.int32, tf.int32, tf.uint8, tf.int32, tf.string)
 
@@ -189,10 +198,9 @@ def tf_batches(
             return {"images": images, "found": found}, {**targets, "remaining": remaining}
         return images, targets
 
-    whole = len(order) % config.batch_size == 0
     return (
-        tf.data.Dataset.from_tensor_slices(order)
-        .batch(config.batch_size, drop_remainder=whole)
+        tf.data.Dataset.from_tensor_slices(starts)
+        .map(lambda start: tf.ensure_shape(tf.constant(order)[start : start + size], [size if whole else None]))
         .map(load_in_graph, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(2)
     )
@@ -233,7 +241,12 @@ def _load(
     epoch: int,
     augmentation: Augmentation | None,
 ) -> tuple[np.ndarray, ...]:
-    """The arrays of `prepare` for several samples, each stacked: images, label maps, classes, valid."""
+    """The arrays of `prepare` for several samples, each stacked, and (B,) int32, the objects left to find."""
+    if not len(indices):
+        size, objects = config.image_size, config.max_objects
+        shapes = (*size, 3), size, (objects,), (objects,), ()
+        types = np.uint8, np.int32, np.int32, np.uint8, np.int32
+        return tuple(np.zeros((0, *shape), dtype) for shape, dtype in zip(shapes, types, strict=True))
     rows = []
     for index in indices.tolist():
         rng = None

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from rsis_tf.replicas import divided, total
+
 
 @keras.saving.register_keras_serializable(package="rsis_tf")
 class BatchNorm(keras.layers.BatchNormalization):
@@ -12,7 +14,7 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     Keras stores the biased variance; PyTorch multiplies it by n/(n − 1), n the values a channel has in the batch. In a
     deep level of a small picture (n = 8, say) that is a difference of many per cent. Momentum (0.9, PyTorch's 0.1)
-    and epsilon (1e-5) are PyTorch's too.
+    and epsilon (1e-5) are PyTorch's too. Where a batch is divided over replicas, the statistics are the whole batch's.
     """
 
     def __init__(self, *, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
@@ -23,7 +25,16 @@ class BatchNorm(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         before = ops.copy(ops.convert_to_tensor(self.moving_variance))
         outputs = super().call(inputs, training=training, mask=mask)
-        count = ops.cast(ops.size(inputs) / inputs.shape[-1], before.dtype)
+        count = total(ops.cast(ops.size(inputs) / inputs.shape[-1], before.dtype))
         new_part = self.moving_variance - self.momentum * before
         self.moving_variance.assign(self.moving_variance + new_part / ops.maximum(count - 1, 1))
         return outputs
+
+    def _moments(self, inputs: Any, mask: Any) -> Any:
+        """Mean and variance (C,) of (…, C); Keras' own `synchronized` takes E(x²) − E(x)², which cancels digits."""
+        if not divided():
+            return super()._moments(inputs, mask)
+        axes = self._reduction_axes
+        count = total(ops.cast(ops.size(inputs) / inputs.shape[-1], inputs.dtype))
+        mean = total(ops.sum(inputs, axis=axes)) / count
+        return mean, total(ops.sum(ops.square(inputs - mean), axis=axes)) / count

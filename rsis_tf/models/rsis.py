@@ -13,6 +13,7 @@ from rsis_tf.models.encoders import ENCODERS, build_encoder
 from rsis_tf.models.neck import TopDownNeck
 from rsis_tf.models.normalization import BatchNorm
 from rsis_tf.ops import resize, spatial_size
+from rsis_tf.replicas import divided
 
 LOSSES = ("mask_loss", "class_loss", "stop_loss")
 VOTING_LOSSES = ("pointing_loss", "voting_loss")
@@ -85,6 +86,12 @@ class RSIS(keras.Model):
         found = None
         if isinstance(images, dict):
             images, found = images["images"], images["found"]
+        if divided() and images.shape[0] is None:
+            # A replica may have no picture of the last batch, and TensorFlow's convolutions fail without any.
+            size, blank = ops.shape(images)[0], ops.zeros((1, *ops.shape(images)[1:]), dtype=images.dtype)
+            padded = ops.concatenate([images, blank])[: ops.maximum(size, 1)]
+            outputs, _ = self.unroll(padded, num_steps, training=training)
+            return {name: output[:size] for name, output in outputs.items()}
         outputs, _ = self.unroll(images, num_steps, found=found, training=training)
         return outputs
 
@@ -181,6 +188,9 @@ class RSIS(keras.Model):
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Tensor]:
         """Returns the means of the losses so far; called by Keras."""
         return self.get_metrics_result()
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Does nothing: the model is built when it is made, and Keras would sum a batch of pictures over replicas."""
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype_policy.name, "config": dataclasses.asdict(self.config)}

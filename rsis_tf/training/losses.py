@@ -6,6 +6,7 @@ from keras import ops
 
 from rsis_tf.config import TrainConfig
 from rsis_tf.ops import pairwise_product, pairwise_soft_iou
+from rsis_tf.replicas import divided, reported, total
 from rsis_tf.training.matcher import match_in_graph
 from rsis_tf.training.voting_losses import pointing_loss, voting_loss
 
@@ -34,14 +35,16 @@ class Criterion:
             outputs: of the model.
 
         Returns:
-            Scalars `loss`, `mask_loss`, `class_loss`, `stop_loss`; the last three unweighted.
+            Scalars `loss`, `mask_loss`, `class_loss`, `stop_loss`; the last three unweighted. On a replica that has a
+            share of the batch they are those of the whole batch, except `loss`, which is what Keras expects there
+            (`rsis_tf.replicas.reported`).
         """
         config = self.config
         masks = ops.cast(targets["masks"], "float32")
         mask_logits = outputs["mask_logits"]
         cost = 1 - pairwise_soft_iou(masks, ops.sigmoid(mask_logits))  # (B, N, T)
-        total = ops.sum(ops.cast(targets["valid"], "int32"), axis=1)  # (B,)
-        count = ops.cast(targets["remaining"], "int32") if "remaining" in targets else total
+        objects = ops.sum(ops.cast(targets["valid"], "int32"), axis=1)  # (B,)
+        count = ops.cast(targets["remaining"], "int32") if "remaining" in targets else objects
         assignment, weight = match_in_graph(cost, count)  # (B, T), (B, T)
         pairs = ops.one_hot(assignment, cost.shape[1], axis=1, dtype="float32") * weight[:, None]  # (B, N, T)
         if config.mask_cross_entropy:
@@ -55,13 +58,17 @@ class Criterion:
             loss = loss + config.class_weight * class_loss
         if config.use_stop_loss:
             loss = loss + config.stop_weight * stop_loss
-        losses = {"mask_loss": mask_loss, "class_loss": class_loss, "stop_loss": stop_loss}
+        losses = {"loss": loss, "mask_loss": mask_loss, "class_loss": class_loss, "stop_loss": stop_loss}
         if "votes" in outputs:
-            losses["voting_loss"] = voting_loss(masks, total, outputs)
+            losses["voting_loss"] = voting_loss(masks, objects, outputs)
             losses["pointing_loss"] = pointing_loss(masks, pairs, count, outputs["pointing_logits"])
-            loss = loss + config.voting_weight * losses["voting_loss"]
-            loss = loss + config.pointing_weight * losses["pointing_loss"]
-        return {"loss": loss, **losses}
+            losses["loss"] += config.voting_weight * losses["voting_loss"]
+            losses["loss"] += config.pointing_weight * losses["pointing_loss"]
+        if divided():
+            # Every mean above has the whole batch's number below and the share's sum above.
+            whole = dict(zip(losses, ops.unstack(total(ops.stack(list(losses.values())))), strict=True))
+            losses = {**whole, "loss": reported(losses["loss"], whole["loss"])}
+        return losses
 
 
 def pairwise_cross_entropy(masks: Tensor, mask_logits: Tensor) -> Tensor:
@@ -111,5 +118,5 @@ def balanced_stop_loss(stop_logits: Tensor, count: Tensor, *, balance: float) ->
 
 
 def number_of(weight: Tensor) -> Tensor:
-    """Returns the sum of 0/1 weights, at least 1, so that a batch without objects costs nothing."""
-    return ops.maximum(ops.sum(weight), 1.0)
+    """Returns the sum of 0/1 weights over the batch, at least 1, so that a batch without objects costs nothing."""
+    return ops.maximum(total(ops.sum(weight)), 1.0)

@@ -9,6 +9,7 @@ from keras import ops
 
 from rsis_tf.config import TrainConfig
 from rsis_tf.models import RSIS
+from rsis_tf.replicas import total
 
 
 class CoupledAdam(keras.optimizers.Adam):
@@ -36,7 +37,12 @@ class CoupledAdam(keras.optimizers.Adam):
 
     def apply(self, grads: list, trainable_variables: list | None = None) -> None:
         if self.enabled:
-            super().apply(grads, trainable_variables)
+            # Summed here and not, as Keras would, after clipping: the norm that counts is the whole batch's.
+            known = iter(total([grad for grad in grads if grad is not None]))
+            super().apply([None if grad is None else next(known) for grad in grads], trainable_variables)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        return grads_and_vars
 
     def _backend_update_step(self, grads: list, trainable_variables: list, learning_rate: Any) -> None:
         # The bias corrections are the same for every variable: once a step, not once a variable. With

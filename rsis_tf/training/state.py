@@ -48,16 +48,14 @@ class StateFolder:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"expected the state of a run. Received: {path} ({error})") from None
 
-    def write_arrays(self, model: RSIS, epoch: int) -> str:
-        """Writes the arrays of a compiled model after `epoch` epochs and returns the file's name for `commit`."""
+    def write_arrays(self, model: RSIS, name: str) -> None:
+        """Writes the arrays of a compiled model to a file that `commit` is told to keep."""
         self.folder.mkdir(exist_ok=True)
-        name = f"epoch-{epoch}.npz"
         partial = self.folder / f".{name}.partial"
         with partial.open("wb") as file:
             np.savez(file, **{f"{i:05}": keras.ops.convert_to_numpy(v) for i, v in enumerate(state_variables(model))})
             _flush(file)
         os.replace(partial, self.folder / name)
-        return name
 
     def commit(self, state: dict[str, Any], *, keep: Iterable[str]) -> None:
         """Makes a state the one that counts.
@@ -81,7 +79,7 @@ class StateFolder:
 
         Args:
             model: of the same configuration, compiled the same way.
-            name: from `write_arrays`.
+            name: as given to `write_arrays`.
             generators: whether the random generators go back too.
 
         Raises:

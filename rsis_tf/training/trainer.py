@@ -16,6 +16,7 @@ from rsis_tf.training.callbacks import CsvLog, Progress, StopOnNaN
 from rsis_tf.training.checkpoint import save_model
 from rsis_tf.training.compilation import apply_stage, compile_model
 from rsis_tf.training.curriculum import Stage, Switch, begin_epoch, end_epoch, first_stage, may_restore
+from rsis_tf.training.distribution import Distribution
 from rsis_tf.training.optimizer import averaged_weights
 from rsis_tf.training.state import StateFolder
 
@@ -45,6 +46,7 @@ class Trainer:
         validation_steps: batches that `val_batches` gives; None to find out by drawing them.
         reading: a context in which batches are drawn, to turn errors of the input pipeline into readable ones.
         loggers: told of every epoch, while the model holds the weights that were validated.
+        distribution: in whose scope the model was built, and whose batches are drawn; only its chief writes.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Trainer:
         validation_steps: int | None = None,
         reading: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
         loggers: Iterable[Logger] = (),
+        distribution: Distribution = Distribution(),  # noqa: B008  (frozen)
     ) -> None:
         self.model = model
         self.config = config
@@ -69,6 +72,8 @@ class Trainer:
         self.validation_steps = validation_steps
         self.reading = reading
         self.loggers = tuple(loggers)
+        self.distribution = distribution
+        self.writes = distribution.chief
         self.state = StateFolder(run / "state")
         self.epochs_done = 0
         self.stage = first_stage(config)
@@ -90,10 +95,15 @@ class Trainer:
             TrainingDiverged: when the loss is not finite any more.
             InputError: if the state does not fit.
         """
-        for leftover in sorted(self.run.glob(".*.partial*")):
-            leftover.unlink()
-        compile_model(self.model, self.config, total_steps=self.config.epochs * self.steps_per_epoch)
-        if not (resume and self._load()):
+        if self.writes:
+            for leftover in sorted(self.run.glob(".*.partial*")):
+                leftover.unlink()
+        with self.distribution.scope():
+            compile_model(self.model, self.config, total_steps=self.config.epochs * self.steps_per_epoch)
+        loaded = resume and self._load()
+        # From here on the chief may replace what the others have read.
+        self.distribution.barrier()
+        if not loaded:
             # With the start on disk, a run killed in its first epoch needs no second draw of weights.
             self._commit(None)
         self._write_stages()
@@ -111,13 +121,14 @@ class Trainer:
                 logs |= self._validate()
                 self.stage, switch = end_epoch(self.stage, self.config, logs["val_loss"])
                 improved = self.stage.waited == 0 and switch is None
-                if improved:
+                if improved and self.writes:
                     save_model(self.model, self.run / "best.keras")
                 for logger in self.loggers:
                     logger.epoch_done(epoch, logs)
             progress.epoch_done(epoch, logs)
-            save_model(self.model, self.run / "last.keras")
-            log.append(epoch, logs, time.monotonic() - started)
+            if self.writes:
+                save_model(self.model, self.run / "last.keras")
+                log.append(epoch, logs, time.monotonic() - started)
             self._switched(() if switch is None else (switch,), epoch + 1)
             self.epochs_done = epoch + 1
             self._commit(improved)
@@ -153,6 +164,7 @@ class Trainer:
             if switch.restore_best and self.best_arrays is not None:
                 # The generators go on: the same dropout again would be no second draw.
                 self.state.load_arrays(self.model, self.best_arrays, generators=False)
+                self.distribution.barrier()
             entry = _in_force(self.stage, epoch) | {"switch": switch.what, "reason": switch.reason}
             self.stages.append(entry)
             what = f"{self.stage.num_steps} steps" if switch.what == "steps" else f"{switch.what} on"
@@ -164,16 +176,21 @@ class Trainer:
             self._write_stages()
 
     def _write_stages(self) -> None:
+        if not self.writes:
+            return
         partial = self.run / ".stages.json.partial"
         partial.write_text(json.dumps(self.stages, indent=2) + "\n")
         os.replace(partial, self.run / "stages.json")
 
     def _commit(self, improved: bool | None) -> None:
-        self.arrays = self.state.write_arrays(self.model, self.epochs_done)
+        self.arrays = f"epoch-{self.epochs_done}.npz"
         if improved:
             self.best_arrays = self.arrays
         if not may_restore(self.stage, self.config):
             self.best_arrays = None
+        if not self.writes:
+            return
+        self.state.write_arrays(self.model, self.arrays)
         best_loss = self.stage.best_loss
         self.state.commit(
             {

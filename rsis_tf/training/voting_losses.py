@@ -7,6 +7,7 @@ from keras import ops
 
 from rsis_tf.models.voting import UNIT, pixel_positions
 from rsis_tf.ops import spatial_size
+from rsis_tf.replicas import total
 
 Tensor = Any
 
@@ -26,7 +27,8 @@ def voting_loss(masks: Tensor, count: Tensor, outputs: dict[str, Tensor]) -> Ten
     centres, radii = centres_and_radii(masks)  # (B, N, 2), (B, N)
     small = sample(masks, spatial_size(logits))  # (B, N, h, w)
     inside = ops.max(small, axis=1)  # (B, h, w)
-    foreground = ops.mean(ops.softplus(logits) - inside * logits)
+    foreground = ops.sum(ops.softplus(logits) - inside * logits)
+    foreground = foreground / total(ops.cast(ops.size(logits), "float32"))
     pixels = ops.reshape(small, (*ops.shape(small)[:2], -1))  # (B, N, P)
     share = pixels / ops.maximum(ops.sum(pixels, axis=2, keepdims=True), 1.0)
     # Objects do not overlap, so each pixel has one centre at most and the product picks it.
@@ -39,7 +41,7 @@ def voting_loss(masks: Tensor, count: Tensor, outputs: dict[str, Tensor]) -> Ten
     offset = (votes - target[..., :2]) / radius[..., None]
     distance = ops.sqrt(ops.sum(ops.square(offset), axis=-1) + 1e-4)
     error = distance + ops.abs(ops.reshape(outputs["log_radius"], (batch, -1)) - ops.log(radius))
-    objects = ops.maximum(ops.sum(ops.cast(count, "float32")), 1.0)
+    objects = ops.maximum(total(ops.sum(ops.cast(count, "float32"))), 1.0)
     return foreground + ops.sum(weight * error) / objects
 
 
@@ -70,7 +72,7 @@ def pointing_loss(masks: Tensor, pairs: Tensor, count: Tensor, pointing_logits: 
     probability = ops.sum(ops.exp(log_probs) * target, axis=1)  # (B, T)
     counted = ops.cast(ops.arange(steps)[None] < count[:, None], "float32")
     counted = counted * ops.cast(ops.max(target, axis=1) > 0, "float32")
-    return -ops.sum(counted * ops.log(probability + 1e-6)) / ops.maximum(ops.sum(counted), 1.0)
+    return -ops.sum(counted * ops.log(probability + 1e-6)) / ops.maximum(total(ops.sum(counted)), 1.0)
 
 
 def centres_and_radii(masks: Tensor) -> tuple[Tensor, Tensor]:
