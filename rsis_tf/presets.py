@@ -33,39 +33,74 @@ def synthetic() -> RunConfig:
 
 
 def custom() -> RunConfig:
-    """Pictures of one's own, from nothing or from ImageNet features; the start for COCO files and label-map folders.
+    """Pictures of one's own: COCO files or label-map folders; ImageNet features, and the recipe of `docs/recipe.md`.
 
     `python train.py --dataset coco --data FOLDER`
     """
+    settings = nuclei()
+    return dataclasses.replace(settings, data=dataclasses.replace(settings.data, augmentation="paper"))
+
+
+def nuclei() -> RunConfig:
+    """Nuclei in microscopy pictures at 256×256: a neck, masks by voting, sequences that begin anywhere.
+
+    `python train.py --preset nuclei --data FOLDER --encoder-weights imagenet`
+
+    `docs/recipe.md` holds what was tried and what came of it, and how long it took.
+    """
     return RunConfig(
         model=ModelConfig(
-            encoder="compact", hidden_size=64, min_channels=16, num_classes=2, num_steps=20, image_size=(128, 128)
+            encoder="mobilenet_v2",
+            hidden_size=64,
+            min_channels=16,
+            neck_channels=32,
+            mask_head="voting",
+            decoder_stages=4,
+            num_classes=2,
+            num_steps=20,
+            image_size=(256, 256),
         ),
-        data=DataConfig(dataset="coco", image_size=(128, 128), max_objects=20, batch_size=8, augment=True),
+        data=DataConfig(
+            dataset="coco",
+            image_size=(256, 256),
+            max_objects=20,
+            batch_size=8,
+            augment=True,
+            augmentation="strong",
+            begin_anywhere=0.5,
+        ),
         train=TrainConfig(
             num_steps=20,
-            epochs=60,
+            epochs=75,
             learning_rate=2e-3,
-            encoder_learning_rate=2e-3,
+            encoder_learning_rate=3e-4,
+            encoder_weights="imagenet",
+            encoder_batch_norm="frozen",
             weight_decay=0.0,
             schedule="cosine",
             clip_norm=5.0,
-            mask_cross_entropy=5.0,
+            mask_cross_entropy=1.0,
             class_weight=0.1,
+            stop_weight=1.0,
+            ema=0.995,
         ),
     )
 
 
-def nuclei() -> RunConfig:
-    """Nuclei in microscopy pictures: `custom` at 256×256 pixels with MobileNetV2. No scores have been measured.
+def paper() -> RunConfig:
+    """`custom` with the paper's decoder, losses, rates and curriculum, those of its leaves (arXiv 1712.00617).
 
-    `python train.py --preset nuclei --data FOLDER --encoder-weights imagenet`
+    `python train.py --preset paper --dataset coco --data FOLDER`
+
+    The encoder is that of `custom`, so that the two can be compared.
     """
     settings = custom()
     return RunConfig(
-        model=dataclasses.replace(settings.model, encoder="mobilenet_v2", image_size=(256, 256)),
-        data=dataclasses.replace(settings.data, image_size=(256, 256)),
-        train=settings.train,
+        model=dataclasses.replace(
+            settings.model, min_channels=0, neck_channels=0, mask_head="convolution", decoder_stages=5
+        ),
+        data=dataclasses.replace(settings.data, begin_anywhere=0.0),
+        train=dataclasses.replace(cvppp().train, encoder_weights="imagenet"),
     )
 
 
@@ -161,6 +196,7 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {
     "custom": custom,
     "cvppp": cvppp,
     "nuclei": nuclei,
+    "paper": paper,
     "synthetic": synthetic,
     "voc": voc,
 }

@@ -123,6 +123,7 @@ def configure(arguments: argparse.Namespace) -> config.RunConfig:
     synthetic = (arguments.dataset or "synthetic") == "synthetic"
     preset = PRESETS[arguments.preset or ("synthetic" if synthetic else "custom")]()
     given = {name: value for name, value in vars(arguments).items() if value is not None}
+    given = from_nothing(given, preset.train) | given
     renamed = {"data": "root", "gt_maxseqlen": "max_objects", "maxseqlen": "num_steps"}
     given = {renamed.get(name, name): value for name, value in given.items()}
     parts = {
@@ -137,6 +138,25 @@ def configure(arguments: argparse.Namespace) -> config.RunConfig:
     if settings.train.strategy == "multi_worker" and arguments.out is None:
         raise InputError("--strategy multi_worker needs --out, a folder that all workers reach. Received: no --out")
     return settings
+
+
+def from_nothing(given: dict[str, Any], train: config.TrainConfig) -> dict[str, Any]:
+    """Returns what follows for an encoder without trained weights, where the preset has one with them.
+
+    The preset's weights are of its own encoder. Without any, the encoder learns as fast as the rest, and its batch
+    normalisation has no statistics to keep.
+
+    Args:
+        given: options of the command line.
+        train: the preset's training.
+    """
+    start = given.get("encoder_weights", "none" if "encoder" in given or "transfer" in given else train.encoder_weights)
+    if start == train.encoder_weights:
+        return {}
+    if start != "none" or "transfer" in given:
+        return {"encoder_weights": start}
+    rate = given.get("learning_rate", train.learning_rate)
+    return {"encoder_weights": "none", "encoder_batch_norm": "train", "encoder_learning_rate": rate}
 
 
 def resumed(arguments: argparse.Namespace) -> config.RunConfig:

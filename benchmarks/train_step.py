@@ -1,0 +1,87 @@
+"""What a train step costs, and the share of it that matcher and losses take, forward and backward.
+
+Both are measured as CPU time of the process, which other processes disturb less than wall time.
+
+Example:
+    python benchmarks/train_step.py --encoder resnet50 --steps 10
+"""
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from rsis_tf.config import ENCODERS, ModelConfig, TrainConfig
+from rsis_tf.engine import quiet_start
+from rsis_tf.presets import nuclei
+
+
+def median_cost(run: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Median CPU and wall seconds of a call, after two of warm-up."""
+    run(), run()
+    costs = []
+    for _ in range(repeats):
+        start = time.process_time(), time.perf_counter()
+        run()
+        costs.append((time.process_time() - start[0], time.perf_counter() - start[1]))
+    cpu, wall = np.median(costs, axis=0)
+    return float(cpu), float(wall)
+
+
+def main() -> None:
+    """Prints one row per model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", choices=ENCODERS, default="resnet50", help="of the paper's network")
+    parser.add_argument("--batch", type=int, default=8, help="B (default: 8)")
+    parser.add_argument("--objects", type=int, default=20, help="N (default: 20)")
+    parser.add_argument("--steps", type=int, default=10, help="T (default: 10)")
+    parser.add_argument("--size", type=int, default=256, help="side in pixels (default: 256)")
+    parser.add_argument("--repeats", type=int, default=3, help="measured calls (default: 3)")
+    options = parser.parse_args()
+    quiet_start()
+    import tensorflow as tf
+
+    from rsis_tf.models import build_model
+    from rsis_tf.training import compile_model
+
+    rng = np.random.default_rng(0)
+    shape = (options.batch, options.size, options.size)
+    images = rng.integers(0, 256, (*shape, 3), np.uint8)
+    label_maps = np.kron(
+        rng.integers(0, options.objects + 1, (options.batch, 16, 16)), np.ones([options.size // 16] * 2)
+    )
+    targets = {
+        "masks": (label_maps[:, None] == np.arange(1, options.objects + 1)[None, :, None, None]).astype(np.uint8),
+        "classes": np.ones((options.batch, options.objects), np.int32),
+        "valid": np.ones((options.batch, options.objects), np.uint8),
+    }
+    models = {
+        f"paper, {options.encoder}": (ModelConfig(encoder=options.encoder), TrainConfig(num_steps=options.steps)),
+        "nuclei preset": (nuclei().model, TrainConfig(num_steps=options.steps, mask_cross_entropy=1.0)),
+    }
+    print(
+        f"{platform.machine()}, {os.cpu_count()} CPUs, B {options.batch}, N {options.objects}, T {options.steps}, "
+        f"{options.size} pixels; seconds, median of {options.repeats}"
+    )
+    print(f"{'model':<20} {'step CPU':>9} {'wall':>6} {'losses CPU':>11} {'share':>7}")
+    for name, (config, training) in models.items():
+        model = compile_model(build_model(config), training)
+        step = median_cost(lambda model=model: model.train_on_batch(images, targets), options.repeats)
+        outputs = {key: tf.constant(value) for key, value in model.predict_on_batch(images).items()}
+
+        @tf.function
+        def losses(outputs=outputs, model=model):
+            with tf.GradientTape() as tape:
+                tape.watch(outputs)
+                loss = model.criterion({key: tf.constant(value) for key, value in targets.items()}, outputs)["loss"]
+            return tape.gradient(loss, outputs)
+
+        cost = median_cost(losses, options.repeats)
+        print(f"{name:<20} {step[0]:>9.2f} {step[1]:>6.2f} {cost[0]:>11.3f} {cost[0] / step[0]:>7.1%}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
