@@ -47,6 +47,35 @@ def test_presets_of_the_paper(name, model, data, train):
     assert settings.train.schedule == "constant"
 
 
+def test_the_paper_is_one_flag_away():
+    command = "--dataset coco --data there".split()
+    ours, paper = configure(parse(command)), configure(parse(["--preset", "paper", *command]))
+    assert ours.model.mask_head == "voting"
+    assert paper.model.mask_head == "convolution"
+    assert paper.model.neck_channels == paper.model.min_channels == paper.data.begin_anywhere == 0
+    assert paper.train.mask_cross_entropy == 0
+    assert paper.train.curriculum_learning
+    assert paper.model.encoder == ours.model.encoder
+    assert paper.data.image_size == ours.data.image_size
+
+
+@pytest.mark.parametrize(
+    ("options", "weights", "norm", "rate"),
+    [
+        ("", "imagenet", "frozen", 3e-4),
+        ("--encoder-weights features.h5", "features.h5", "frozen", 3e-4),
+        ("--encoder compact", "none", "train", 2e-3),
+        ("--encoder-weights none --learning-rate 1e-3", "none", "train", 1e-3),
+        ("--encoder resnet50 --encoder-weights resnet50.pth", "resnet50.pth", "frozen", 3e-4),
+        ("--transfer run", "none", "frozen", 3e-4),
+        ("--encoder compact --encoder-batch-norm frozen --encoder-learning-rate 0", "none", "frozen", 0),
+    ],
+)
+def test_an_encoder_from_nothing_learns_like_the_rest(options, weights, norm, rate):
+    train = configure(parse(["--dataset", "coco", "--data", "there", *options.split()])).train
+    assert (train.encoder_weights, train.encoder_batch_norm, train.encoder_learning_rate) == (weights, norm, rate)
+
+
 def test_options_of_the_original_reach_the_settings():
     command = (
         "--preset cityscapes --data there --maxseqlen 7 --gt-maxseqlen 9 --class-loss-after -1 --stop-loss-after 3 "

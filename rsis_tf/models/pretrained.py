@@ -32,7 +32,10 @@ def load_encoder_weights(model: RSIS, source: str) -> None:
         try:
             backbone = spec.pretrained(source)
         except Exception as error:  # Keras raises what it stumbled on: network, HDF5, value errors
-            raise InputError(f"expected {name} weights without top from {source}. Received: {error}") from None
+            raise InputError(
+                f"expected {name} weights without top from {source} (--encoder-weights takes a file of them too, or "
+                f"none to start from nothing). Received: {error}"
+            ) from None
         for layer in model.encoder.layers:
             if layer.weights:
                 layer.set_weights(backbone.get_layer(layer.name).get_weights())

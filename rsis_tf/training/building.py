@@ -6,7 +6,16 @@ from rsis_tf.config import ModelConfig
 from rsis_tf.errors import InputError
 from rsis_tf.models import RSIS
 
-SHARED_FIELDS = ("encoder", "hidden_size", "min_channels", "skip_mode", "kernel_size", "decoder_stages")
+SHARED_FIELDS = (
+    "encoder",
+    "hidden_size",
+    "min_channels",
+    "neck_channels",
+    "mask_head",
+    "skip_mode",
+    "kernel_size",
+    "decoder_stages",
+)
 """What two models must have in common for weights to be copied."""
 
 

@@ -2,14 +2,17 @@
 
 import pathlib
 
+import keras
 import numpy as np
 import onnx
 import pytest
 
 from export import onnx as exporter
+from export.agreement import agreement
 from export.runtime import Predictor, RuntimeInputError, resize_image
 from export.verify import VerificationError, _compare_outputs, _shorten
 from rsis_tf.models import ModelConfig, build_model
+from rsis_tf.predictor import KerasPredictor
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,50 @@ def test_loop_ends_by_itself(run_folder, tmp_path, pictures):
 def test_states_stay_in_the_layout_of_the_convolutions(exported):
     step = onnx.load(exported["stepwise"] / "step.onnx").graph
     assert not [node for node in step.node if node.op_type == "Transpose"]
+
+
+@pytest.fixture(scope="module")
+def voting_run(tmp_path_factory) -> pathlib.Path:
+    """A run's folder with a model whose masks are voted for."""
+    keras.utils.set_random_seed(1)
+    config = ModelConfig(
+        encoder="compact",
+        hidden_size=16,
+        num_classes=2,
+        neck_channels=8,
+        mask_head="voting",
+        decoder_stages=4,
+        num_steps=3,
+        image_size=(48, 64),
+    )
+    model = build_model(config)
+    head = model.decoder.voting.dense_head
+    head.kernel.assign(head.kernel * 5)
+    head.bias.assign([0.5, 0, 0, 0])
+    model.decoder.stop_head.bias.assign([3.0])
+    folder = tmp_path_factory.mktemp("voting")
+    model.save(folder / "best.keras")
+    return folder
+
+
+@pytest.mark.parametrize("options", ["", "--layout stepwise", "--layout loop", "--size dynamic", "--opset 18"])
+def test_masks_that_are_voted_for_leave_alike(voting_run, options: str, tmp_path, pictures):
+    out = tmp_path / ("stepwise" if "stepwise" in options else "model.onnx")
+    exporter.main([str(voting_run), *options.split(), "--out", str(out)])  # verified on the way
+    if "dynamic" in options:
+        return
+    wanted = KerasPredictor(voting_run).stream(pictures)
+    for ours, theirs in zip(Predictor(out).batch(pictures), wanted, strict=True):
+        assert len(ours) == len(theirs) == 3
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one.mask, other.mask)
+
+
+def test_half_precision_of_a_voting_model_finds_the_same_objects(voting_run, tmp_path, pictures):
+    out = tmp_path / "half.onnx"
+    exporter.main([str(voting_run), "--precision", "fp16", "--out", str(out)])
+    wanted = KerasPredictor(voting_run).stream(pictures)
+    assert np.mean([agreement(*pair) for pair in zip(Predictor(out).batch(pictures), wanted, strict=True)]) > 0.9
 
 
 @pytest.mark.parametrize(

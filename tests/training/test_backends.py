@@ -19,11 +19,12 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
+@pytest.fixture(scope="module", params=["convolution", "voting"])
+def start(request, tmp_path_factory):
     """A folder with a fresh model, and TensorFlow's losses and outputs after three steps from there."""
     folder = tmp_path_factory.mktemp("backends")
-    model = tiny_model(num_steps=2)
+    form = {"neck_channels": 8, "mask_head": "voting", "decoder_stages": 4} if request.param == "voting" else {}
+    model = tiny_model(num_steps=2, **form)
     model.save(folder / "before.keras")
     losses = three_steps(model)
     images, _ = batch()
