@@ -19,6 +19,7 @@ import numpy as np
 from export.agreement import agreement
 from export.benchmark_worker import Task
 from export.runtime import decode, resize_image
+from rsis_tf.config import read_json
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.images import read_image
 
@@ -36,11 +37,15 @@ COLUMNS = {
     "peak_memory_mb": "peak MB",
     "file_mb": "file MB",
     "agreement": "agreement",
+    "ap": "AP",
+    "ap50": "AP50",
 }
 PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tensorflow", "keras", "ai-edge-litert", "torch")
 EPILOG = """example:
   python -m export.benchmark runs/nuclei/best.keras runs/nuclei/model.onnx runs/nuclei/model.tflite --batch 1 8
   python -m export.benchmark model.onnx --providers cpu cuda cuda:use_tf32=0 cuda:use_tf32=0,prefer_nhwc=1 tensorrt
+  python evaluate.py model.onnx --dataset coco --data photos --out model.onnx.scores.json
+scores that lie beside a file under that name stand in its rows
 options of a provider are those of ONNX Runtime; io_binding=1 keeps inputs and outputs in place, which
 enable_cuda_graph=1 does by itself (the file then needs a fixed --batch and --no-resize)
 """
@@ -99,15 +104,18 @@ def benchmark(
 
 
 def describe(path: pathlib.Path) -> dict[str, Any]:
-    """Returns what is known of a file without opening it: format, layout, precision, size."""
+    """Returns what is known of a file without opening it: format, layout, precision, size, scores if there are any."""
     side = path.with_name(path.name + ".json")
-    described = json.loads(side.read_text()) if side.is_file() else {}
+    described = read_json(side, "the JSON file of an exporter") if side.is_file() else {}
+    scores = path.with_name(path.name + ".scores.json")
+    scored = read_json(scores, "a JSON file of evaluate.py") if scores.is_file() else {}
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return {
         "file": path.name,
         "layout": described.get("layout", "unrolled"),
         "precision": described.get("precision", "fp32"),
         "file_mb": sum(file.stat().st_size for file in files) / 1e6,
+        **{name: scored[name] for name in ("ap", "ap50") if scored.get(name) is not None},
     }
 
 

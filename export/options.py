@@ -14,7 +14,8 @@ ATOL = {"fp32": 1e-4, "fp16": 2e-2, "int8": 1.0}
 MIN_AGREEMENT = {"fp32": 0.0, "fp16": 0.0, "int8": 0.8}
 """Least agreement of instances by default: 8 bits move single pixels at will, so there the instances decide."""
 VOTING_AGREEMENT = 0.9
-"""The same for a model that votes, in fp16: where the instances decide because their order may change."""
+"""The same in fp16 for a model that votes. Two objects pointed at almost alike may change places there, and then whole
+masks differ: the instances decide, and the difference of a probability may be anything."""
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -38,8 +39,8 @@ class Options:
         resize: whether a graph of fixed size takes pictures of any size and scales them itself.
         precision: one of `PRECISIONS`.
         verify: whether to compare the file with the Keras model.
-        atol: largest difference allowed of masks, class and stop probabilities.
-        min_agreement: least agreement of instances, 0 to 1, see `export.agreement.agreement`.
+        atol: largest difference allowed of masks, class and stop probabilities; None for what `tolerances` says.
+        min_agreement: least agreement of instances, 0 to 1, see `export.agreement.agreement`; None as before.
         calibration: folder of pictures that show the ranges of values to an int8 quantiser; None for weights alone.
         verify_images: folder of pictures to compare on; None for the run's samples or a made-up picture.
         stop_threshold, mask_threshold: thresholds written into the file.
@@ -55,8 +56,8 @@ class Options:
     resize: bool = True
     precision: str = "fp32"
     verify: bool = True
-    atol: float = ATOL["fp32"]
-    min_agreement: float = 0.0
+    atol: float | None = None
+    min_agreement: float | None = None
     calibration: pathlib.Path | None = None
     verify_images: pathlib.Path | None = None
     stop_threshold: float = 0.5
@@ -118,10 +119,19 @@ def make_parser(
         default=True,
         help="compare the file with the Keras model before it gets its name",
     )
-    tolerances = ", ".join(f"{name} {value:g}" for name, value in ATOL.items())
-    add("--atol", type=_tolerance, help=f"largest difference of a probability that passes (default: {tolerances})")
+    largest = ", ".join(f"{name} {value:g}" for name, value in ATOL.items())
+    voting = "fp16 with voting"
+    add(
+        "--atol",
+        type=_tolerance,
+        help=f"largest difference of a probability that passes (default: {largest}, {voting} 1)",
+    )
     least = ", ".join(f"{name} {value:g}" for name, value in MIN_AGREEMENT.items())
-    add("--min-agreement", type=_share, help=f"least agreement of the instances, 0 to 1 (default: {least})")
+    add(
+        "--min-agreement",
+        type=_share,
+        help=f"least agreement of the instances, 0 to 1 (default: {least}, {voting} {VOTING_AGREEMENT:g})",
+    )
     add(
         "--verify-images",
         type=pathlib.Path,
@@ -132,6 +142,22 @@ def make_parser(
     add("--mask-threshold", type=_share, default=0.5, help="probability from which a pixel is in; kept in the file")
     add("--license", default="MIT", help="terms of use; kept in the file")
     return parser
+
+
+def tolerances(options: Options, mask_head: str) -> tuple[float, float]:
+    """Returns the largest difference and the least agreement that a verification lets pass.
+
+    Args:
+        options: what was asked for, or None.
+        mask_head: of the model.
+    """
+    atol, least = ATOL[options.precision], MIN_AGREEMENT[options.precision]
+    if mask_head == "voting" and options.precision == "fp16":
+        atol, least = 1.0, VOTING_AGREEMENT
+    return (
+        atol if options.atol is None else options.atol,
+        least if options.min_agreement is None else options.min_agreement,
+    )
 
 
 def read_options(arguments: argparse.Namespace, *, default_out: str) -> Options:
@@ -157,16 +183,15 @@ def read_options(arguments: argparse.Namespace, *, default_out: str) -> Options:
         )
     if calibration not in (None, "none") and not pathlib.Path(calibration).is_dir():
         raise InputError(f"expected a folder of pictures for --calibration, or none. Received: {calibration}")
-    least = arguments.min_agreement
     return Options(
         source=source,
         out=out,
         calibration=None if calibration in (None, "none") else pathlib.Path(calibration),
-        min_agreement=MIN_AGREEMENT[arguments.precision] if least is None else least,
-        atol=ATOL[arguments.precision] if arguments.atol is None else arguments.atol,
         **{
             name: getattr(arguments, name)
             for name in (
+                "atol",
+                "min_agreement",
                 "size",
                 "batch",
                 "steps",

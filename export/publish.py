@@ -10,7 +10,7 @@ from typing import Any
 
 from export import metadata, verify
 from export.graph import GraphSpec
-from export.options import ATOL, VOTING_AGREEMENT, Options
+from export.options import Options, tolerances
 from rsis_tf.errors import command_line
 from rsis_tf.models import RSIS
 
@@ -49,10 +49,7 @@ def publish(
             pictures = verify.read_pictures(options.verify_images, options.source.parent)
             inputs = verify.make_inputs(pictures, spec, model.config.image_size)
             thresholds = {name: described[name] for name in ("stop_threshold", "mask_threshold")}
-            atol, min_agreement = options.atol, options.min_agreement
-            if model.config.mask_head == "voting" and options.precision == "fp16" and atol == ATOL["fp16"]:
-                # Two objects that are pointed at almost alike may change places, and then whole masks differ.
-                atol, min_agreement = ATOL["int8"], max(min_agreement, VOTING_AGREEMENT)
+            atol, min_agreement = tolerances(options, model.config.mask_head)
             cases = verify.compare(
                 open_run(partial),
                 model,

@@ -83,10 +83,22 @@ class ModelConfig:
         _one_of("mask_head", self.mask_head, MASK_HEADS)
         _require(self.neck_channels >= 0, "neck_channels", "0 or more", self.neck_channels)
         _require(
-            self.mask_head != "voting" or (self.neck_channels > 0 and self.skip_mode == "concat"),
-            "mask_head",
-            "'convolution' without a neck (neck_channels) or with another skip_mode than 'concat'",
-            self.mask_head,
+            not self.neck_channels or self.skip_mode in ("concat", "none"),
+            "neck_channels",
+            f"0 with skip_mode={self.skip_mode!r}, whose stages differ in channels",
+            self.neck_channels,
+        )
+        _require(
+            self.mask_head != "voting" or self.neck_channels > 0,
+            "neck_channels",
+            "positive with mask_head='voting', whose votes are read from the neck",
+            self.neck_channels,
+        )
+        _require(
+            self.mask_head != "voting" or self.skip_mode == "concat",
+            "skip_mode",
+            "'concat' with mask_head='voting'",
+            self.skip_mode,
         )
         _require(self.num_classes >= 2, "num_classes", "at least 2 (0 is background)", self.num_classes)
         _require(self.num_steps >= 1, "num_steps", "at least 1", self.num_steps)
@@ -111,7 +123,7 @@ class DataConfig:
         dataset: name of a reader in `rsis_tf.data`.
         root: the dataset's folder; None for data made by the project.
         image_size: (height, width) of the batches.
-        max_objects: N, the largest objects kept of one picture.
+        max_objects: N, the largest objects kept of one picture. To a head that votes the others are background.
         batch_size: B.
         augment: flips and one affine warp on training pictures.
         augmentation: how far they go: "paper", or "strong" with quarter turns and colours.
@@ -163,7 +175,7 @@ class TrainConfig:
             clipping.
         update_encoder: False leaves the encoder's weights as they are.
         encoder_batch_norm: "train" follows the batch's statistics, "frozen" keeps the stored ones.
-        mask_weight, class_weight, stop_weight: weights of the three losses in their sum.
+        mask_weight, class_weight, stop_weight: weights of the paper's three losses in the sum.
         voting_weight, pointing_weight: weights of the losses of votes and of the choice of an object, if masks are
             voted for.
         mask_cross_entropy: weight of a pixelwise cross-entropy beside soft IoU in the mask loss; 0 in the paper.
@@ -247,6 +259,8 @@ class TrainConfig:
             "mask_weight",
             "class_weight",
             "stop_weight",
+            "voting_weight",
+            "pointing_weight",
             "mask_cross_entropy",
             "stop_balance",
             "min_delta",
@@ -268,6 +282,14 @@ class RunConfig:
     model: ModelConfig
     data: DataConfig
     train: TrainConfig
+
+    def __post_init__(self) -> None:
+        _require(
+            not self.data.begin_anywhere or self.model.mask_head == "voting",
+            "begin_anywhere",
+            "0 without mask_head='voting': no other head is told what counts as found",
+            self.data.begin_anywhere,
+        )
 
 
 Config = TypeVar("Config", ModelConfig, DataConfig, TrainConfig, RunConfig)

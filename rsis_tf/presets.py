@@ -33,7 +33,7 @@ def synthetic() -> RunConfig:
 
 
 def custom() -> RunConfig:
-    """Pictures of one's own: COCO files or label-map folders; ImageNet features, and the recipe of `docs/recipe.md`.
+    """Pictures of one's own: COCO files or label-map folders; `nuclei` with augmentation that keeps what is up.
 
     `python train.py --dataset coco --data FOLDER`
     """
@@ -44,7 +44,7 @@ def custom() -> RunConfig:
 def nuclei() -> RunConfig:
     """Nuclei in microscopy pictures at 256×256: a neck, masks by voting, sequences that begin anywhere.
 
-    `python train.py --preset nuclei --data FOLDER --encoder-weights imagenet`
+    `python train.py --preset nuclei --data FOLDER`
 
     `docs/recipe.md` holds what was tried and what came of it, and how long it took.
     """

@@ -14,7 +14,7 @@ from rsis_tf.presets import PRESETS
 _EPILOG = """examples:
   python train.py
       scenes made by the project, a few minutes on a CPU
-  python train.py --dataset coco --data photos --image-size 256 --encoder mobilenet_v2 --encoder-weights imagenet
+  python train.py --dataset coco --data photos --image-size 320 --epochs 100
       photos/annotations/{train,val}.json and photos/{train,val}/*.png
   python train.py --preset cvppp --data CVPPP/A1 --encoder-weights resnet101.pth
       the paper's schedule
@@ -61,7 +61,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     data.add_argument("--val-size", type=int, metavar="P", help="pictures of the validation set (default: all)")
     model = parser.add_argument_group("model")
     model.add_argument("--encoder", choices=config.ENCODERS)
-    model.add_argument("--encoder-weights", metavar="W", help="none, imagenet, or a file (torchvision .pth, Keras .h5)")
+    model.add_argument("--encoder-weights", metavar="W",
+                       help="none, imagenet, or a file (torchvision .pth, Keras .h5); without any the encoder learns "
+                       "as fast as the rest")  # fmt: skip
     model.add_argument("--hidden-size", type=int, metavar="D", help="channels of the deepest ConvLSTM")
     model.add_argument("--min-channels", type=int, metavar="C", help="no stage has fewer channels (paper: 0)")
     model.add_argument("--neck-channels", type=int, metavar="C",
@@ -123,7 +125,7 @@ def configure(arguments: argparse.Namespace) -> config.RunConfig:
     synthetic = (arguments.dataset or "synthetic") == "synthetic"
     preset = PRESETS[arguments.preset or ("synthetic" if synthetic else "custom")]()
     given = {name: value for name, value in vars(arguments).items() if value is not None}
-    given = from_nothing(given, preset.train) | given
+    given = implied(given, preset) | given
     renamed = {"data": "root", "gt_maxseqlen": "max_objects", "maxseqlen": "num_steps"}
     given = {renamed.get(name, name): value for name, value in given.items()}
     parts = {
@@ -140,23 +142,26 @@ def configure(arguments: argparse.Namespace) -> config.RunConfig:
     return settings
 
 
-def from_nothing(given: dict[str, Any], train: config.TrainConfig) -> dict[str, Any]:
-    """Returns what follows for an encoder without trained weights, where the preset has one with them.
+def implied(given: dict[str, Any], preset: config.RunConfig) -> dict[str, Any]:
+    """Returns what options of the command line change beside themselves, unless they are given too.
 
     The preset's weights are of its own encoder. Without any, the encoder learns as fast as the rest, and its batch
-    normalisation has no statistics to keep.
-
-    Args:
-        given: options of the command line.
-        train: the preset's training.
+    normalisation has no statistics to keep. Only a head that votes is told what counts as found.
     """
-    start = given.get("encoder_weights", "none" if "encoder" in given or "transfer" in given else train.encoder_weights)
+    train, follows = preset.train, {}
+    if "augmentation" in given:
+        follows["augment"] = True
+    if given.get("mask_head", preset.model.mask_head) != "voting" or "transfer" in given:
+        follows["begin_anywhere"] = 0.0
+    other = given.get("encoder", preset.model.encoder) != preset.model.encoder
+    start = given.get("encoder_weights", "none" if other or "transfer" in given else train.encoder_weights)
     if start == train.encoder_weights:
-        return {}
-    if start != "none" or "transfer" in given:
-        return {"encoder_weights": start}
-    rate = given.get("learning_rate", train.learning_rate)
-    return {"encoder_weights": "none", "encoder_batch_norm": "train", "encoder_learning_rate": rate}
+        return follows
+    follows["encoder_weights"] = start
+    if start == "none" and "transfer" not in given:
+        follows["encoder_batch_norm"] = "train"
+        follows["encoder_learning_rate"] = given.get("learning_rate", train.learning_rate)
+    return follows
 
 
 def resumed(arguments: argparse.Namespace) -> config.RunConfig:

@@ -65,6 +65,7 @@ def test_the_paper_is_one_flag_away():
         ("", "imagenet", "frozen", 3e-4),
         ("--encoder-weights features.h5", "features.h5", "frozen", 3e-4),
         ("--encoder compact", "none", "train", 2e-3),
+        ("--encoder mobilenet_v2", "imagenet", "frozen", 3e-4),
         ("--encoder-weights none --learning-rate 1e-3", "none", "train", 1e-3),
         ("--encoder resnet50 --encoder-weights resnet50.pth", "resnet50.pth", "frozen", 3e-4),
         ("--transfer run", "none", "frozen", 3e-4),
@@ -74,6 +75,18 @@ def test_the_paper_is_one_flag_away():
 def test_an_encoder_from_nothing_learns_like_the_rest(options, weights, norm, rate):
     train = configure(parse(["--dataset", "coco", "--data", "there", *options.split()])).train
     assert (train.encoder_weights, train.encoder_batch_norm, train.encoder_learning_rate) == (weights, norm, rate)
+
+
+def test_options_bring_along_what_they_need():
+    def data(options):
+        return configure(parse(["--data", "there", "--dataset", *options.split()])).data
+
+    assert data("coco").begin_anywhere == 0.5
+    assert data("coco --mask-head convolution").begin_anywhere == 0
+    assert data("voc --preset voc --augmentation strong").augment
+    assert not data("voc --preset voc --augmentation strong --no-augment").augment
+    with pytest.raises(InputError, match=r"Received: begin_anywhere=0\.5"):
+        data("coco --mask-head convolution --begin-anywhere 0.5")
 
 
 def test_options_of_the_original_reach_the_settings():

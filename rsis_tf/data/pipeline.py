@@ -34,8 +34,12 @@ from rsis_tf.errors import InputError
 if TYPE_CHECKING:
     import tensorflow as tf
 
-Batch = tuple[np.ndarray, dict[str, np.ndarray]]
-"""images (B, H, W, 3) uint8 and {"masks": (B, N, H, W) uint8, "classes": (B, N) int32, "valid": (B, N) uint8}."""
+Batch = tuple[np.ndarray | dict[str, np.ndarray], dict[str, np.ndarray]]
+"""images (B, H, W, 3) uint8 and {"masks": (B, N, H, W) uint8, "classes": (B, N) int32, "valid": (B, N) uint8}.
+
+Training batches whose sequences begin anywhere have {"images", "found": (B, H, W) uint8} in the place of the images,
+and "remaining": (B,) int32 among the targets.
+"""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -75,9 +75,11 @@ def projection_channels(config: ModelConfig) -> tuple[int, ...]:
 
 
 class Decoder(keras.layers.Layer):
-    """A chain of ConvLSTM stages with skip connections and three heads (paper, section 3.2).
+    """A chain of ConvLSTM stages with skip connections, and heads for mask, class and stop (paper, section 3.2).
 
-    The interface has two halves. `prepare` reads the skip projections once per image; `step` takes the memory of the
+    With `mask_head="voting"` every stage also reads the union of the masks so far, and a `VotingHead` draws the masks.
+
+    The interface has two halves. `prepare` reads the encoder's side once per image; `step` takes the memory of the
     step before, finds one object, and reads nothing else. Whoever drives the steps (the model, an export, a loop in a
     graph) needs only these, `start` and `heads`.
 
@@ -131,7 +133,7 @@ class Decoder(keras.layers.Layer):
         """Reads the encoder's side once, for all steps.
 
         Args:
-            maps: one (B, h, w, C) per stage, deepest first; voting reads one more, the finest.
+            maps: (B, h, w, C), deepest first, one per stage at least; voting reads the last of them, the finest.
             image_size: (H, W) of the picture.
         """
         contexts: list[Context] = []
@@ -177,7 +179,8 @@ class Decoder(keras.layers.Layer):
         mask = self.voting.mask_logits(pointing, hidden, reading.ballot)
         # The choice of the next object shall not bend this one's mask.
         covered = ops.stop_gradient(resize(ops.sigmoid(mask), reading.sizes[-1]))
-        features = ops.concatenate([features, ops.max(pointing, axis=(1, 2))], axis=-1)
+        strongest = ops.cast(ops.max(pointing, axis=(1, 2)), features.dtype)
+        features = ops.concatenate([features, strongest], axis=-1)
         return Step(mask, features, pointing, Memory(next_states, ops.maximum(found, covered)))
 
     def _recur(
@@ -194,7 +197,8 @@ class Decoder(keras.layers.Layer):
                 if self.skip_mode == "mul":
                     inputs = inputs * projection
             if self.voting:
-                inputs = pyramid[stage] if inputs is None else ops.concatenate([inputs, pyramid[stage]], axis=-1)
+                covered = ops.cast(pyramid[stage], self.compute_dtype)
+                inputs = covered if inputs is None else ops.concatenate([inputs, covered], axis=-1)
             state = cell(prepared, inputs, None if states is None else states[stage])
             next_states.append(state)
             hidden = self.drop_hidden(state[0], training=training)

@@ -88,9 +88,9 @@ class RSIS(keras.Model):
             images, found = images["images"], images["found"]
         if divided() and images.shape[0] is None:
             # A replica may have no picture of the last batch, and TensorFlow's convolutions fail without any.
-            size, blank = ops.shape(images)[0], ops.zeros((1, *ops.shape(images)[1:]), dtype=images.dtype)
-            padded = ops.concatenate([images, blank])[: ops.maximum(size, 1)]
-            outputs, _ = self.unroll(padded, num_steps, training=training)
+            size = ops.shape(images)[0]
+            images, found = (None if x is None else _at_least_one(x) for x in (images, found))
+            outputs, _ = self.unroll(images, num_steps, found=found, training=training)
             return {name: output[:size] for name, output in outputs.items()}
         outputs, _ = self.unroll(images, num_steps, found=found, training=training)
         return outputs
@@ -211,6 +211,12 @@ class RSIS(keras.Model):
                 f"images must have the shape (B, H, W, 3) with sides of {min_size} or more pixels "
                 f"for the encoder {self.config.encoder!r}. Received: images.shape={shape}"
             )
+
+
+def _at_least_one(batch: Tensor) -> Tensor:
+    """Returns the batch, or one blank entry in the place of none."""
+    blank = ops.zeros((1, *ops.shape(batch)[1:]), dtype=batch.dtype)
+    return ops.concatenate([batch, blank])[: ops.maximum(ops.shape(batch)[0], 1)]
 
 
 def build_model(config: ModelConfig) -> RSIS:

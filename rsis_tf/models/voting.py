@@ -18,12 +18,15 @@ Tensor = Any
 UNIT = 16.0
 """Pixels of the input picture in one unit of votes and radii: keeps the numbers near 1."""
 
+LOG_RADII = (-3.0, 3.0)
+"""Smallest and largest logarithm of a radius: 0.8 and 321 pixels."""
+
 _FARTHEST = 16.0
 """Squared distances count up to this many squared radii: beyond, a pixel is out anyway, and float16 would overflow."""
 
 
 class Ballot(NamedTuple):
-    """What the votes of one picture are, computed once.
+    """What the votes of one picture are, computed once, all float32.
 
     Attributes:
         foreground_logits: (B, h, w, 1), logits of "belongs to an object", on the finest map.
@@ -75,10 +78,11 @@ class VotingHead(keras.layers.Layer):
             image_size: (H, W) of the picture.
             pointing_size: (h', w') of the last stage.
         """
-        dense = self.dense_head(finest)  # (B, h, w, 4)
+        # Positions have more digits than 16 bits hold: votes and pointing are float32 in every precision.
+        dense = ops.cast(self.dense_head(finest), "float32")  # (B, h, w, 4)
         foreground, offset, log_radius = dense[..., :1], dense[..., 1:3], dense[..., 3:]
-        votes = offset + ops.cast(pixel_positions(spatial_size(finest), image_size), offset.dtype)
-        log_radius = ops.clip(log_radius, -3.0, 3.0)
+        votes = offset + pixel_positions(spatial_size(finest), image_size)
+        log_radius = ops.clip(log_radius, *LOG_RADII)
         candidates = ops.concatenate([votes, log_radius, foreground], axis=-1)
         return Ballot(foreground, votes, log_radius, resize(candidates, pointing_size))
 
@@ -88,9 +92,10 @@ class VotingHead(keras.layers.Layer):
         Args:
             hidden: (B, h', w', C), of the last stage.
             ballot: from `prepare`.
-            found: (B, h', w', 1) in 0..1, the union of the masks so far.
+            found: (B, h', w', 1) float32 in 0..1, the union of the masks so far.
         """
-        return self.pointer(hidden) + ballot.candidates[..., 3:] - ops.cast(self.inhibition, found.dtype) * found
+        pointing = ops.cast(self.pointer(hidden), "float32") + ballot.candidates[..., 3:]
+        return pointing - ops.cast(self.inhibition, "float32") * found
 
     def mask_logits(self, pointing: Tensor, hidden: Tensor, ballot: Ballot) -> Tensor:
         """Returns the logits (B, h, w, 1) of the object that the strongest pixel belongs to.
@@ -103,8 +108,8 @@ class VotingHead(keras.layers.Layer):
         chosen = ops.sum(strongest * ballot.candidates, axis=(1, 2), keepdims=True)  # (B, 1, 1, 4)
         offset = (ballot.votes - chosen[..., :2]) * ops.exp(-chosen[..., 2:3])
         distance = ops.minimum(ops.sum(ops.square(offset), axis=-1, keepdims=True), _FARTHEST)  # (B, h, w, 1)
-        inside = ops.cast(self.sharpness, distance.dtype) * (1 - distance)
-        inside = inside + resize(self.refinement(hidden), spatial_size(distance))
+        inside = ops.cast(self.sharpness, "float32") * (1 - distance)
+        inside = inside + resize(ops.cast(self.refinement(hidden), "float32"), spatial_size(distance))
         # Both must hold: the soft minimum of the two logits, −log(e^−a + e^−b) in operations that every format knows.
         foreground = ballot.foreground_logits
         return ops.minimum(inside, foreground) - ops.softplus(-ops.abs(inside - foreground))

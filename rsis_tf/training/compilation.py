@@ -15,7 +15,8 @@ def compile_model(model: RSIS, config: TrainConfig, *, total_steps: int | None =
     """Prepares a model for `fit`, `train_on_batch` and `test_on_batch`, in the stage that epoch 0 has.
 
     Targets are a dictionary with `masks` (B, N, H, W), `classes` (B, N) and `valid` (B, N), valid objects first; the
-    results are `loss`, `mask_loss`, `class_loss` and `stop_loss`.
+    results are `loss`, `mask_loss`, `class_loss` and `stop_loss`, and of a model that votes `voting_loss` and
+    `pointing_loss`. `remaining` (B,) may be among the targets: so many objects, the first ones, are left to find.
 
     Args:
         model: from `build_model` or `keras.models.load_model`.

@@ -31,11 +31,13 @@ class Criterion:
 
         Args:
             targets: `masks` (B, N, H, W) of 0 and 1, `classes` (B, N) integer, `valid` (B, N) of 0 and 1; the valid
-                objects of an image come first.
+                objects of an image come first. `remaining` (B,) integer if not all are to be found: the first so many
+                are.
             outputs: of the model.
 
         Returns:
-            Scalars `loss`, `mask_loss`, `class_loss`, `stop_loss`; the last three unweighted. On a replica that has a
+            Scalars `loss`, `mask_loss`, `class_loss`, `stop_loss`, and of a model that votes `voting_loss` and
+            `pointing_loss`; all but the first unweighted. On a replica that has a
             share of the batch they are those of the whole batch, except `loss`, which is what Keras expects there
             (`rsis_tf.replicas.reported`).
         """

@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import ops
 
-from rsis_tf.models.voting import UNIT, pixel_positions
+from rsis_tf.models.voting import LOG_RADII, UNIT, pixel_positions
 from rsis_tf.ops import spatial_size
 from rsis_tf.replicas import total
 
@@ -40,7 +40,8 @@ def voting_loss(masks: Tensor, count: Tensor, outputs: dict[str, Tensor]) -> Ten
     votes = ops.reshape(outputs["votes"], (batch, -1, 2))  # (B, P, 2)
     offset = (votes - target[..., :2]) / radius[..., None]
     distance = ops.sqrt(ops.sum(ops.square(offset), axis=-1) + 1e-4)
-    error = distance + ops.abs(ops.reshape(outputs["log_radius"], (batch, -1)) - ops.log(radius))
+    log_radius = ops.clip(ops.log(radius), *LOG_RADII)  # what the model can say
+    error = distance + ops.abs(ops.reshape(outputs["log_radius"], (batch, -1)) - log_radius)
     objects = ops.maximum(total(ops.sum(ops.cast(count, "float32"))), 1.0)
     return foreground + ops.sum(weight * error) / objects
 

@@ -54,6 +54,15 @@ def test_rows_table_and_plot(toy_model, pictures, tmp_path, capsys):
         assert plot.width > 400
 
 
+def test_scores_beside_a_file_stand_in_its_row(toy_model, tmp_path):
+    path = toy_model()
+    assert "ap" not in benchmark.describe(path)
+    (tmp_path / "toy.onnx.scores.json").write_text('{"ap": 0.25, "ap50": null, "sbd": 1}')
+    assert benchmark.describe(path)["ap"] == 0.25
+    table = benchmark.to_markdown([benchmark.describe(path)], {})
+    assert table.splitlines()[2].endswith("| 0.25 |  |")
+
+
 def test_agreement_is_with_the_first_file(toy_model, tmp_path):
     first = toy_model()
     other = tmp_path / "other.onnx"

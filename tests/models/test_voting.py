@@ -9,6 +9,7 @@ from rsis_tf.config import ModelConfig
 from rsis_tf.errors import InputError
 from rsis_tf.models import build_model
 from rsis_tf.models.voting import UNIT, Ballot, VotingHead, pixel_positions
+from rsis_tf.training.building import build_for_training
 
 VOTING = {"encoder": "compact", "hidden_size": 16, "num_classes": 2, "neck_channels": 8, "mask_head": "voting"}
 
@@ -96,10 +97,30 @@ def test_a_saved_model_answers_alike(model, tmp_path):
         np.testing.assert_array_equal(value, again(pictures, training=False)[name])
 
 
-@pytest.mark.parametrize("fields", [{"neck_channels": 0}, {"skip_mode": "sum"}, {"mask_head": "dots"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"neck_channels": 0},
+        {"neck_channels": -1, "mask_head": "convolution"},
+        {"skip_mode": "none"},
+        {"neck_channels": 8, "skip_mode": "mul", "mask_head": "convolution"},
+        {"mask_head": "dots"},
+    ],
+)
 def test_what_does_not_fit_together_is_refused(fields):
-    with pytest.raises(InputError, match="Received: mask_head="):
+    name, value = next(iter(fields.items()))
+    with pytest.raises(InputError, match=f"Received: {name}={value!r}"):
         ModelConfig(**{**VOTING, **fields})
+
+
+def test_votes_stay_float32_in_mixed_precision():
+    model = build_for_training(ModelConfig(**VOTING), precision="mixed_bfloat16")
+    outputs = model(images(), num_steps=2, training=True)
+    assert all(keras.backend.standardize_dtype(value.dtype) == "float32" for value in outputs.values())
+    # 16 bits of bfloat16 would put positions beyond 128 pixels off by half a pixel and more.
+    start = ops.convert_to_numpy(pixel_positions((24, 32), (48, 64)))
+    assert model.decoder.voting.dense_head.compute_dtype == "bfloat16"
+    assert np.abs(ops.convert_to_numpy(outputs["votes"]) - start).max() < 5
 
 
 def test_a_neck_alone_serves_the_convolution_head():

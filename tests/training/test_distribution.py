@@ -108,12 +108,14 @@ def test_two_workers_train_as_one_device(one_device):
 
 
 @pytest.mark.slow
-def test_masks_that_are_voted_for_train_on_two_devices_as_on_one(tmp_path):
-    for strategy in ("none", "mirrored"):
-        run(RUN, strategy, tmp_path, "compact", "voting")
-    one, two = (json.loads((tmp_path / f"{name}.json").read_text())["losses"] for name in ("none", "mirrored"))
-    assert two[0] == pytest.approx(one[0], rel=1e-5)
-    assert two[1:] == [pytest.approx(step, rel=1e-3) for step in one[1:]]
+def test_masks_that_are_voted_for_train_on_two_replicas_as_on_one(tmp_path):
+    for strategy, workers in (("none", 0), ("mirrored", 0), ("multi_worker", 2)):
+        run(RUN, strategy, tmp_path, "compact", "voting", workers=workers)
+    one = json.loads((tmp_path / "none.json").read_text())["losses"]
+    for strategy in ("mirrored", "multi_worker"):
+        two = json.loads((tmp_path / f"{strategy}.json").read_text())["losses"]
+        assert two[0] == pytest.approx(one[0], rel=1e-5)
+        assert two[1:] == [pytest.approx(step, rel=1e-3) for step in one[1:]]
 
 
 @pytest.mark.slow
