@@ -14,12 +14,14 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import onnxruntime
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_dynamic
+from onnx import helper
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_infer_metadata, add_pre_process_metadata
 
 from export.agreement import agreement
+from export.onnx_passes import GraphEditor
 from export.runtime import OUTPUTS, decode
 
 Array = np.ndarray
@@ -89,18 +91,38 @@ def quantize(
 
 
 def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Quantises weights, and inputs as they come; needs no pictures.
+    """Stores the kernels of convolutions as 8-bit integers with a scale per channel; needs no pictures.
 
-    A quarter of the size, but no faster than float32 on the CPUs measured.
+    A quarter of the size; arithmetic stays in float32, so it is as fast and nearly as exact as before. Quantising what
+    convolutions read as it comes was no faster on the CPUs measured, and lost most objects of a model that votes.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = pathlib.Path(folder) / "float.onnx", pathlib.Path(folder) / "int8.onnx"
-        prepared = onnx.shape_inference.infer_shapes(model)
-        add_infer_metadata(prepared)
-        add_pre_process_metadata(prepared)
-        source.write_bytes(prepared.SerializeToString())
-        quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QUInt8, op_types_to_quantize=["Conv"])
-        return onnx.load(target)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    editor = GraphEditor(copy)
+    restored: dict[str, str] = {}  # kernel → its float32 values at run time; all steps share one
+    nodes = []
+    for node in copy.graph.node:
+        if node.op_type == "Conv" and node.input[1] in editor.constants:
+            name = node.input[1]
+            if name not in restored:
+                kernel = editor.value(name)  # (C_out, C_in, k, k)
+                largest = np.abs(kernel).max(axis=(1, 2, 3))
+                scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+                integers = np.round(kernel / scale[:, None, None, None]).astype(np.int8)
+                inputs = [
+                    editor.add_constant(f"{name}/int8", integers),
+                    editor.add_constant(f"{name}/scale", scale),
+                    editor.add_constant(f"{name}/zero", np.zeros(len(scale), np.int8)),
+                ]
+                restored[name] = f"{name}/restored"
+                nodes.append(
+                    helper.make_node("DequantizeLinear", inputs, [restored[name]], name=restored[name], axis=0)
+                )
+            node.input[1] = restored[name]
+        nodes.append(node)
+    editor.commit(nodes)
+    onnx.checker.check_model(copy)
+    return copy
 
 
 def parts_of(model: onnx.ModelProto) -> dict[str, str]:

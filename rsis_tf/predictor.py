@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _KINDS = {".keras": "keras", ".onnx": "onnx", ".tflite": "tflite"}
 _CHECKPOINT = ("encoder.pt", "decoder.pt", "args.pkl")
 MODEL_HELP = (
-    "a run's folder, a .keras, .onnx or .tflite file, a SavedModel's folder, or a checkpoint's folder of the original "
-    f"code ({', '.join(_CHECKPOINT)})"
+    "a run's folder, a .keras, .onnx or .tflite file, the folder of a SavedModel or of a stepwise ONNX export, or a "
+    f"checkpoint's folder of the original code ({', '.join(_CHECKPOINT)})"
 )
 
 
@@ -41,11 +41,13 @@ def find_model(path: str | pathlib.Path) -> tuple[str, pathlib.Path]:
             return "keras", path / "best.keras"
         if (path / "saved_model.pb").is_file():
             return "saved_model", path
+        if (path / "step.onnx").is_file():
+            return "onnx", path
         if any((path / name).is_file() for name in _CHECKPOINT):
             return "pytorch", path
         raise InputError(
-            "expected a run's folder with best.keras in it, a SavedModel, or a checkpoint of the original code "
-            f"({', '.join(_CHECKPOINT)}). Received: {path}"
+            "expected a run's folder with best.keras in it, a SavedModel, a stepwise ONNX export, or a checkpoint of "
+            f"the original code ({', '.join(_CHECKPOINT)}). Received: {path}"
         )
     if not path.is_file():
         raise InputError(f"expected a run's folder or a model file. Received: {path}, which is not there")
