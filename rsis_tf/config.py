@@ -166,6 +166,8 @@ class TrainConfig:
 
     Attributes:
         num_steps: T, predictions per picture in training.
+        train_steps: steps that a training sequence is cut to, where it begins anywhere; None for all. Validation takes
+            all.
         epochs: passes over the training set.
         learning_rate: of decoder and skip projections.
         encoder_learning_rate: of the encoder.
@@ -204,6 +206,7 @@ class TrainConfig:
     """
 
     num_steps: int = 10
+    train_steps: int | None = None
     epochs: int = 10
     learning_rate: float = 1e-3
     encoder_learning_rate: float = 1e-6
@@ -271,6 +274,9 @@ class TrainConfig:
         for name in ("patience", "patience_stop"):
             value = getattr(self, name)
             _require(value is None or value >= 0, name, "0 or more, or none", value)
+        _require(
+            self.train_steps is None or self.train_steps >= 1, "train_steps", "1 or more, or none", self.train_steps
+        )
         _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "positive, or none", self.clip_norm)
         _require(self.ema is None or 0 < self.ema < 1, "ema", "between 0 and 1, or none", self.ema)
 

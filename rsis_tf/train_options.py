@@ -79,6 +79,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     model.add_argument("--dropout-stop", type=float, metavar="P", help="the same before the stop layer")
     train = parser.add_argument_group("training")
     train.add_argument("--maxseqlen", type=int, metavar="T", help="objects predicted of a picture")
+    train.add_argument("--train-steps", type=int, metavar="S",
+                       help="cut training sequences to so many steps; for those that begin anywhere")  # fmt: skip
     train.add_argument("--epochs", type=int)
     train.add_argument("--learning-rate", type=float, metavar="R", help="of decoder and skip projections")
     train.add_argument("--encoder-learning-rate", type=float, metavar="R")

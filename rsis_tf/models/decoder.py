@@ -176,9 +176,15 @@ class Decoder(keras.layers.Layer):
             mask = self.mask_logits(hidden, reading.image_size)
             return Step(mask, features, None, Memory(next_states, None))
         pointing = self.voting.point(hidden, reading.ballot, found)
-        mask = self.voting.mask_logits(pointing, hidden, reading.ballot)
-        # The choice of the next object shall not bend this one's mask.
-        covered = ops.stop_gradient(resize(ops.sigmoid(mask), reading.sizes[-1]))
+        chosen = self.voting.choose(pointing, reading.ballot)
+        mask = self.voting.mask_logits(chosen, hidden, reading.ballot)
+        # Where votes agree counts as found, foreground or not: a pixel beside its object that is pointed at once would
+        # be pointed at for ever. The choice of the next object shall not bend this one's mask.
+        covered = ops.maximum(
+            resize(ops.sigmoid(mask), reading.sizes[-1]),
+            ops.sigmoid(self.voting.agreement(reading.ballot.candidates[..., :2], chosen)),
+        )
+        covered = ops.stop_gradient(covered)
         strongest = ops.cast(ops.max(pointing, axis=(1, 2)), features.dtype)
         features = ops.concatenate([features, strongest], axis=-1)
         return Step(mask, features, pointing, Memory(next_states, ops.maximum(found, covered)))

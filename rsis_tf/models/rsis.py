@@ -46,6 +46,7 @@ class RSIS(keras.Model):
     Attributes:
         config: the `ModelConfig` it was built from.
         num_steps: T when a call names none.
+        train_steps: the same in training, if it is not None.
         update_encoder: whether gradients flow into the encoder.
         encoder_batch_statistics: whether the encoder's batch normalisation follows the batch in training.
         criterion: (targets, outputs) → loss terms; set by `compile_model`.
@@ -56,6 +57,7 @@ class RSIS(keras.Model):
         super().__init__(**kwargs)
         self.config = config
         self.num_steps = config.num_steps
+        self.train_steps: int | None = None
         self.update_encoder = True
         self.encoder_batch_statistics = True
         self.criterion = None
@@ -114,7 +116,8 @@ class RSIS(keras.Model):
         Returns:
             The call's outputs, and the (hidden, cell) states of every stage after the last step.
         """
-        num_steps = self.num_steps if num_steps is None else num_steps
+        if num_steps is None:
+            num_steps = self.train_steps if training and self.train_steps else self.num_steps
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1. Received: num_steps={num_steps}")
         image_size = spatial_size(images)

@@ -97,19 +97,29 @@ class VotingHead(keras.layers.Layer):
         pointing = ops.cast(self.pointer(hidden), "float32") + ballot.candidates[..., 3:]
         return pointing - ops.cast(self.inhibition, "float32") * found
 
-    def mask_logits(self, pointing: Tensor, hidden: Tensor, ballot: Ballot) -> Tensor:
-        """Returns the logits (B, h, w, 1) of the object that the strongest pixel belongs to.
-
-        A pixel is in if it is foreground and its vote lies within the radius around the vote of the pixel pointed at.
-        """
+    def choose(self, pointing: Tensor, ballot: Ballot) -> Tensor:
+        """Returns (B, 1, 1, 4), what the candidate says that is pointed at most: vote, log radius, foreground logit."""
         # Exactly one pixel is the strongest but for ties, which share.
         strongest = ops.cast(pointing >= ops.max(pointing, axis=(1, 2), keepdims=True), pointing.dtype)
         strongest = ops.stop_gradient(strongest / ops.sum(strongest, axis=(1, 2), keepdims=True))
-        chosen = ops.sum(strongest * ballot.candidates, axis=(1, 2), keepdims=True)  # (B, 1, 1, 4)
-        offset = (ballot.votes - chosen[..., :2]) * ops.exp(-chosen[..., 2:3])
-        distance = ops.minimum(ops.sum(ops.square(offset), axis=-1, keepdims=True), _FARTHEST)  # (B, h, w, 1)
-        inside = ops.cast(self.sharpness, "float32") * (1 - distance)
-        inside = inside + resize(ops.cast(self.refinement(hidden), "float32"), spatial_size(distance))
+        return ops.sum(strongest * ballot.candidates, axis=(1, 2), keepdims=True)
+
+    def agreement(self, votes: Tensor, chosen: Tensor) -> Tensor:
+        """Returns logits (B, h, w, 1): above zero where votes (B, h, w, 2) lie within the radius around the chosen."""
+        offset = (votes - chosen[..., :2]) * ops.exp(-chosen[..., 2:3])
+        distance = ops.minimum(ops.sum(ops.square(offset), axis=-1, keepdims=True), _FARTHEST)
+        return ops.cast(self.sharpness, "float32") * (1 - distance)
+
+    def mask_logits(self, chosen: Tensor, hidden: Tensor, ballot: Ballot) -> Tensor:
+        """Returns the logits (B, h, w, 1) of an object: a pixel is in if it is foreground and its vote agrees.
+
+        Args:
+            chosen: from `choose`.
+            hidden: (B, h', w', C), of the last stage.
+            ballot: from `prepare`.
+        """
+        inside = self.agreement(ballot.votes, chosen)
+        inside = inside + resize(ops.cast(self.refinement(hidden), "float32"), spatial_size(inside))
         # Both must hold: the soft minimum of the two logits, −log(e^−a + e^−b) in operations that every format knows.
         foreground = ballot.foreground_logits
         return ops.minimum(inside, foreground) - ops.softplus(-ops.abs(inside - foreground))

@@ -43,6 +43,7 @@ def apply_stage(model: RSIS, config: TrainConfig, stage: Stage) -> None:
         stage: steps, losses and parts that are in force from now on.
     """
     model.num_steps = stage.num_steps
+    model.train_steps = None if config.train_steps is None else min(config.train_steps, stage.num_steps)
     model.update_encoder = stage.update_encoder
     model.criterion = Criterion(
         dataclasses.replace(config, use_class_loss=stage.use_class_loss, use_stop_loss=stage.use_stop_loss)

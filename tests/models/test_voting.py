@@ -46,7 +46,8 @@ def test_the_mask_is_the_object_pointed_at():
     for place, disc in zip([(9, 14), (21, 33)], discs, strict=True):
         pointing = np.zeros((1, 32, 48, 1), np.float32)
         pointing[0, place[0], place[1]] = 1
-        mask = ops.convert_to_numpy(head.mask_logits(ops.convert_to_tensor(pointing), hidden, ballot))
+        chosen = head.choose(ops.convert_to_tensor(pointing), ballot)
+        mask = ops.convert_to_numpy(head.mask_logits(chosen, hidden, ballot))
         np.testing.assert_array_equal(mask[0, ..., 0] > 0, disc)
 
 
@@ -58,6 +59,36 @@ def test_what_is_found_is_not_pointed_at_again():
         covered = ops.convert_to_tensor(found[None, ..., None].astype(np.float32))
         pointing = ops.convert_to_numpy(head.point(hidden, ballot, covered))[0, ..., 0]
         assert other.ravel()[pointing.argmax()]
+
+
+def test_what_is_pointed_at_counts_as_found_even_beside_its_object():
+    """A pixel of the ground that votes for an object would otherwise be pointed at for ever."""
+    voting = VotingHead(channels=8, hidden_channels=4, kernel_size=3)
+    ballot, discs = two_discs()
+    candidates = ops.convert_to_numpy(ballot.candidates).copy()
+    place = (4, 4)  # no disc is there
+    candidates[0, *place, :3] = candidates[0, 10, 12, :3]
+    ballot = ballot._replace(candidates=ops.convert_to_tensor(candidates))
+    pointing = np.zeros((1, 32, 48, 1), np.float32)
+    pointing[0, *place] = 1
+    chosen = voting.choose(ops.convert_to_tensor(pointing), ballot)
+    agreement = ops.convert_to_numpy(voting.agreement(ballot.candidates[..., :2], chosen))[0, ..., 0]
+    assert agreement[place] > 0
+    assert (agreement[discs[0]] > 0).all()
+    assert not (agreement[discs[1]] > 0).any()
+
+
+def test_the_memory_covers_where_a_step_pointed(model):
+    pictures = images()
+    reading = model.decoder.prepare(model.project(pictures, training=False), (48, 64))
+    memory = model.decoder.start(reading)
+    for _ in range(3):
+        step = model.decoder.step(reading, memory)
+        pointing, found = (ops.convert_to_numpy(x) for x in (step.pointing_logits, step.memory.found))
+        for points, covered in zip(pointing, found, strict=True):
+            assert covered.ravel()[points.argmax()] > 0.9
+        assert (found >= ops.convert_to_numpy(memory.found)).all()
+        memory = step.memory
 
 
 def test_positions_have_their_corners_on_corners():
