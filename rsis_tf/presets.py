@@ -67,11 +67,12 @@ def nuclei() -> RunConfig:
             batch_size=8,
             augment=True,
             augmentation="strong",
-            begin_anywhere=0.5,
+            begin_anywhere=1.0,
         ),
         train=TrainConfig(
             num_steps=20,
-            epochs=75,
+            train_steps=6,
+            epochs=150,
             learning_rate=2e-3,
             encoder_learning_rate=3e-4,
             encoder_weights="imagenet",
@@ -82,7 +83,7 @@ def nuclei() -> RunConfig:
             mask_cross_entropy=1.0,
             class_weight=0.1,
             stop_weight=1.0,
-            ema=0.995,
+            ema=0.99,
         ),
     )
 

@@ -81,7 +81,7 @@ def test_options_bring_along_what_they_need():
     def data(options):
         return configure(parse(["--data", "there", "--dataset", *options.split()])).data
 
-    assert data("coco").begin_anywhere == 0.5
+    assert data("coco").begin_anywhere == 1
     assert data("coco --mask-head convolution").begin_anywhere == 0
     assert data("voc --preset voc --augmentation strong").augment
     assert not data("voc --preset voc --augmentation strong --no-augment").augment
