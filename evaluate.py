@@ -94,7 +94,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
         if out is not None:
             measured = {"dataset": command.data_config(arguments).dataset, "split": arguments.split}
-            runner.write_json(out, {**measured, "stop": arguments.stop, **scores.to_dict()})
+            runner.write_json(
+                out,
+                {**measured, "stop": arguments.stop, "stop_threshold": arguments.stop_threshold, **scores.to_dict()},
+            )
             written.append(out)
         if any(written):
             print(f"\nwritten: {', '.join(str(path) for path in written if path)}")

@@ -45,6 +45,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help=f"results to write: all, or some of {','.join(KINDS)} "
                         f"(default: {','.join(DEFAULT)})")  # fmt: skip
     parser.add_argument("--route", action="store_true", help="draw the way from object to object into overlays")
+    parser.add_argument("--stop-threshold", type=float, metavar="P",
+                        help="probability from which there is an object (default: the file's, else 0.5)")  # fmt: skip
     parser.add_argument("--stop", choices=("first", "each"), default="first",
                         help="first: the sequence ends at the first step without an object; each: every step is "
                         "judged alone (default: first)")  # fmt: skip
@@ -113,7 +115,12 @@ def main(argv: list[str] | None = None) -> None:
     with command_line():
         arguments = parse(argv)
         sources = find_sources(arguments.paths, out=arguments.out)
-        predictor = open_predictor(arguments.model, stop_mode=arguments.stop, batch_size=arguments.batch_size)
+        predictor = open_predictor(
+            arguments.model,
+            stop_mode=arguments.stop,
+            stop_threshold=arguments.stop_threshold,
+            batch_size=arguments.batch_size,
+        )
         results = Results(arguments.out, kinds=arguments.what, class_names=predictor.class_names, route=arguments.route)
         _keep_pictures(sources, results)
         line = ProgressLine()

@@ -90,7 +90,11 @@ def load_model(path: str | pathlib.Path) -> "RSIS":
 
 
 def open_predictor(
-    path: str | pathlib.Path, *, stop_mode: str = "first", batch_size: int | None = None
+    path: str | pathlib.Path,
+    *,
+    stop_mode: str = "first",
+    stop_threshold: float | None = None,
+    batch_size: int | None = None,
 ) -> "Predictor | KerasPredictor | ExportedPredictor":
     """Opens a model file of any kind.
 
@@ -100,6 +104,7 @@ def open_predictor(
             run by ONNX Runtime; `.tflite`: run by LiteRT. The last two need neither Keras nor TensorFlow.
         stop_mode: "first" ends the sequence at the first step without an object, as in the paper; "each" judges each
             step alone, as the original's evaluation does.
+        stop_threshold: probability from which there is an object; default: what an exported file says, else 0.5.
         batch_size: pictures in one run of `stream`; default: what the file is made for, else 8.
 
     Returns:
@@ -109,7 +114,9 @@ def open_predictor(
         InputError: if the file cannot be used.
     """
     kind, path = find_model(path)
-    options = {"stop_mode": stop_mode, "batch_size": batch_size}
+    if stop_threshold is not None and not 0 <= stop_threshold <= 1:
+        raise InputError(f"stop_threshold must be in 0..1. Received: stop_threshold={stop_threshold:g}")
+    options = {"stop_mode": stop_mode, "stop_threshold": stop_threshold, "batch_size": batch_size}
     try:
         if kind == "onnx":
             return Predictor(path, **options)
@@ -157,17 +164,24 @@ class KerasPredictor(_Streaming):
 
     Args:
         model: a model, or a path that `load_model` takes.
-        stop_mode, batch_size: see `open_predictor`.
+        stop_mode, stop_threshold, batch_size: see `open_predictor`.
     """
 
     def __init__(
-        self, model: "RSIS | str | pathlib.Path", *, stop_mode: str = "first", batch_size: int | None = None
+        self,
+        model: "RSIS | str | pathlib.Path",
+        *,
+        stop_mode: str = "first",
+        stop_threshold: float | None = None,
+        batch_size: int | None = None,
     ) -> None:
         self.model = load_model(model) if isinstance(model, str | pathlib.Path) else model
         self.class_names = self.model.config.class_names
         self.image_size = self.model.config.image_size
         self.batch_size = batch_size or 8
         self._decoding = {"stop_mode": stop_mode}
+        if stop_threshold is not None:
+            self._decoding["stop_threshold"] = stop_threshold
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         outputs = self.model.predict_on_batch(images)
@@ -181,13 +195,20 @@ class ExportedPredictor(_Streaming):
 
     Args:
         path: the folder or file.
-        stop_mode, batch_size: see `open_predictor`.
+        stop_mode, stop_threshold, batch_size: see `open_predictor`.
 
     Raises:
         InputError: for a file that is broken or not of this project, or a batch size it does not take.
     """
 
-    def __init__(self, path: str | pathlib.Path, *, stop_mode: str = "first", batch_size: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | pathlib.Path,
+        *,
+        stop_mode: str = "first",
+        stop_threshold: float | None = None,
+        batch_size: int | None = None,
+    ) -> None:
         path = pathlib.Path(path)
         side = path.with_name(path.name + ".json")
         try:
@@ -202,6 +223,8 @@ class ExportedPredictor(_Streaming):
                 f"({_reason(error)})"
             ) from None
         self._decoding["stop_mode"] = stop_mode
+        if stop_threshold is not None:
+            self._decoding["stop_threshold"] = stop_threshold
         self._fixed_batch = fixed if isinstance(fixed, int) else None
         if self._fixed_batch and batch_size not in (None, self._fixed_batch):
             raise InputError(f"this file takes batches of {fixed} alone. Received: batch size {batch_size}, {path}")

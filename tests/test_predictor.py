@@ -152,6 +152,25 @@ def test_batches_give_what_single_pictures_give(models):
         open_predictor(models / "run/model.tflite", batch_size=3)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_threshold_of_the_stop_is_that_of_the_call(models, kind):
+    picture = next(iter(pictures()))
+    assert open_predictor(models / kind)(picture)
+    assert open_predictor(models / kind, stop_threshold=1.0)(picture) == []
+    with pytest.raises(InputError, match=r"Received: stop_threshold=1\.5"):
+        open_predictor(models / kind, stop_threshold=1.5)
+
+
+def test_a_stepwise_export_is_a_model_like_any_other(models):
+    from export import onnx
+
+    out = models / "run/model_stepwise"
+    onnx.main([str(models / "run"), "--no-verify", "--layout", "stepwise"])
+    assert find_model(out) == ("onnx", out)
+    ours, theirs = (open_predictor(path)(next(iter(pictures()))) for path in (out, models / "run"))
+    assert [instance.step for instance in ours] == [instance.step for instance in theirs]
+
+
 def test_what_cannot_be_opened_is_named(models, checkpoint, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("no model")

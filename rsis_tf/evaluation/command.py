@@ -39,6 +39,12 @@ def add_model_and_data(
     arguments.add_argument("--split", default="val", choices=SPLITS, help="(default: %(default)s)")
     arguments.add_argument("--limit", type=int, metavar="N", help="use the first N pictures only")
     arguments.add_argument(
+        "--stop-threshold",
+        type=float,
+        metavar="P",
+        help="probability from which there is an object (default: the file's, else 0.5)",
+    )
+    arguments.add_argument(
         "--stop",
         default=stop,
         choices=("first", "each"),
@@ -86,7 +92,7 @@ def open_model(arguments: argparse.Namespace) -> Predictor:
     Raises:
         InputError: if it cannot be used.
     """
-    return open_predictor(arguments.model, stop_mode=arguments.stop)
+    return open_predictor(arguments.model, stop_mode=arguments.stop, stop_threshold=arguments.stop_threshold)
 
 
 def data_config(arguments: argparse.Namespace) -> DataConfig:
