@@ -72,9 +72,9 @@ def run_folder(tmp_path):
 
 
 def test_scores_of_a_run_are_shown_and_kept(call, run_folder):
-    code, out, err, opened = call(run_folder, "--stop", "each", data=SCENES)
+    code, out, err, opened = call(run_folder, "--stop", "each", "--stop-threshold", "0.7", data=SCENES)
     assert (code, err) == (0, "")
-    assert opened == [(run_folder, {"stop_mode": "each"})]
+    assert opened == [(run_folder, {"stop_mode": "each", "stop_threshold": 0.7})]
     assert re.search(r"^AP50 +1\.000 ", out, re.MULTILINE)
     assert "4 images" in out
     kept = json.loads((run_folder / "metrics.json").read_text())

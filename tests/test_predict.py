@@ -34,8 +34,8 @@ class Thresholds:
 
     class_names = NAMES
 
-    def __init__(self, path, *, stop_mode, batch_size):
-        self.opened = (path, stop_mode, batch_size)
+    def __init__(self, path, *, stop_mode, stop_threshold, batch_size):
+        self.opened = (path, stop_mode, stop_threshold, batch_size)
 
     def stream(self, images):
         images = iter(images)
@@ -245,8 +245,8 @@ def test_options_reach_the_model_and_wrong_ones_are_one_line(run, tmp_path, monk
     monkeypatch.setattr(
         predict, "open_predictor", lambda path, **options: opened.append(options) or Thresholds(path, **options)
     )
-    assert run("a.png", "--stop", "each", "--batch-size", "3")[0] == 0
-    assert opened == [{"stop_mode": "each", "batch_size": 3}]
+    assert run("a.png", "--stop", "each", "--stop-threshold", "0.7", "--batch-size", "3")[0] == 0
+    assert opened == [{"stop_mode": "each", "stop_threshold": 0.7, "batch_size": 3}]
     for wrong in (["--what", "masks"], ["--batch-size", "0"], ["--every", "x"]):
         code, _, err = run("a.png", *wrong)
         assert (code, len(err.splitlines())) == (2, 1)
