@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             measured = {"dataset": command.data_config(arguments).dataset, "split": arguments.split}
             runner.write_json(
                 out,
-                {**measured, "stop": arguments.stop, "stop_threshold": arguments.stop_threshold, **scores.to_dict()},
+                {**measured, "stop": arguments.stop, "stop_threshold": predictor.stop_threshold, **scores.to_dict()},
             )
             written.append(out)
         if any(written):

@@ -148,6 +148,21 @@ def loggers(
     return [TensorBoardLog(run / "tensorboard", pictures)]
 
 
+def set_stop_threshold(run: pathlib.Path, dataset: Dataset) -> None:
+    """Chooses the stop threshold on training pictures and puts it into the best model."""
+    from rsis_tf.evaluation.stopping import choose_stop_threshold
+    from rsis_tf.predictor import KerasPredictor
+    from rsis_tf.progress import ProgressLine
+    from rsis_tf.training.checkpoint import save_model
+
+    predictor = KerasPredictor(run / "best.keras")
+    choice = choose_stop_threshold(predictor, dataset, progress=ProgressLine())
+    model = predictor.model
+    model.config = dataclasses.replace(model.config, stop_threshold=choice.threshold)
+    save_model(model, run / "best.keras")
+    print(choice, flush=True)
+
+
 def report(run: pathlib.Path, dataset: Dataset) -> None:
     """Scores the best model and leaves metrics, curves and pictures in the run's folder."""
     from rsis_tf.evaluation import runner
@@ -156,7 +171,8 @@ def report(run: pathlib.Path, dataset: Dataset) -> None:
 
     predictor = KerasPredictor(run / "best.keras")
     scores = runner.evaluate(predictor, dataset)
-    runner.write_json(run / "metrics.json", {"split": "val", "stop": "first", **scores.to_dict()})
+    measured = {"split": "val", "stop": "first", "stop_threshold": predictor.stop_threshold}
+    runner.write_json(run / "metrics.json", measured | scores.to_dict())
     curves(run / "log.csv", run / "curves.png")
     strips = []
     (run / "samples").mkdir(exist_ok=True)
@@ -192,6 +208,8 @@ def main(argv: list[str] | None = None) -> None:
         run = arguments.resume if resume else new_folder(arguments.out, settings.data.dataset)
         write_config(settings, run)
         train(settings, datasets, run, distribution, resume=resume)
+        if settings.train.choose_stop_threshold:
+            set_stop_threshold(run, datasets["train"])
         report(run, datasets["val"])
 
 

@@ -9,6 +9,7 @@ from export.options import Options
 from rsis_tf.errors import InputError
 from rsis_tf.models import RSIS
 from rsis_tf.models.encoders import ENCODERS
+from rsis_tf.predictor import load_model
 
 Tensor = Any
 OUTPUTS = ("masks", "classes", "stop")
@@ -43,6 +44,18 @@ class GraphSpec:
         """The same with the names of the open axes."""
         batch, height, width, channels = self.input_shape
         return batch or "batch", height or "height", width or "width", channels
+
+
+def open_source(options: Options) -> tuple[RSIS, Options]:
+    """Reads the model to export, and fills in the options that it decides.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    model = load_model(options.source)
+    if options.stop_threshold is None:
+        options = dataclasses.replace(options, stop_threshold=model.config.stop_threshold)
+    return model, options
 
 
 def make_spec(model: RSIS, options: Options) -> GraphSpec:

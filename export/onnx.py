@@ -46,14 +46,13 @@ def export_onnx(options: Options, *, opset: int = 17, layout: str = "unrolled") 
     """
     _refuse(options, layout)
     import rsis_tf
-    from export.graph import make_spec
+    from export.graph import make_spec, open_source
     from export.metadata import as_text, describe
     from export.onnx_graph import add_metadata
     from export.onnx_layouts import Layout, encoder_graph, loop_graph, step_graph
     from export.publish import publish
-    from rsis_tf.predictor import load_model
 
-    model = load_model(options.source)
+    model, options = open_source(options)
     spec = make_spec(model, options)
     extra: dict[str, Any] = {"layout": layout, "opset": opset}
     if layout == "stepwise":

@@ -43,7 +43,8 @@ class Options:
         min_agreement: least agreement of instances, 0 to 1, see `export.agreement.agreement`; None as before.
         calibration: folder of pictures that show the ranges of values to an int8 quantiser; None for weights alone.
         verify_images: folder of pictures to compare on; None for the run's samples or a made-up picture.
-        stop_threshold, mask_threshold: thresholds written into the file.
+        stop_threshold: written into the file; None for the model's own.
+        mask_threshold: written into the file.
         license: terms of use written into the file.
     """
 
@@ -60,7 +61,7 @@ class Options:
     min_agreement: float | None = None
     calibration: pathlib.Path | None = None
     verify_images: pathlib.Path | None = None
-    stop_threshold: float = 0.5
+    stop_threshold: float | None = None
     mask_threshold: float = 0.5
     license: str = "MIT"
 
@@ -138,7 +139,12 @@ def make_parser(
         metavar="DIR",
         help="pictures to compare on (default: the run's samples, else one that is made up)",
     )
-    add("--stop-threshold", type=_share, default=0.5, help="objectness below which the sequence ends; kept in the file")
+    add(
+        "--stop-threshold",
+        type=_share,
+        metavar="P",
+        help="objectness below which the sequence ends; kept in the file (default: the model's own)",
+    )
     add("--mask-threshold", type=_share, default=0.5, help="probability from which a pixel is in; kept in the file")
     add("--license", default="MIT", help="terms of use; kept in the file")
     return parser

@@ -167,6 +167,7 @@ class Predictor:
     Attributes:
         class_names: K names, the first of them "background"; empty if the file holds none.
         metadata: what the exporter wrote into the file, as text.
+        stop_threshold: objectness from which a step holds an object.
 
     Raises:
         RuntimeInputError: for a file that is missing, broken or not of this project, or an option out of range.
@@ -193,16 +194,17 @@ class Predictor:
         self.image_size = _only("image_size", image_size, None if self._read("dynamic_size") else size) or size
         self._fixed_batch = self._input.shape[0] if isinstance(self._input.shape[0], int) else None
         self.batch_size = _only("batch_size", batch_size, self._fixed_batch) or 8
+        self.stop_threshold = self._read("stop_threshold") if stop_threshold is None else stop_threshold
         self._decoding = {
             "class_names": self.class_names,
-            "stop_threshold": self._read("stop_threshold") if stop_threshold is None else stop_threshold,
+            "stop_threshold": self.stop_threshold,
             "mask_threshold": self._read("mask_threshold") if mask_threshold is None else mask_threshold,
             "stop_mode": _one_of("stop_mode", stop_mode, STOP_MODES),
         }
         if stop_mode == "each" and self.metadata.get("layout") == "loop":
             raise RuntimeInputError(f"a file of the layout loop stops by itself. Received: stop_mode='each' for {path}")
         if isinstance(self._graph, Stepwise) and stop_mode == "first":
-            self._graph.stop_threshold = self._decoding["stop_threshold"]
+            self._graph.stop_threshold = self.stop_threshold
 
     def __call__(self, image: Array) -> list[Instance]:
         """Predicts one picture: (H, W, 3) uint8 of any size → its instances in predicted order."""

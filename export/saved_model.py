@@ -43,12 +43,11 @@ def export_saved_model(options: Options) -> pathlib.Path:
         raise InputError(f"expected --out to be a new folder, or a SavedModel to replace. Received: {out}")
     import tensorflow as tf
 
-    from export.graph import make_spec
+    from export.graph import make_spec, open_source
     from export.metadata import describe
     from export.publish import publish
-    from rsis_tf.predictor import load_model
 
-    model = load_model(options.source)
+    model, options = open_source(options)
     spec = make_spec(model, options)
     module, function = serving_module(model, spec)
     return publish(

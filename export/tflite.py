@@ -30,13 +30,12 @@ def export_tflite(options: Options) -> pathlib.Path:
     import tensorflow as tf
 
     from export.calibration import read_inputs
-    from export.graph import make_spec
+    from export.graph import make_spec, open_source
     from export.metadata import describe
     from export.publish import publish
     from export.saved_model import serving_module
-    from rsis_tf.predictor import load_model
 
-    model = load_model(options.source)
+    model, options = open_source(options)
     if model.config.mask_head == "voting" and options.precision == "int8" and options.calibration is not None:
         raise InputError(
             "the converter would bring votes for centres to 256 values, and masks with them; without --calibration it "

@@ -49,6 +49,7 @@ class ModelConfig:
         dropout_class, dropout_stop: the same for the features of the class and the stop head.
         num_steps: T, objects predicted when a call does not say how many.
         image_size: (height, width) the model was trained at; pictures are resized to it for prediction.
+        stop_threshold: objectness from which a step counts as an object, in prediction; one half in the paper.
         class_names: K names, the first of them "background"; empty if unknown.
     """
 
@@ -66,6 +67,7 @@ class ModelConfig:
     dropout_stop: float = 0.0
     num_steps: int = 10
     image_size: tuple[int, int] = (256, 256)
+    stop_threshold: float = 0.5
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -104,6 +106,7 @@ class ModelConfig:
         _require(self.num_steps >= 1, "num_steps", "at least 1", self.num_steps)
         for name in ("dropout", "dropout_class", "dropout_stop"):
             _require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
+        _require(0 <= self.stop_threshold <= 1, "stop_threshold", "in 0..1", self.stop_threshold)
         object.__setattr__(self, "image_size", tuple(self.image_size))
         object.__setattr__(self, "class_names", tuple(self.class_names))
         _require(_is_size(self.image_size), "image_size", "two positive integers (height, width)", self.image_size)
@@ -196,6 +199,8 @@ class TrainConfig:
         min_steps: with a curriculum, the stop loss waits until there are more steps than this.
         ema: decay of an exponential moving average of the weights, updated every step; `best.keras` then holds the
             averages, and they are what is validated. None for no average.
+        choose_stop_threshold: whether the model's `stop_threshold` is chosen at the end: the one that counts the
+            training pictures best (`rsis_tf.evaluation.stopping`).
         precision: "float32", "mixed_bfloat16" or "mixed_float16"; weights and losses are float32 in all three.
         encoder_weights: what the encoder starts from: "none", "imagenet", or a file.
         transfer: a run's folder or a model file whose weights the network starts from, or None.
@@ -234,6 +239,7 @@ class TrainConfig:
     steps_cl: int = 1
     min_steps: int = 1
     ema: float | None = None
+    choose_stop_threshold: bool = False
     precision: str = "float32"
     encoder_weights: str = "none"
     transfer: str | None = None

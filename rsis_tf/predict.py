@@ -46,7 +46,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         f"(default: {','.join(DEFAULT)})")  # fmt: skip
     parser.add_argument("--route", action="store_true", help="draw the way from object to object into overlays")
     parser.add_argument("--stop-threshold", type=float, metavar="P",
-                        help="probability from which there is an object (default: the file's, else 0.5)")  # fmt: skip
+                        help="probability from which there is an object (default: the model's own)")  # fmt: skip
     parser.add_argument("--stop", choices=("first", "each"), default="first",
                         help="first: the sequence ends at the first step without an object; each: every step is "
                         "judged alone (default: first)")  # fmt: skip

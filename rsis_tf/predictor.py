@@ -104,7 +104,7 @@ def open_predictor(
             run by ONNX Runtime; `.tflite`: run by LiteRT. The last two need neither Keras nor TensorFlow.
         stop_mode: "first" ends the sequence at the first step without an object, as in the paper; "each" judges each
             step alone, as the original's evaluation does.
-        stop_threshold: probability from which there is an object; default: what an exported file says, else 0.5.
+        stop_threshold: probability from which there is an object; default: what the model or the file says.
         batch_size: pictures in one run of `stream`; default: what the file is made for, else 8.
 
     Returns:
@@ -134,11 +134,13 @@ class _Streaming:
         class_names: K names, the first of them "background"; empty if the model knows none.
         image_size: (h, w) the network runs at.
         batch_size: pictures in one run of `stream`.
+        stop_threshold: objectness from which a step holds an object.
     """
 
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
     batch_size: int
+    stop_threshold: float
     _decoding: dict[str, Any]
 
     def __call__(self, image: np.ndarray) -> list[Instance]:
@@ -179,9 +181,9 @@ class KerasPredictor(_Streaming):
         self.class_names = self.model.config.class_names
         self.image_size = self.model.config.image_size
         self.batch_size = batch_size or 8
-        self._decoding = {"stop_mode": stop_mode}
-        if stop_threshold is not None:
-            self._decoding["stop_threshold"] = stop_threshold
+        stored = self.model.config.stop_threshold
+        self.stop_threshold = stored if stop_threshold is None else stop_threshold
+        self._decoding = {"stop_mode": stop_mode, "stop_threshold": self.stop_threshold}
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         outputs = self.model.predict_on_batch(images)
@@ -216,15 +218,15 @@ class ExportedPredictor(_Streaming):
             fixed, self._dtype = self.metadata["input"]["shape"][0], np.dtype(self.metadata["input"]["dtype"])
             self.class_names = tuple(self.metadata["class_names"])
             self.image_size = tuple(self.metadata["image_size"])
-            self._decoding = {name: self.metadata[name] for name in ("stop_threshold", "mask_threshold")}
+            stored = self.metadata["stop_threshold"]
+            self._decoding = {"mask_threshold": self.metadata["mask_threshold"]}
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise InputError(
                 f"expected the JSON file that the exporter writes beside {path.name}. Received: {side} "
                 f"({_reason(error)})"
             ) from None
-        self._decoding["stop_mode"] = stop_mode
-        if stop_threshold is not None:
-            self._decoding["stop_threshold"] = stop_threshold
+        self.stop_threshold = stored if stop_threshold is None else stop_threshold
+        self._decoding |= {"stop_mode": stop_mode, "stop_threshold": self.stop_threshold}
         self._fixed_batch = fixed if isinstance(fixed, int) else None
         if self._fixed_batch and batch_size not in (None, self._fixed_batch):
             raise InputError(f"this file takes batches of {fixed} alone. Received: batch size {batch_size}, {path}")

@@ -84,6 +84,7 @@ def nuclei() -> RunConfig:
             class_weight=0.1,
             stop_weight=1.0,
             ema=0.99,
+            choose_stop_threshold=True,
         ),
     )
 

@@ -89,6 +89,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     train.add_argument("--clip-norm", type=float, metavar="G", help="largest norm of each part's gradients")
     train.add_argument("--ema", type=float, metavar="M",
                        help="validate and keep an average of the weights with this decay, such as 0.999")  # fmt: skip
+    train.add_argument("--stop-threshold", type=_threshold, metavar="P|auto",
+                       help="objectness from which a step counts as an object (paper: 0.5); auto chooses at the end "
+                       "the one that counts the training pictures best")  # fmt: skip
     train.add_argument("--precision", choices=config.PRECISIONS, help="of the computation; weights stay float32")
     train.add_argument("--strategy", choices=config.STRATEGIES, help="devices that share every batch (TensorFlow only)")
     train.add_argument("--encoder-batch-norm", choices=("train", "frozen"),
@@ -130,6 +133,10 @@ def configure(arguments: argparse.Namespace) -> config.RunConfig:
     given = implied(given, preset) | given
     renamed = {"data": "root", "gt_maxseqlen": "max_objects", "maxseqlen": "num_steps"}
     given = {renamed.get(name, name): value for name, value in given.items()}
+    if "stop_threshold" in given:
+        given["choose_stop_threshold"] = given["stop_threshold"] == "auto"
+    if given.get("choose_stop_threshold"):
+        del given["stop_threshold"]
     parts = {
         field.name: dataclasses.replace(part, **_fields_of(part, given))
         for field in dataclasses.fields(preset)
@@ -194,6 +201,13 @@ def write_config(settings: config.RunConfig, run: pathlib.Path) -> None:
 def _fields_of(part: Any, given: dict[str, Any]) -> dict[str, Any]:
     names = {field.name for field in dataclasses.fields(part)}
     return {name: value for name, value in given.items() if name in names}
+
+
+def _threshold(text: str) -> float | str:
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, or auto. Received: {text}") from None
 
 
 def _size(text: str) -> tuple[int, int]:

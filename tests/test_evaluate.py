@@ -21,6 +21,7 @@ class Knowing:
         samples = (dataset[index] for index in range(len(dataset)))
         self._answers = {sample.image.tobytes(): sample for sample in samples}
         self._left_out = left_out
+        self.stop_threshold = 0.7
 
     def __call__(self, image):
         sample = self._answers[image.tobytes()]
@@ -79,6 +80,7 @@ def test_scores_of_a_run_are_shown_and_kept(call, run_folder):
     assert "4 images" in out
     kept = json.loads((run_folder / "metrics.json").read_text())
     assert (kept["dataset"], kept["split"], kept["stop"], kept["images"]) == ("synthetic", "val", "each", 4)
+    assert kept["stop_threshold"] == 0.7
     assert (kept["ap"], kept["sbd"], kept["abs_dic"]) == (1, 1, 0)
     call(run_folder, data=SCENES, left_out=1)
     assert json.loads((run_folder / "metrics.json").read_text())["dic"] == -1

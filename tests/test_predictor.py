@@ -156,6 +156,7 @@ def test_batches_give_what_single_pictures_give(models):
 def test_the_threshold_of_the_stop_is_that_of_the_call(models, kind):
     picture = next(iter(pictures()))
     assert open_predictor(models / kind)(picture)
+    assert open_predictor(models / kind).stop_threshold == 0.5
     assert open_predictor(models / kind, stop_threshold=1.0)(picture) == []
     with pytest.raises(InputError, match=r"Received: stop_threshold=1\.5"):
         open_predictor(models / kind, stop_threshold=1.5)

@@ -77,6 +77,21 @@ def test_an_encoder_from_nothing_learns_like_the_rest(options, weights, norm, ra
     assert (train.encoder_weights, train.encoder_batch_norm, train.encoder_learning_rate) == (weights, norm, rate)
 
 
+@pytest.mark.parametrize(
+    ("options", "threshold", "choose"),
+    [
+        ("", 0.5, True),
+        ("--stop-threshold 0.7", 0.7, False),
+        ("--stop-threshold auto", 0.5, True),
+        ("--preset paper", 0.5, False),
+        ("--preset paper --stop-threshold auto", 0.5, True),
+    ],
+)
+def test_the_stop_threshold_is_given_or_chosen(options, threshold, choose):
+    settings = configure(parse(["--dataset", "coco", "--data", "there", *options.split()]))
+    assert (settings.model.stop_threshold, settings.train.choose_stop_threshold) == (threshold, choose)
+
+
 def test_options_bring_along_what_they_need():
     def data(options):
         return configure(parse(["--data", "there", "--dataset", *options.split()])).data

@@ -42,7 +42,7 @@ def add_model_and_data(
         "--stop-threshold",
         type=float,
         metavar="P",
-        help="probability from which there is an object (default: the file's, else 0.5)",
+        help="probability from which there is an object (default: the model's own)",
     )
     arguments.add_argument(
         "--stop",
