@@ -51,21 +51,38 @@ enable_cuda_graph=1 does by itself (the file then needs a fixed --batch and --no
 """
 
 
+WORKER = ("-m", "export.benchmark_worker")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """One measurement.
+
+    Attributes:
+        path: the model file.
+        provider, batch: see `export.benchmark_worker.Task`.
+        worker: what Python is called with to measure it.
+    """
+
+    path: pathlib.Path
+    provider: str = "cpu"
+    batch: int = 1
+    worker: tuple[str, ...] = WORKER
+
+
 def benchmark(
-    paths: Sequence[pathlib.Path],
+    cases: Sequence[Case],
     *,
-    providers: Sequence[str] = ("cpu",),
-    batches: Sequence[int] = (1,),
     threads: int | None = None,
     pictures: Sequence[np.ndarray],
     warm_up: int = 5,
     repeat: int = 50,
 ) -> list[dict[str, Any]]:
-    """Measures every file on every provider with every batch, each in a process of its own.
+    """Measures every case in a process of its own.
 
     Args:
-        paths: model files; the agreement of instances is with the first that runs.
-        providers, batches, threads, warm_up, repeat: see `export.benchmark_worker.Task`.
+        cases: what to measure; the agreement of instances is with the first that runs.
+        threads, warm_up, repeat: see `export.benchmark_worker.Task`.
         pictures: (H, W, 3) uint8 of any sizes.
 
     Returns:
@@ -77,29 +94,25 @@ def benchmark(
         stored, answers = pathlib.Path(folder) / "pictures.npy", pathlib.Path(folder) / "answers.npz"
         largest = max(picture.shape[:2] for picture in pictures)
         np.save(stored, np.stack([resize_image(picture, largest) for picture in pictures]))
-        for path in paths:
-            for provider in providers:
-                for batch in batches:
-                    answers.unlink(missing_ok=True)
-                    task = Task(
-                        path=str(path.absolute()),
-                        provider=provider,
-                        batch=batch,
-                        threads=threads,
-                        warm_up=warm_up,
-                        repeat=repeat,
-                        pictures=str(stored),
-                        answers=str(answers),
-                    )
-                    row = describe(path) | {"provider": provider, "batch": batch} | _measure(task)
-                    if "error" not in row:
-                        found = _decoded(answers, largest)
-                        reference = reference or found
-                        row["agreement"] = float(
-                            np.mean([agreement(*pair) for pair in zip(reference, found, strict=True)])
-                        )
-                    rows.append(row)
-                    print(_line(row), file=sys.stderr)
+        for case in cases:
+            answers.unlink(missing_ok=True)
+            task = Task(
+                path=str(case.path.absolute()),
+                provider=case.provider,
+                batch=case.batch,
+                threads=threads,
+                warm_up=warm_up,
+                repeat=repeat,
+                pictures=str(stored),
+                answers=str(answers),
+            )
+            row = describe(case.path) | {"provider": case.provider, "batch": case.batch} | _measure(task, case.worker)
+            if "error" not in row:
+                found = _decoded(answers, largest, row["stop_threshold"])
+                reference = reference or found
+                row["agreement"] = float(np.mean([agreement(*pair) for pair in zip(reference, found, strict=True)]))
+            rows.append(row)
+            print(_line(row), file=sys.stderr)
     return rows
 
 
@@ -215,26 +228,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise InputError("expected positive numbers for --batch, --repeat and --threads. Received: one below")
         if not options.out.absolute().parent.is_dir():
             raise InputError(f"expected --out in a folder that exists. Received: {options.out}")
+        cases = [
+            Case(path=path, provider=provider, batch=batch)
+            for path in options.files
+            for provider in options.providers
+            for batch in options.batch
+        ]
         rows = benchmark(
-            options.files,
-            providers=options.providers,
-            batches=options.batch,
+            cases,
             threads=options.threads,
-            pictures=_pictures(options.images),
+            pictures=read_pictures(options.images),
             warm_up=options.warm_up,
             repeat=options.repeat,
         )
         facts = environment() | {"threads": options.threads or "all", "repeat": options.repeat}
-        content = json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n"
-        for suffix, text in ((".json", content), (".md", to_markdown(rows, facts))):
-            partial = options.out.with_name(f".{options.out.name}.partial")
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, options.out.with_name(options.out.name + suffix))
-        plot(rows, options.out.with_name(options.out.name + ".png"))
+        write(rows, facts, options.out)
         print(to_markdown(rows, facts))
 
 
-def _pictures(folder: pathlib.Path | None, count: int = 8) -> list[np.ndarray]:
+def write(rows: Sequence[dict[str, Any]], facts: dict[str, Any], out: pathlib.Path) -> None:
+    """Writes `out` with the suffixes .json, .md and .png."""
+    content = json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n"
+    for suffix, text in ((".json", content), (".md", to_markdown(rows, facts))):
+        partial = out.with_name(f".{out.name}.partial")
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, out.with_name(out.name + suffix))
+    plot(rows, out.with_name(out.name + ".png"))
+
+
+def read_pictures(folder: pathlib.Path | None, count: int = 8) -> list[np.ndarray]:
+    """Reads the first pictures of a folder, or makes one up.
+
+    Raises:
+        InputError: for a folder without pictures.
+    """
     if folder is None:
         y, x = np.mgrid[:240, :320]
         discs = [(y - 80) ** 2 + (x - 90) ** 2 < 50**2, (y - 150) ** 2 + (x - 230) ** 2 < 60**2]
@@ -252,9 +279,9 @@ def _pictures(folder: pathlib.Path | None, count: int = 8) -> list[np.ndarray]:
     return [read_image(path) for path in paths]
 
 
-def _measure(task: Task) -> dict[str, Any]:
+def _measure(task: Task, worker: Sequence[str]) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "export.benchmark_worker"],
+        [sys.executable, *worker],
         input=json.dumps(dataclasses.asdict(task)),
         capture_output=True,
         text=True,
@@ -266,10 +293,11 @@ def _measure(task: Task) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _decoded(answers: pathlib.Path, size: tuple[int, int]) -> list:
+def _decoded(answers: pathlib.Path, size: tuple[int, int], threshold: float) -> list:
     with np.load(answers) as stored:
         outputs = [stored[name] for name in ("masks", "classes", "stop")]
-    return [decode(*output, size=size, class_names=()) for output in zip(*outputs, strict=True)]
+    options = {"size": size, "class_names": (), "stop_threshold": threshold}
+    return [decode(*output, **options) for output in zip(*outputs, strict=True)]
 
 
 def _cell(value: Any) -> str:

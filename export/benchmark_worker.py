@@ -45,15 +45,45 @@ class Task:
     answers: str
 
 
-def measure(task: Task) -> dict[str, Any]:
-    """Returns times in milliseconds, megabytes, and whatever keeps the measurement from being made as `error`."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A model file ready to run.
+
+    Attributes:
+        run: (B, h, w, 3) → outputs by name.
+        size: (h, w) it takes.
+        batch: B it takes alone, or None for any.
+        dtype: of its input.
+        stop_threshold: objectness from which a step of it holds an object.
+        precision: where the way of running decides it, not the file.
+    """
+
+    run: Run
+    size: tuple[int, int]
+    batch: int | None = None
+    dtype: Any = np.uint8
+    stop_threshold: float = 0.5
+    precision: str | None = None
+
+
+def measure(task: Task, open_file: Callable[[pathlib.Path, Task], Opened] | None = None) -> dict[str, Any]:
+    """Measures one file.
+
+    Args:
+        task: what to measure.
+        open_file: how to open it; default: as the formats of the project are opened.
+
+    Returns:
+        Times in milliseconds, megabytes, and what decodes the answers.
+    """
     path = pathlib.Path(task.path)
     start = time.perf_counter()
-    run, size, fixed_batch, dtype = _open(path, task)
-    loaded = time.perf_counter() - start
-    if fixed_batch not in (None, task.batch):
-        raise RuntimeInputError(f"the file takes a batch of {fixed_batch} alone")
-    pictures = np.stack([resize_image(picture, size) for picture in np.load(task.pictures)]).astype(dtype)
+    opened = (open_file or _open)(path, task)
+    loaded, run = time.perf_counter() - start, opened.run
+    if opened.batch not in (None, task.batch):
+        raise RuntimeInputError(f"the file takes a batch of {opened.batch} alone")
+    pictures = np.stack([resize_image(picture, opened.size) for picture in np.load(task.pictures)])
+    pictures = pictures.astype(opened.dtype)
     batches = [
         np.take(pictures, range(i, i + task.batch), axis=0, mode="wrap") for i in range(0, len(pictures), task.batch)
     ]
@@ -77,6 +107,8 @@ def measure(task: Task) -> dict[str, Any]:
         "load_s": loaded,
         "peak_memory_mb": _peak_memory(),
         "runs": task.repeat,
+        "stop_threshold": opened.stop_threshold,
+        **({"precision": opened.precision} if opened.precision else {}),
     }
 
 
@@ -95,8 +127,7 @@ def _peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _open(path: pathlib.Path, task: Task) -> tuple[Run, tuple[int, int], int | None, Any]:
-    """Returns how to run a file, the size of picture and batch it takes, and the dtype."""
+def _open(path: pathlib.Path, task: Task) -> Opened:
     name, _, text = task.provider.partition(":")
     options = dict(option.split("=", 1) for option in text.split(",") if option)
     onnx = path.suffix == ".onnx" or (path / "step.onnx").is_file()
@@ -107,9 +138,7 @@ def _open(path: pathlib.Path, task: Task) -> tuple[Run, tuple[int, int], int | N
     if path.suffix == ".tflite":
         from export.tflite import open_run
 
-        described = json.loads(path.with_name(path.name + ".json").read_text())
-        shape, dtype = described["input"]["shape"], described["input"]["dtype"]
-        return open_run(path, task.threads or os.cpu_count()), tuple(shape[1:3]), shape[0], dtype
+        return _described(path, open_run(path, task.threads or os.cpu_count()))
     from rsis_tf.engine import quiet_start
 
     quiet_start()
@@ -120,31 +149,47 @@ def _open(path: pathlib.Path, task: Task) -> tuple[Run, tuple[int, int], int | N
         from rsis_tf.predictor import KerasPredictor
 
         predictor = KerasPredictor(path)
-        size = predictor.model.config.image_size
-        return lambda images: dict(zip(OUTPUTS, predictor.run(images), strict=True)), size, None, np.uint8
+        return Opened(
+            run=lambda images: dict(zip(OUTPUTS, predictor.run(images), strict=True)),
+            size=predictor.image_size,
+            stop_threshold=predictor.stop_threshold,
+        )
     from export.saved_model import open_run as open_saved
 
+    return _described(path, open_saved(path))
+
+
+def _described(path: pathlib.Path, run: Run) -> Opened:
+    """Takes sizes and types from the JSON file beside an export."""
     described = json.loads(path.with_name(path.name + ".json").read_text())
-    shape = described["input"]["shape"]
-    batch = shape[0] if isinstance(shape[0], int) else None
-    return open_saved(path), tuple(described["image_size"]), batch, described["input"]["dtype"]
+    batch, *_ = described["input"]["shape"]
+    return Opened(
+        run=run,
+        size=tuple(described["image_size"]),
+        batch=batch if isinstance(batch, int) else None,
+        dtype=described["input"]["dtype"],
+        stop_threshold=described["stop_threshold"],
+    )
 
 
-def _open_onnx(
-    path: pathlib.Path, name: str, options: dict[str, str], threads: int | None
-) -> tuple[Run, tuple[int, int], int | None, Any]:
+def _open_onnx(path: pathlib.Path, name: str, options: dict[str, str], threads: int | None) -> Opened:
     bind = options.pop("io_binding", "0") == "1" or options.get("enable_cuda_graph") == "1"
     graph = open_graph(path, providers=[(name, options)], threads=threads)
     metadata = graph.get_modelmeta().custom_metadata_map
     taken = graph.get_inputs()[0]
-    batch = taken.shape[0] if isinstance(taken.shape[0], int) else None
-    dtype = np.float32 if taken.type == "tensor(float)" else np.uint8
-    size = tuple(json.loads(metadata["image_size"]))
+    facts = {
+        "size": tuple(json.loads(metadata["image_size"])),
+        "batch": taken.shape[0] if isinstance(taken.shape[0], int) else None,
+        "dtype": np.float32 if taken.type == "tensor(float)" else np.uint8,
+        "stop_threshold": float(metadata["stop_threshold"]),
+    }
     if metadata.get("layout") == "stepwise":
-        graph.stop_threshold = float(metadata["stop_threshold"])
+        graph.stop_threshold = facts["stop_threshold"]
         bind = False  # it always binds
     if not bind:
-        return lambda x: dict(zip(OUTPUTS, graph.run(list(OUTPUTS), {"image": x}), strict=True)), size, batch, dtype
+        return Opened(
+            run=lambda images: dict(zip(OUTPUTS, graph.run(list(OUTPUTS), {"image": images}), strict=True)), **facts
+        )
     import onnxruntime
 
     device = "cpu" if name == "cpu" else "cuda"
@@ -161,14 +206,14 @@ def _open_onnx(
         graph.run_with_iobinding(bound["binding"])
         return dict(zip(OUTPUTS, bound["binding"].copy_outputs_to_cpu(), strict=True))
 
-    return run, size, batch, dtype
+    return Opened(run=run, **facts)
 
 
-def main() -> None:
+def main(open_file: Callable[[pathlib.Path, Task], Opened] | None = None) -> None:
     """Measures the task on standard input."""
     task = Task(**json.load(sys.stdin))
     try:
-        result = measure(task)
+        result = measure(task, open_file)
     except (RuntimeInputError, OSError, KeyError, ImportError) as error:
         result = {"error": " ".join(str(error).split())}
     json.dump(result, sys.stdout)

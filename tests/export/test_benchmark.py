@@ -70,16 +70,35 @@ def test_agreement_is_with_the_first_file(toy_model, tmp_path):
     first.write_bytes(toy_model().read_bytes())
     image = np.zeros((8, 8, 3), np.uint8)
     image[:, :4, 0] = 255
-    rows = benchmark.benchmark([first, other], batches=(1, 2), pictures=[image], warm_up=0, repeat=1)
+    cases = [benchmark.Case(path=path, batch=batch) for path in (first, other) for batch in (1, 2)]
+    rows = benchmark.benchmark(cases, pictures=[image], warm_up=0, repeat=1)
     assert [row.get("agreement") for row in rows] == [1, 1, 1, None]
     assert rows[3]["error"] == "the file takes a batch of 1 alone"
+
+
+def test_answers_are_decoded_with_the_threshold_of_the_file(toy_model, tmp_path):
+    from export.runtime import Predictor
+
+    metadata = dict(Predictor(toy_model()).metadata)
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[:, :4] = 255, 230, 0
+    paths = {}
+    for threshold in (0.5, 0.99):
+        paths[threshold] = tmp_path / f"{threshold}.onnx"
+        paths[threshold].write_bytes(toy_model(metadata={**metadata, "stop_threshold": str(threshold)}).read_bytes())
+    found = {threshold: len(Predictor(path)(image)) for threshold, path in paths.items()}
+    assert found[0.5] > found[0.99]
+    cases = [benchmark.Case(path=path) for path in paths.values()]
+    rows = benchmark.benchmark(cases, pictures=[image], warm_up=0, repeat=1)
+    assert [row["stop_threshold"] for row in rows] == [0.5, 0.99]
+    assert rows[0]["agreement"] == 1 > rows[1]["agreement"]
 
 
 def test_files_that_cannot_be_measured_say_why(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"nothing")
     (tmp_path / "orphan.tflite").write_bytes(b"nothing")
-    paths = [tmp_path / "broken.onnx", tmp_path / "orphan.tflite"]
-    rows = benchmark.benchmark(paths, pictures=[np.zeros((8, 8, 3), np.uint8)], repeat=1)
+    cases = [benchmark.Case(path=tmp_path / name) for name in ("broken.onnx", "orphan.tflite")]
+    rows = benchmark.benchmark(cases, pictures=[np.zeros((8, 8, 3), np.uint8)], repeat=1)
     assert "broken.onnx" in rows[0]["error"]
     assert rows[1]["error"]
     assert "not measured: " in benchmark.to_markdown(rows, {})
@@ -108,7 +127,8 @@ def test_needs_no_tensorflow_for_onnx(toy_model, tmp_path):
 import sys, numpy as np
 from export import benchmark
 import pathlib
-(row,) = benchmark.benchmark([pathlib.Path({str(toy_model())!r})], pictures=[np.zeros((8, 8, 3), np.uint8)], repeat=1)
+case = benchmark.Case(path=pathlib.Path({str(toy_model())!r}))
+(row,) = benchmark.benchmark([case], pictures=[np.zeros((8, 8, 3), np.uint8)], repeat=1)
 assert row["median_ms"] > 0, row
 assert not {{"tensorflow", "keras"}} & set(sys.modules)
 """

@@ -1,0 +1,59 @@
+"""Measures the PyTorch rendition as `export.benchmark_worker` measures exported files; started by against_pytorch.py.
+
+A provider is a device of PyTorch, with options: compile=1, tf32=1 (off without it), precision=fp16, channels_last=1.
+"""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from export.benchmark_worker import Opened, Task, main
+from export.runtime import OUTPUTS, RuntimeInputError
+
+OPTIONS = {"compile": ("0", "1"), "tf32": ("0", "1"), "precision": ("fp32", "fp16"), "channels_last": ("0", "1")}
+
+
+def open_rendition(path: pathlib.Path, task: Task) -> Opened:
+    """Opens weights in a `.npz` file, described by a JSON file beside it."""
+    import torch
+    from pytorch_rendition import Rendition
+
+    device, _, text = task.provider.partition(":")
+    options = dict(option.split("=", 1) for option in text.split(",") if option)
+    for name, value in options.items():
+        if value not in OPTIONS.get(name, ()):
+            raise RuntimeInputError(f"expected options out of {OPTIONS}. Received: {name}={value}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeInputError("no GPU that PyTorch reaches")
+    if task.threads:
+        torch.set_num_threads(task.threads)
+    tf32 = options.get("tf32") == "1"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    described = json.loads(path.with_name(path.name + ".json").read_text())
+    model = Rendition(**described["rendition"]).eval()
+    with np.load(path) as stored:
+        model.load_state_dict({name: torch.from_numpy(stored[name]) for name in stored.files})
+    half = options.get("precision") == "fp16"
+    channels_last = options.get("channels_last") == "1"
+    model = model.to(
+        device,
+        dtype=torch.float16 if half else torch.float32,
+        memory_format=torch.channels_last if channels_last else torch.preserve_format,
+    )
+    forward = torch.compile(model) if options.get("compile") == "1" else model
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.inference_mode():
+            outputs = forward(torch.from_numpy(images).to(device))
+            return {name: output.float().cpu().numpy() for name, output in zip(OUTPUTS, outputs, strict=True)}
+
+    precision = "fp16" if half else "tf32" if tf32 else "fp32"
+    return Opened(run=run, size=tuple(described["image_size"]), precision=precision)
+
+
+if __name__ == "__main__":
+    main(open_rendition)
