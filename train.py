@@ -6,7 +6,9 @@ import dataclasses
 import functools
 import os
 import pathlib
+import shutil
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rsis_tf import config
@@ -53,6 +55,17 @@ def new_folder(out: pathlib.Path | None, name: str) -> pathlib.Path:
         raise InputError(f"expected a folder that is new or empty. Received: --out {out}")
     out.mkdir(parents=True, exist_ok=True)
     return out
+
+
+@contextlib.contextmanager
+def cleared_unless_begun(run: pathlib.Path) -> Iterator[None]:
+    """Takes a new run's folder away again where input turns out to be wrong before the training has begun."""
+    try:
+        yield
+    except InputError:
+        if not (run / "state/state.json").is_file():
+            shutil.rmtree(run)
+        raise
 
 
 def train(
@@ -206,8 +219,9 @@ def main(argv: list[str] | None = None) -> None:
                 train(settings, datasets, arguments.resume or arguments.out, distribution, resume=resume)
             return
         run = arguments.resume if resume else new_folder(arguments.out, settings.data.dataset)
-        write_config(settings, run)
-        train(settings, datasets, run, distribution, resume=resume)
+        with contextlib.nullcontext() if resume else cleared_unless_begun(run):
+            write_config(settings, run)
+            train(settings, datasets, run, distribution, resume=resume)
         if settings.train.choose_stop_threshold:
             set_stop_threshold(run, datasets["train"])
         report(run, datasets["val"])

@@ -126,7 +126,7 @@ class DataConfig:
         dataset: name of a reader in `rsis_tf.data`.
         root: the dataset's folder; None for data made by the project.
         image_size: (height, width) of the batches.
-        max_objects: N, the largest objects kept of one picture. To a head that votes the others are background.
+        max_objects: N, the largest objects kept of one picture; the others are void.
         batch_size: B.
         augment: flips and one affine warp on training pictures.
         augmentation: how far they go: "paper", or "strong" with quarter turns and colours.

@@ -173,6 +173,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(command, said, tmp_path):
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert re.match(rf"error: .*{said}", result.stderr)
     assert not (tmp_path / "text.onnx").exists()
+    assert not (tmp_path / "new").exists()
 
 
 def test_annotation_without_its_image_is_named(tmp_path):

@@ -32,7 +32,7 @@ def read_label_image_of(path: pathlib.Path, image: np.ndarray) -> np.ndarray:
 
 
 def relabel(
-    label_map: np.ndarray, classes: np.ndarray, *, by_area: bool = False, keep: int | None = None
+    label_map: np.ndarray, classes: np.ndarray, *, by_area: bool = False, keep: int | None = None, rest: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers the instances that have pixels 1 … n without gaps.
 
@@ -40,7 +40,8 @@ def relabel(
         label_map: (H, W) int32: 0 background, i = the i-th instance, `VOID` = ignored.
         classes: (m,) int32, class of instance i at i − 1.
         by_area: largest first (equal areas in the given order) instead of the given order.
-        keep: the largest number of instances kept, the first ones; the rest become background.
+        keep: the largest number of instances kept, the first ones.
+        rest: what the others become: background, or `VOID`.
 
     Returns:
         (H, W) int32 label map with `VOID` where it was, and (n,) int32 classes.
@@ -49,7 +50,8 @@ def relabel(
     order = np.argsort(-areas, kind="stable") if by_area else np.arange(len(areas))
     order = order[areas[order] > 0][:keep]
     # One entry per old value; a label map's VOID (−1) indexes the last.
-    table = np.zeros(len(classes) + 2, np.int32)
+    table = np.full(len(classes) + 2, rest, np.int32)
+    table[0] = 0
     table[order + 1] = np.arange(1, len(order) + 1)
     table[VOID] = VOID
     return table[label_map], classes[order].astype(np.int32)

@@ -28,14 +28,15 @@ from rsis_tf.data.augment import (
 )
 from rsis_tf.data.beginning import begin_anywhere
 from rsis_tf.data.labels import relabel
-from rsis_tf.data.sample import Dataset, Sample
+from rsis_tf.data.sample import VOID, Dataset, Sample
 from rsis_tf.errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 Batch = tuple[np.ndarray | dict[str, np.ndarray], dict[str, np.ndarray]]
-"""images (B, H, W, 3) uint8 and {"masks": (B, N, H, W) uint8, "classes": (B, N) int32, "valid": (B, N) uint8}.
+"""images (B, H, W, 3) uint8 and {"masks": (B, N, H, W) uint8, "classes": (B, N) int32, "valid": (B, N) uint8,
+"ignored": (B, H, W) uint8}.
 
 Training batches whose sequences begin anywhere have {"images", "found": (B, H, W) uint8} in the place of the images,
 and "remaining": (B,) int32 among the targets.
@@ -56,7 +57,7 @@ def prepare(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Brings one sample to the size of the batches, its objects sorted by area.
 
-    Objects that lose all their pixels are dropped; of the others the largest N are kept and the rest become background.
+    Objects that lose all their pixels are dropped; of the others the largest N are kept and the rest become void.
 
     Args:
         sample: the picture at its own size.
@@ -82,7 +83,7 @@ def prepare(
     else:
         image = np.asarray(Image.fromarray(sample.image).resize(size[::-1], Image.Resampling.BILINEAR))
         label_map = np.array(Image.fromarray(sample.label_map).resize(size[::-1], Image.Resampling.NEAREST))
-    label_map, kept = relabel(label_map, sample.classes, by_area=True, keep=config.max_objects)
+    label_map, kept = relabel(label_map, sample.classes, by_area=True, keep=config.max_objects, rest=VOID)
     classes = np.zeros(config.max_objects, np.int32)
     valid = np.zeros(config.max_objects, np.uint8)
     classes[: len(kept)] = kept
@@ -123,7 +124,7 @@ def plain_batches(
         workers: threads that prepare batches ahead of time; 0 for none. The batches are the same.
 
     Yields:
-        images (B, h, w, 3) uint8 and {"masks": (B, N, h, w) uint8, "classes": (B, N) int32, "valid": (B, N) uint8}.
+        A `Batch`: images (B, h, w, 3) uint8 and targets.
         The last batch of a validation pass may be smaller.
 
     Raises:
@@ -139,7 +140,8 @@ def plain_batches(
     loaded = _ahead(load, batches, workers) if workers else map(load, batches)
     for images, label_maps, classes, valid, remaining in loaded:
         masks = (label_maps[:, None] == numbers).view(np.uint8)  # (B, N, H, W)
-        targets = {"masks": masks, "classes": classes, "valid": valid}
+        ignored = (label_maps == VOID).view(np.uint8)  # (B, H, W)
+        targets = {"masks": masks, "classes": classes, "valid": valid, "ignored": ignored}
         if training and config.begin_anywhere:
             found = (label_maps > remaining[:, None, None]).view(np.uint8)  # (B, H, W)
             yield {"images": images, "found": found}, {**targets, "remaining": remaining}
@@ -196,7 +198,8 @@ def tf_batches(
             remaining = tf.ensure_shape(remaining, (batch,))
         numbers = tf.range(1, config.max_objects + 1)[None, :, None, None]
         masks = tf.cast(label_maps[:, None] == numbers, tf.uint8)  # (B, N, H, W)
-        targets = {"masks": masks, "classes": classes, "valid": valid}
+        ignored = tf.cast(label_maps == VOID, tf.uint8)  # (B, H, W)
+        targets = {"masks": masks, "classes": classes, "valid": valid, "ignored": ignored}
         if training and config.begin_anywhere:
             found = tf.cast(label_maps > remaining[:, None, None], tf.uint8)  # (B, H, W)
             return {"images": images, "found": found}, {**targets, "remaining": remaining}

@@ -88,14 +88,12 @@ class RSIS(keras.Model):
         found = None
         if isinstance(images, dict):
             images, found = images["images"], images["found"]
-        if divided() and images.shape[0] is None:
+        size, may_be_empty = ops.shape(images)[0], divided() and images.shape[0] is None
+        if may_be_empty:
             # A replica may have no picture of the last batch, and TensorFlow's convolutions fail without any.
-            size = ops.shape(images)[0]
             images, found = (None if x is None else _at_least_one(x) for x in (images, found))
-            outputs, _ = self.unroll(images, num_steps, found=found, training=training)
-            return {name: output[:size] for name, output in outputs.items()}
         outputs, _ = self.unroll(images, num_steps, found=found, training=training)
-        return outputs
+        return {name: output[:size] for name, output in outputs.items()} if may_be_empty else outputs
 
     def unroll(
         self,

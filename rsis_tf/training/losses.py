@@ -8,7 +8,7 @@ from rsis_tf.config import TrainConfig
 from rsis_tf.ops import pairwise_product, pairwise_soft_iou
 from rsis_tf.replicas import divided, reported, total
 from rsis_tf.training.matcher import match_in_graph
-from rsis_tf.training.voting_losses import pointing_loss, voting_loss
+from rsis_tf.training.voting_losses import place, pointing_loss, voting_loss
 
 Tensor = Any
 
@@ -32,7 +32,8 @@ class Criterion:
         Args:
             targets: `masks` (B, N, H, W) of 0 and 1, `classes` (B, N) integer, `valid` (B, N) of 0 and 1; the valid
                 objects of an image come first. `remaining` (B,) integer if not all are to be found: the first so many
-                are.
+                are. `ignored` (B, H, W), 1 where it is not known whether there is an object, is read by the loss of
+                votes.
             outputs: of the model.
 
         Returns:
@@ -62,8 +63,10 @@ class Criterion:
             loss = loss + config.stop_weight * stop_loss
         losses = {"loss": loss, "mask_loss": mask_loss, "class_loss": class_loss, "stop_loss": stop_loss}
         if "votes" in outputs:
-            losses["voting_loss"] = voting_loss(masks, objects, outputs)
-            losses["pointing_loss"] = pointing_loss(masks, pairs, count, outputs["pointing_logits"])
+            placed = place(masks)
+            ignored = ops.cast(targets["ignored"], "float32") if "ignored" in targets else None
+            losses["voting_loss"] = voting_loss(placed, objects, outputs, ignored)
+            losses["pointing_loss"] = pointing_loss(placed, pairs, count, outputs["pointing_logits"])
             losses["loss"] += config.voting_weight * losses["voting_loss"]
             losses["loss"] += config.pointing_weight * losses["pointing_loss"]
         if divided():

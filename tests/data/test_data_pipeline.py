@@ -28,9 +28,9 @@ def test_objects_are_sorted_by_area_and_the_largest_kept():
     assert image.shape == (8, 8, 3)
     assert classes.tolist() == [12, 13, 14]
     assert valid.tolist() == [1, 1, 1]
-    assert [(prepared == number).sum() for number in (VOID, 0, 1, 2, 3)] == [8, 64 - 8 - 24, 16, 5, 3]
+    assert [(prepared == number).sum() for number in (VOID, 0, 1, 2, 3)] == [8 + 2, 64 - 8 - 26, 16, 5, 3]
     assert prepared[1, 0] == 1
-    assert prepared[0, 0] == 0  # the smallest of four is background now
+    assert prepared[0, 0] == VOID  # the smallest of four is neither an object to find nor background
 
 
 def test_equal_areas_keep_the_order_of_the_dataset():

@@ -10,7 +10,7 @@ from rsis_tf.data.pipeline import plain_batches
 from rsis_tf.data.synthetic import SyntheticDataset
 from rsis_tf.models.voting import UNIT
 from rsis_tf.training import compile_model
-from rsis_tf.training.voting_losses import centres_and_radii, pointing_loss, sample, voting_loss
+from rsis_tf.training.voting_losses import place, pointing_loss, sample, voting_loss
 
 
 def two_squares():
@@ -21,7 +21,7 @@ def two_squares():
 
 
 def test_centre_and_radius_of_a_square():
-    centres, radii = map(ops.convert_to_numpy, centres_and_radii(ops.convert_to_tensor(two_squares())))
+    _, centres, radii = map(ops.convert_to_numpy, place(ops.convert_to_tensor(two_squares())))
     np.testing.assert_allclose(centres[0] * UNIT, [[7, 7], [21, 23], [0, 0]], atol=1e-5)
     np.testing.assert_allclose(radii[0] * UNIT, [np.sqrt(121 / np.pi)] * 2 + [0], atol=1e-5)
 
@@ -36,10 +36,11 @@ def perfect_outputs(masks, size=16):
     return {"foreground_logits": foreground, "votes": votes, "log_radius": log_radius}
 
 
-def loss_of(outputs):
+def loss_of(outputs, ignored=None):
     outputs = {name: ops.convert_to_tensor(value, "float32") for name, value in outputs.items()}
-    masks = ops.convert_to_tensor(two_squares())
-    return float(voting_loss(masks, ops.convert_to_tensor([2], "int32"), outputs))
+    ignored = None if ignored is None else ops.convert_to_tensor(ignored)
+    objects = place(ops.convert_to_tensor(two_squares()))
+    return float(voting_loss(objects, ops.convert_to_tensor([2], "int32"), outputs, ignored))
 
 
 def test_true_votes_cost_nothing_and_a_radius_off_costs_one():
@@ -50,6 +51,16 @@ def test_true_votes_cost_nothing_and_a_radius_off_costs_one():
     assert loss_of({**outputs, "log_radius": outputs["log_radius"] + 0.5}) == pytest.approx(0.51, abs=0.011)
 
 
+def test_what_is_not_known_costs_nothing():
+    outputs = perfect_outputs(two_squares())
+    outputs["foreground_logits"][:, 13:, :4] = 20  # something in the lower left corner that nobody has marked
+    ignored = np.zeros((1, 32, 32), np.float32)
+    assert loss_of(outputs, ignored) > 0.5
+    ignored[:, 24:, :10] = 1
+    assert loss_of(outputs, ignored) == pytest.approx(0, abs=0.011)
+    assert loss_of(outputs, np.ones_like(ignored)) == pytest.approx(0, abs=0.011)
+
+
 @pytest.mark.parametrize(("places", "cheap"), [([(3, 3), (10, 11)], True), ([(3, 3), (3, 3)], False)])
 def test_pointing_at_what_is_left(places, cheap):
     logits = np.zeros((1, 16, 16, 3), np.float32)
@@ -57,7 +68,7 @@ def test_pointing_at_what_is_left(places, cheap):
         logits[0, row, column, step] = 30
     pairs = np.zeros((1, 3, 3), np.float32)
     pairs[0, 0, 0] = pairs[0, 1, 1] = 1
-    loss = pointing_loss(*(ops.convert_to_tensor(x) for x in (two_squares(), pairs, np.int32([2]), logits)))
+    loss = pointing_loss(place(two_squares()), *(ops.convert_to_tensor(x) for x in (pairs, np.int32([2]), logits)))
     assert (float(loss) < 0.2) == cheap
 
 
@@ -66,8 +77,8 @@ def test_objects_found_at_the_start_are_not_asked_for():
     logits[0, 3, 3] = 30
     pairs = np.zeros((1, 3, 1), np.float32)
     pairs[0, 0, 0] = 1
-    few = pointing_loss(*(ops.convert_to_tensor(x) for x in (two_squares(), pairs, np.int32([1]), logits)))
-    none = pointing_loss(*(ops.convert_to_tensor(x) for x in (two_squares(), 0 * pairs, np.int32([0]), logits)))
+    few = pointing_loss(place(two_squares()), *(ops.convert_to_tensor(x) for x in (pairs, np.int32([1]), logits)))
+    none = pointing_loss(place(two_squares()), *(ops.convert_to_tensor(x) for x in (0 * pairs, np.int32([0]), logits)))
     assert float(few) < 0.2
     assert float(none) == 0
 
