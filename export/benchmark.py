@@ -19,7 +19,7 @@ import numpy as np
 from export.agreement import agreement
 from export.benchmark_worker import Task
 from export.runtime import decode, resize_image
-from rsis_tf.config import read_json
+from rsis_tf.config_file import read_json
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.images import read_image
 

@@ -1,13 +1,10 @@
-"""What a run is made of: frozen dataclasses for model, data and training, written to and read from JSON.
+"""What a run is made of: frozen dataclasses for model, data and training; `rsis_tf.config_file` keeps them as JSON.
 
 This module imports neither Keras nor TensorFlow, so command lines can check their arguments at once.
 """
 
 import dataclasses
-import json
-import pathlib
-import typing
-from typing import Any, TypeVar
+from typing import Any
 
 from rsis_tf.errors import InputError
 
@@ -302,52 +299,6 @@ class RunConfig:
             "0 without mask_head='voting': no other head is told what counts as found",
             self.data.begin_anywhere,
         )
-
-
-Config = TypeVar("Config", ModelConfig, DataConfig, TrainConfig, RunConfig)
-
-
-def to_json(config: Any) -> str:
-    """Returns the configuration as indented JSON."""
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-
-
-def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
-    """Builds a configuration from plain values; fields left out keep their default.
-
-    Raises:
-        InputError: for a field that does not exist or a value out of range.
-    """
-    fields = {field.name for field in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - fields)
-    if unknown:
-        raise InputError(f"{cls.__name__} has the fields {sorted(fields)}. Received: {unknown}")
-    hints = typing.get_type_hints(cls)
-    read = {
-        name: from_dict(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value
-        for name, value in values.items()
-    }
-    return cls(**read)
-
-
-def load(cls: type[Config], path: str | pathlib.Path) -> Config:
-    """Reads a configuration from a JSON file."""
-    return from_dict(cls, read_json(pathlib.Path(path), f"a JSON object with a {cls.__name__}"))
-
-
-def read_json(path: pathlib.Path, expected: str) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Raises:
-        InputError: if the file is missing or holds something else; `expected` says what it should have been.
-    """
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"expected {expected}. Received: {path} ({error})") from None
-    if not isinstance(values, dict):
-        raise InputError(f"expected {expected}. Received: {type(values).__name__} in {path}")
-    return values
 
 
 def _one_of(name: str, value: Any, choices: tuple) -> None:

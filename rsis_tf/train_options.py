@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import Any
 
-from rsis_tf import config
+from rsis_tf import config, config_file
 from rsis_tf.data import DATASETS
 from rsis_tf.errors import ArgumentParser, InputError
 from rsis_tf.presets import PRESETS
@@ -180,7 +180,7 @@ def resumed(arguments: argparse.Namespace) -> config.RunConfig:
     if given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
         raise InputError(f"--resume goes on with the settings of the run. Received: {options} beside --resume {run}")
-    settings = config.load(config.RunConfig, run / "config.json")
+    settings = config_file.load(config.RunConfig, run / "config.json")
     if arguments.epochs is None or arguments.epochs == settings.train.epochs:
         return settings
     if settings.train.schedule != "constant":
@@ -194,7 +194,7 @@ def resumed(arguments: argparse.Namespace) -> config.RunConfig:
 def write_config(settings: config.RunConfig, run: pathlib.Path) -> None:
     """Writes `config.json`, whole or not at all."""
     partial = run / ".config.json.partial"
-    partial.write_text(config.to_json(settings))
+    partial.write_text(config_file.to_json(settings))
     os.replace(partial, run / "config.json")
 
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 import evaluate
 from export.runtime import Instance
-from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig, to_json
+from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from rsis_tf.config_file import to_json
 from rsis_tf.data import load_dataset
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from rsis_tf import config
+from rsis_tf import config, config_file
 from rsis_tf.data import DATASETS
 from rsis_tf.errors import InputError
 from rsis_tf.presets import PRESETS
@@ -18,7 +18,7 @@ def test_presets_are_whole(name):
     assert f"train.py --preset {name}" in PRESETS[name].__doc__ or name in ("custom", "synthetic")
     assert settings.data.dataset in DATASETS
     assert settings.model.image_size == settings.data.image_size
-    assert config.from_dict(config.RunConfig, json.loads(config.to_json(settings))) == settings
+    assert config_file.from_dict(config.RunConfig, json.loads(config_file.to_json(settings))) == settings
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_wrong_options_are_named(command, said):
 
 def test_a_resumed_run_keeps_its_settings(tmp_path):
     settings = PRESETS["cvppp"]()
-    (tmp_path / "config.json").write_text(config.to_json(settings))
+    (tmp_path / "config.json").write_text(config_file.to_json(settings))
     assert resumed(parse(["--resume", str(tmp_path)])) == settings
     longer = resumed(parse(["--resume", str(tmp_path), "--epochs", "12000"]))
     assert longer == dataclasses.replace(settings, train=dataclasses.replace(settings.train, epochs=12000))
@@ -159,7 +159,7 @@ def test_a_resumed_run_keeps_its_settings(tmp_path):
 
 
 def test_a_resumed_run_cannot_stretch_a_cosine(tmp_path):
-    (tmp_path / "config.json").write_text(config.to_json(PRESETS["synthetic"]()))
+    (tmp_path / "config.json").write_text(config_file.to_json(PRESETS["synthetic"]()))
     with pytest.raises(InputError, match=r"Received: --epochs 99, where the cosine schedule"):
         resumed(parse(["--resume", str(tmp_path), "--epochs", "99"]))
 

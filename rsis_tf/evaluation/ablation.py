@@ -7,7 +7,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from rsis_tf.config import RunConfig, load, read_json
+from rsis_tf.config import RunConfig
+from rsis_tf.config_file import load, read_json
 from rsis_tf.errors import InputError, command_line
 from rsis_tf.evaluation.runner import plain, write_json
 

@@ -5,7 +5,8 @@ import dataclasses
 import json
 import pathlib
 
-from rsis_tf.config import DataConfig, RunConfig, load
+from rsis_tf.config import DataConfig, RunConfig
+from rsis_tf.config_file import load
 from rsis_tf.data import DATASETS, SPLITS, Subset, load_dataset
 from rsis_tf.data.sample import Dataset
 from rsis_tf.errors import ArgumentParser, InputError

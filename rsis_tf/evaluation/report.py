@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from rsis_tf.config import RunConfig, load, read_json, to_json
+from rsis_tf.config import RunConfig
+from rsis_tf.config_file import load, read_json, to_json
 from rsis_tf.errors import InputError, command_line
 
 _CARDS = (

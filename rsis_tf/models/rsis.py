@@ -6,7 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from rsis_tf.config import ModelConfig, from_dict
+from rsis_tf.config import ModelConfig
+from rsis_tf.config_file import from_dict
 from rsis_tf.models.conv_lstm import State, Tensor
 from rsis_tf.models.decoder import Decoder, projection_channels
 from rsis_tf.models.encoders import ENCODERS, build_encoder

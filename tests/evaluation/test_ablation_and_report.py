@@ -4,7 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig, to_json
+from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from rsis_tf.config_file import to_json
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation import ablation, report
 from rsis_tf.pictures import write_image
