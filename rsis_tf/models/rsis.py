@@ -183,8 +183,10 @@ class RSIS(keras.Model):
         if self.criterion is None:
             raise ValueError("expected a model prepared by rsis_tf.training.compile_model. Received: one without")
         losses = self.criterion(y, y_pred)
+        # A smaller last batch weighs less, as it does in what Keras makes of the sum.
+        pictures = ops.cast(ops.shape(y_pred["stop_logits"])[0], "float32")
         for name, mean in self.loss_means.items():
-            mean.update_state(losses[name])
+            mean.update_state(losses[name], sample_weight=pictures)
         return losses["loss"]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Tensor]:

@@ -47,6 +47,23 @@ def test_one_batch_is_learnt_by_heart():
     assert losses["stop_loss"] < 0.1
 
 
+def test_losses_of_a_validation_pass_add_up(eager):
+    """A last batch of one picture weighs as one picture in all columns alike."""
+    model = small_model()
+    config = TrainConfig(num_steps=2, class_weight=0.3, stop_weight=0.7)
+    compile_model(model, config)
+    data = DataConfig(image_size=(32, 32), batch_size=2, max_objects=2)
+    batches = list(
+        plain_batches(SyntheticDataset(size=(32, 32), length=3, seed=3, max_objects=2), data, training=False)
+    )
+    losses = model.evaluate((batch for batch in batches), steps=2, return_dict=True, verbose=0)
+    parts = losses["mask_loss"] + 0.3 * losses["class_loss"] + 0.7 * losses["stop_loss"]
+    assert losses["loss"] == pytest.approx(parts, rel=1e-5)
+    assert [len(images) for images, _ in batches] == [2, 1]
+    alone = [model.test_on_batch(*batch, return_dict=True)["stop_loss"] for batch in batches]
+    assert alone[0] != pytest.approx(alone[1], rel=1e-3)
+
+
 def test_switched_off_parts_stay_as_they_are():
     model = small_model()
     config = TrainConfig(num_steps=2, use_class_loss=False, use_stop_loss=False, update_encoder=False)
