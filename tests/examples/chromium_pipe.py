@@ -82,7 +82,7 @@ class Page:
         """Waits until an expression is true."""
         end = time.monotonic() + limit
         while not self.evaluate(f"Boolean({condition})"):
-            status = self.evaluate("document.body.innerText")
+            status = self.evaluate("document.body?.innerText")
             assert time.monotonic() < end, f"{condition} did not become true; the page says {status!r}"
             time.sleep(0.1)
 
