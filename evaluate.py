@@ -27,8 +27,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     command.add_model_and_data(parser)
     add = parser.add_argument_group("results").add_argument
     add("--out", type=pathlib.Path, metavar="FILE",
-        help="JSON file for the scores (default: metrics.json in the run's folder, if MODEL is one and neither "
-        "--dataset nor --limit is given)")  # fmt: skip
+        help="JSON file for the scores (default: metrics.json in the run's folder, if MODEL is one and no "
+        "other pictures are asked for)")  # fmt: skip
     add("--coco-results", type=pathlib.Path, metavar="FILE", help="predictions as a COCO result file")
     add("--cityscapes-results", type=pathlib.Path, metavar="DIR", help="predictions as Cityscapes' server takes them")
     add("--leaves-submission", type=pathlib.Path, metavar="DIR", help="label images as the CVPPP challenge takes them")
@@ -72,7 +72,8 @@ def scores_file(arguments: argparse.Namespace) -> pathlib.Path | None:
         if not arguments.out.absolute().parent.is_dir():
             raise InputError(f"expected a file in a folder that is there. Received: --out {arguments.out}")
         return arguments.out
-    of_the_run = (arguments.model / "config.json").is_file() and not arguments.dataset and not arguments.limit
+    asked_for_others = arguments.dataset or arguments.data or arguments.limit or arguments.split != "val"
+    of_the_run = (arguments.model / "config.json").is_file() and not asked_for_others
     return arguments.model / "metrics.json" if of_the_run else None
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import os
 import pathlib
-import shutil
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -21,28 +20,32 @@ if TYPE_CHECKING:
     from rsis_tf.training.distribution import Distribution
 
 
-def fitted_model(arguments: argparse.Namespace, settings: config.RunConfig, dataset: Dataset) -> config.ModelConfig:
-    """Returns the model's settings with what the data, the training or the model to transfer from decide."""
-    model = settings.model
-    if settings.train.transfer:
+def fitted(arguments: argparse.Namespace, settings: config.RunConfig, dataset: Dataset) -> config.RunConfig:
+    """Returns the settings with what the data, the training or the model to transfer from decide."""
+    model, data, training = settings.model, settings.data, settings.train
+    if training.transfer:
         quiet_start()
         from rsis_tf.predictor import load_model
         from rsis_tf.training.building import SHARED_FIELDS
 
-        source = load_model(settings.train.transfer).config
+        source = load_model(training.transfer).config
         form = {name: getattr(source, name) for name in SHARED_FIELDS}
         for name, value in form.items():
             given = getattr(arguments, name)
             if given not in (None, value):
                 raise InputError(f"a transfer keeps the model's form, {name}={value}. Received: {name}={given}")
         model = dataclasses.replace(model, **form)
-    return dataclasses.replace(
+        if source.mask_head != "voting" and arguments.begin_anywhere is None:
+            data = dataclasses.replace(data, begin_anywhere=0.0)
+            training = dataclasses.replace(training, train_steps=arguments.train_steps)
+    model = dataclasses.replace(
         model,
         class_names=dataset.class_names,
         num_classes=len(dataset.class_names),
-        image_size=settings.data.image_size,
-        num_steps=settings.train.num_steps,
+        image_size=data.image_size,
+        num_steps=training.num_steps,
     )
+    return config.RunConfig(model=model, data=data, train=training)
 
 
 def new_folder(out: pathlib.Path | None, name: str) -> pathlib.Path:
@@ -59,12 +62,14 @@ def new_folder(out: pathlib.Path | None, name: str) -> pathlib.Path:
 
 @contextlib.contextmanager
 def cleared_unless_begun(run: pathlib.Path) -> Iterator[None]:
-    """Takes a new run's folder away again where input turns out to be wrong before the training has begun."""
+    """Empties a new run's folder again where input turns out to be wrong before the training has begun."""
     try:
         yield
     except InputError:
         if not (run / "state/state.json").is_file():
-            shutil.rmtree(run)
+            (run / "config.json").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something else lies in it, or it is a place to mount at
+                run.rmdir()
         raise
 
 
@@ -161,8 +166,8 @@ def loggers(
     return [TensorBoardLog(run / "tensorboard", pictures)]
 
 
-def set_stop_threshold(run: pathlib.Path, dataset: Dataset) -> None:
-    """Chooses the stop threshold on training pictures and puts it into the best model."""
+def set_stop_threshold(settings: config.RunConfig, run: pathlib.Path, dataset: Dataset) -> None:
+    """Chooses the stop threshold on training pictures and puts it into the best model and the run's settings."""
     from rsis_tf.evaluation.stopping import choose_stop_threshold
     from rsis_tf.predictor import KerasPredictor
     from rsis_tf.progress import ProgressLine
@@ -173,10 +178,11 @@ def set_stop_threshold(run: pathlib.Path, dataset: Dataset) -> None:
     model = predictor.model
     model.config = dataclasses.replace(model.config, stop_threshold=choice.threshold)
     save_model(model, run / "best.keras")
+    write_config(dataclasses.replace(settings, model=model.config), run)
     print(choice, flush=True)
 
 
-def report(run: pathlib.Path, dataset: Dataset) -> None:
+def report(settings: config.RunConfig, run: pathlib.Path, dataset: Dataset) -> None:
     """Scores the best model and leaves metrics, curves and pictures in the run's folder."""
     from rsis_tf.evaluation import runner
     from rsis_tf.pictures import curves, sequence_strip, sequences_sheet, write_image
@@ -184,7 +190,8 @@ def report(run: pathlib.Path, dataset: Dataset) -> None:
 
     predictor = KerasPredictor(run / "best.keras")
     scores = runner.evaluate(predictor, dataset)
-    measured = {"split": "val", "stop": "first", "stop_threshold": predictor.stop_threshold}
+    facts = {"dataset": settings.data.dataset, "split": "val", "stop": "first"}
+    measured = facts | {"stop_threshold": predictor.stop_threshold}
     runner.write_json(run / "metrics.json", measured | scores.to_dict())
     curves(run / "log.csv", run / "curves.png")
     strips = []
@@ -212,7 +219,7 @@ def main(argv: list[str] | None = None) -> None:
         # Workers must find each other before TensorFlow computes anything.
         distribution = start(settings.train.strategy, batch_size=settings.data.batch_size)
         if not resume:
-            settings = dataclasses.replace(settings, model=fitted_model(arguments, settings, datasets["train"]))
+            settings = fitted(arguments, settings, datasets["train"])
         if not distribution.chief:
             # The chief's screen and folder tell everything.
             with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
@@ -223,8 +230,8 @@ def main(argv: list[str] | None = None) -> None:
             write_config(settings, run)
             train(settings, datasets, run, distribution, resume=resume)
         if settings.train.choose_stop_threshold:
-            set_stop_threshold(run, datasets["train"])
-        report(run, datasets["val"])
+            set_stop_threshold(settings, run, datasets["train"])
+        report(settings, run, datasets["val"])
 
 
 if __name__ == "__main__":

@@ -155,7 +155,9 @@ def cases(folder: pathlib.Path, devices: list[str], batches: list[int]) -> list[
 
 def measure(options: argparse.Namespace) -> None:
     """Measures all cases and writes JSON, table and plot."""
-    rows = []
+    rows, out = [], options.out or options.folder / "result"
+    benchmark.check_numbers(repeat=options.repeat, warm_up=options.warm_up)
+    benchmark.check_out(out)
     made = cases(options.folder, options.devices, options.batch)
     pictures = benchmark.read_pictures(options.images)
     for encoder in ENCODERS:  # answers of one encoder are compared with each other alone
@@ -163,13 +165,14 @@ def measure(options: argparse.Namespace) -> None:
         if own:
             rows += benchmark.benchmark(own, pictures=pictures, warm_up=options.warm_up, repeat=options.repeat)
     facts = benchmark.environment() | {"repeat": options.repeat, "warm-up": options.warm_up}
-    benchmark.write(rows, facts, options.out or options.folder / "result")
+    benchmark.write(rows, facts, out)
     print(benchmark.to_markdown(rows, facts))
 
 
 def main(argv: list[str] | None = None) -> None:
     with command_line():
         options = parse(argv)
+        benchmark.check_numbers(batch=min(options.batch), warm_up=0)
         {"prepare": prepare, "measure": measure}[options.command](options)
 
 

@@ -137,9 +137,12 @@ class Rendition(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(STD)[:, None, None], persistent=False)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns masks (B, T, H, W), classes (B, T, K) and stop (B, T)."""
-        x = (images.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+    def forward(self, images: Tensor, *, channels_last: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns masks (B, T, H, W), classes (B, T, K) and stop (B, T); computes in the memory layout asked for."""
+        x = images.permute(0, 3, 1, 2)
+        # Without the copy, all layers would take over the layout in which pictures come.
+        x = x if channels_last else x.contiguous()
+        x = (x.to(self.mean.dtype) - self.mean) / self.std
         maps = self.encoder(x)
         states = [
             (x.new_zeros(len(x), hidden, *level.shape[2:]),) * 2

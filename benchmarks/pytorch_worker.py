@@ -11,7 +11,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from export.benchmark_worker import Opened, Task, main
+from export.benchmark_worker import Opened, Task, main, read_provider
 from export.runtime import OUTPUTS, RuntimeInputError
 
 OPTIONS = {"compile": ("0", "1"), "tf32": ("0", "1"), "precision": ("fp32", "fp16"), "channels_last": ("0", "1")}
@@ -22,13 +22,12 @@ def open_rendition(path: pathlib.Path, task: Task) -> Opened:
     import torch
     from pytorch_rendition import Rendition
 
-    device, _, text = task.provider.partition(":")
-    options = dict(option.split("=", 1) for option in text.split(",") if option)
+    device, options = read_provider(task.provider)
     for name, value in options.items():
         if value not in OPTIONS.get(name, ()):
             raise RuntimeInputError(f"expected options out of {OPTIONS}. Received: {name}={value}")
     if device == "cuda" and not torch.cuda.is_available():
-        raise RuntimeInputError("no GPU that PyTorch reaches")
+        raise RuntimeInputError(f"no GPU that PyTorch reaches. Received: {task.provider}")
     if task.threads:
         torch.set_num_threads(task.threads)
     tf32 = options.get("tf32") == "1"
@@ -48,7 +47,7 @@ def open_rendition(path: pathlib.Path, task: Task) -> Opened:
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
         with torch.inference_mode():
-            outputs = forward(torch.from_numpy(images).to(device))
+            outputs = forward(torch.from_numpy(images).to(device), channels_last=channels_last)
             return {name: output.float().cpu().numpy() for name, output in zip(OUTPUTS, outputs, strict=True)}
 
     precision = "fp16" if half else "tf32" if tf32 else "fp32"

@@ -1,6 +1,7 @@
 """Whether the runtime answers alike under several Python and NumPy versions: each in an environment of its own.
 
-Needs a network, or a package index, to install from. Ends with code 1 if two answers differ.
+Needs a network, or a package index, to install from. Ends with code 1 if two answers differ, one fails, or there is
+none.
 
 Example:
     python benchmarks/runtime_versions.py runs/nuclei/model.onnx --images photos --python python3.11 python3.13
@@ -53,7 +54,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def answer(python: str, numpy: str, model: pathlib.Path, images: pathlib.Path) -> dict[str, str | float]:
     """Makes an environment, runs the model on all pictures, and returns versions and a digest of the answers."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([python, "-m", "venv", folder], check=True, capture_output=True)
+        try:
+            subprocess.run([python, "-m", "venv", folder], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            return {"python": pathlib.Path(python).name, "numpy": numpy, "digest": "no such Python"}
         inside = str(pathlib.Path(folder) / "bin/python")
         wanted = ["--only-binary=:all:", f"numpy=={numpy}", "onnxruntime", "pillow"]
         installed = subprocess.run(
@@ -69,7 +73,8 @@ def answer(python: str, numpy: str, model: pathlib.Path, images: pathlib.Path) -
             check=False,
         )
         if done.returncode:
-            return {"python": python, "numpy": numpy, "digest": f"failed: {done.stderr.strip().splitlines()[-1]}"}
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            return {"python": pathlib.Path(python).name, "numpy": numpy, "digest": f"failed: {last}"}
         return json.loads(done.stdout)
 
 

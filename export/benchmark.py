@@ -22,6 +22,7 @@ from export.runtime import decode, resize_image
 from rsis_tf.config_file import read_json
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.images import read_image
+from rsis_tf.predictor import find_model
 
 COLUMNS = {
     "file": "file",
@@ -108,7 +109,7 @@ def benchmark(
             )
             row = describe(case.path) | {"provider": case.provider, "batch": case.batch} | _measure(task, case.worker)
             if "error" not in row:
-                found = _decoded(answers, largest, row["stop_threshold"])
+                found = _decoded(answers, largest, row["thresholds"])
                 reference = reference or found
                 row["agreement"] = float(np.mean([agreement(*pair) for pair in zip(reference, found, strict=True)]))
             rows.append(row)
@@ -203,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs="+",
         type=pathlib.Path,
         metavar="FILE",
-        help=".keras, .onnx, .tflite, or the folder of a SavedModel or stepwise export",
+        help="a run's folder, .keras, .onnx, .tflite, or the folder of a SavedModel or stepwise export",
     )
     parser.add_argument(
         "--providers", nargs="+", default=["cpu"], help="cpu, cuda, tensorrt, each with options (default: cpu)"
@@ -221,16 +222,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     with command_line():
         options = parser.parse_args(arguments)
-        missing = [str(path) for path in options.files if not path.exists()]
-        if missing:
-            raise InputError(f"expected model files. Received: {', '.join(missing)}, not there")
-        if min(options.batch) < 1 or options.repeat < 1 or options.warm_up < 0 or (options.threads or 1) < 1:
-            raise InputError("expected positive numbers for --batch, --repeat and --threads. Received: one below")
-        if not options.out.absolute().parent.is_dir():
-            raise InputError(f"expected --out in a folder that exists. Received: {options.out}")
+        check_numbers(batch=min(options.batch), repeat=options.repeat, threads=options.threads, warm_up=options.warm_up)
+        check_out(options.out)
+        files = [find_model(path)[1] for path in options.files]
         cases = [
             Case(path=path, provider=provider, batch=batch)
-            for path in options.files
+            for path in files
             for provider in options.providers
             for batch in options.batch
         ]
@@ -244,6 +241,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         facts = environment() | {"threads": options.threads or "all", "repeat": options.repeat}
         write(rows, facts, options.out)
         print(to_markdown(rows, facts))
+
+
+def check_numbers(*, warm_up: int, **positive: int | None) -> None:
+    """Raises an `InputError` that names the first number out of range; None is none given."""
+    for name, value in positive.items():
+        if value is not None and value < 1:
+            raise InputError(f"expected 1 or more for --{name}. Received: {value}")
+    if warm_up < 0:
+        raise InputError(f"expected 0 or more for --warm-up. Received: {warm_up}")
+
+
+def check_out(out: pathlib.Path) -> None:
+    """Raises an `InputError` if results cannot be written under this name."""
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"expected --out in a folder that exists. Received: {out}")
 
 
 def write(rows: Sequence[dict[str, Any]], facts: dict[str, Any], out: pathlib.Path) -> None:
@@ -293,11 +305,10 @@ def _measure(task: Task, worker: Sequence[str]) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _decoded(answers: pathlib.Path, size: tuple[int, int], threshold: float) -> list:
+def _decoded(answers: pathlib.Path, size: tuple[int, int], thresholds: dict[str, float]) -> list:
     with np.load(answers) as stored:
         outputs = [stored[name] for name in ("masks", "classes", "stop")]
-    options = {"size": size, "class_names": (), "stop_threshold": threshold}
-    return [decode(*output, **options) for output in zip(*outputs, strict=True)]
+    return [decode(*output, size=size, class_names=(), **thresholds) for output in zip(*outputs, strict=True)]
 
 
 def _cell(value: Any) -> str:

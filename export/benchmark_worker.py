@@ -19,6 +19,7 @@ from export.runtime import OUTPUTS, RuntimeInputError, open_graph, resize_image
 
 Array = np.ndarray
 Run = Callable[[Array], dict[str, Array]]
+THRESHOLDS = ("stop_threshold", "mask_threshold")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Opened:
         size: (h, w) it takes.
         batch: B it takes alone, or None for any.
         dtype: of its input.
-        stop_threshold: objectness from which a step of it holds an object.
+        thresholds: `stop_threshold` and `mask_threshold` of the file, where it has them.
         precision: where the way of running decides it, not the file.
     """
 
@@ -62,7 +63,7 @@ class Opened:
     size: tuple[int, int]
     batch: int | None = None
     dtype: Any = np.uint8
-    stop_threshold: float = 0.5
+    thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
     precision: str | None = None
 
 
@@ -81,7 +82,7 @@ def measure(task: Task, open_file: Callable[[pathlib.Path, Task], Opened] | None
     opened = (open_file or _open)(path, task)
     loaded, run = time.perf_counter() - start, opened.run
     if opened.batch not in (None, task.batch):
-        raise RuntimeInputError(f"the file takes a batch of {opened.batch} alone")
+        raise RuntimeInputError(f"the file takes a batch of {opened.batch} alone. Received: {task.batch}")
     pictures = np.stack([resize_image(picture, opened.size) for picture in np.load(task.pictures)])
     pictures = pictures.astype(opened.dtype)
     batches = [
@@ -107,7 +108,7 @@ def measure(task: Task, open_file: Callable[[pathlib.Path, Task], Opened] | None
         "load_s": loaded,
         "peak_memory_mb": _peak_memory(),
         "runs": task.repeat,
-        "stop_threshold": opened.stop_threshold,
+        "thresholds": opened.thresholds,
         **({"precision": opened.precision} if opened.precision else {}),
     }
 
@@ -127,12 +128,24 @@ def _peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def read_provider(text: str) -> tuple[str, dict[str, str]]:
+    """Returns the name and the options of a provider such as "cuda:use_tf32=0,io_binding=1".
+
+    Raises:
+        RuntimeInputError: for an option without a value.
+    """
+    name, _, rest = text.partition(":")
+    options = [option.partition("=") for option in rest.split(",") if option]
+    if not all(equals for _, equals, _ in options):
+        raise RuntimeInputError(f"expected options NAME=VALUE after the provider. Received: {text}")
+    return name, {key: value for key, _, value in options}
+
+
 def _open(path: pathlib.Path, task: Task) -> Opened:
-    name, _, text = task.provider.partition(":")
-    options = dict(option.split("=", 1) for option in text.split(",") if option)
+    name, options = read_provider(task.provider)
     onnx = path.suffix == ".onnx" or (path / "step.onnx").is_file()
     if not onnx and name != "cpu":
-        raise RuntimeInputError(f"the provider {name} runs ONNX files")
+        raise RuntimeInputError(f"the provider {name} runs ONNX files. Received: {path.name}")
     if onnx:
         return _open_onnx(path, name, options, task.threads)
     if path.suffix == ".tflite":
@@ -152,7 +165,7 @@ def _open(path: pathlib.Path, task: Task) -> Opened:
         return Opened(
             run=lambda images: dict(zip(OUTPUTS, predictor.run(images), strict=True)),
             size=predictor.image_size,
-            stop_threshold=predictor.stop_threshold,
+            thresholds={"stop_threshold": predictor.stop_threshold},
         )
     from export.saved_model import open_run as open_saved
 
@@ -168,7 +181,7 @@ def _described(path: pathlib.Path, run: Run) -> Opened:
         size=tuple(described["image_size"]),
         batch=batch if isinstance(batch, int) else None,
         dtype=described["input"]["dtype"],
-        stop_threshold=described["stop_threshold"],
+        thresholds={name: described[name] for name in THRESHOLDS},
     )
 
 
@@ -181,10 +194,10 @@ def _open_onnx(path: pathlib.Path, name: str, options: dict[str, str], threads: 
         "size": tuple(json.loads(metadata["image_size"])),
         "batch": taken.shape[0] if isinstance(taken.shape[0], int) else None,
         "dtype": np.float32 if taken.type == "tensor(float)" else np.uint8,
-        "stop_threshold": float(metadata["stop_threshold"]),
+        "thresholds": {name: float(metadata[name]) for name in THRESHOLDS},
     }
     if metadata.get("layout") == "stepwise":
-        graph.stop_threshold = facts["stop_threshold"]
+        graph.stop_threshold = facts["thresholds"]["stop_threshold"]
         bind = False  # it always binds
     if not bind:
         return Opened(

@@ -203,6 +203,11 @@ class Predictor:
         }
         if stop_mode == "each" and self.metadata.get("layout") == "loop":
             raise RuntimeInputError(f"a file of the layout loop stops by itself. Received: stop_mode='each' for {path}")
+        if self.metadata.get("layout") == "loop" and self.stop_threshold < self._read("stop_threshold"):
+            raise RuntimeInputError(
+                f"a file of the layout loop ends at its own stop_threshold, {self._read('stop_threshold')}, and can be "
+                f"asked to end no later. Received: stop_threshold={self.stop_threshold}"
+            )
         if isinstance(self._graph, Stepwise) and stop_mode == "first":
             self._graph.stop_threshold = self.stop_threshold
 

@@ -127,7 +127,8 @@ class DataConfig:
         batch_size: B.
         augment: flips and one affine warp on training pictures.
         augmentation: how far they go: "paper", or "strong" with quarter turns and colours.
-        train_size, val_size: pictures of a dataset that is made on the fly; None for "all there are".
+        train_size, val_size: the first so many pictures are used; None for all there are (of scenes made on the fly, as
+            many as the reader makes by default).
         begin_anywhere: share of the training pictures whose sequence begins in the middle, a random choice of the
             objects being marked as found already (voting only); 0 in the paper.
         seed: of the order, the augmentation and the pictures made.

@@ -92,6 +92,8 @@ def nuclei() -> RunConfig:
 def paper() -> RunConfig:
     """`custom` with the paper's decoder, losses, rates and curriculum, those of its leaves (arXiv 1712.00617).
 
+    Leaves have one class; the class loss begins where it does for Pascal VOC.
+
     `python train.py --preset paper --dataset coco --data FOLDER`
 
     The encoder is that of `custom`, so that the two can be compared.
@@ -102,7 +104,7 @@ def paper() -> RunConfig:
             settings.model, min_channels=0, neck_channels=0, mask_head="convolution", decoder_stages=5
         ),
         data=dataclasses.replace(settings.data, begin_anywhere=0.0),
-        train=dataclasses.replace(cvppp().train, encoder_weights="imagenet"),
+        train=dataclasses.replace(cvppp().train, encoder_weights="imagenet", class_loss_after=20),
     )
 
 

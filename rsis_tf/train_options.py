@@ -21,8 +21,9 @@ _EPILOG = """examples:
   python train.py --resume runs/synthetic
       goes on where a run was interrupted, by whatever means
 
-The run's folder receives config.json, log.csv, stages.json, curves.png, sequences.png, metrics.json, best.keras,
-last.keras and state/, from which --resume goes on. Epochs are counted from 0 in options, from 1 on the screen.
+The run's folder receives config.json, log.csv, stages.json, curves.png, sequences.png, metrics.json, samples/,
+best.keras, last.keras and state/, from which --resume goes on. Epochs are counted from 0 in options, from 1 on the
+screen.
 
 --strategy mirrored divides every batch over the devices of this machine, multi_worker over those of several: the same
 command is started on each, with its own TF_CONFIG and with --out (or --resume) a folder that all of them reach and only
@@ -37,7 +38,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         epilog=_EPILOG,
     )
     run = parser.add_argument_group("run")
-    run.add_argument("--preset", choices=sorted(PRESETS), help="settings to start from (default: by the dataset)")
+    run.add_argument(
+        "--preset",
+        choices=sorted(PRESETS),
+        help="settings to start from (default: synthetic without --dataset, else custom)",
+    )
     run.add_argument("--out", type=pathlib.Path, metavar="DIR", help="folder of the run (default: a new one in runs/)")
     run.add_argument("--resume", type=pathlib.Path, metavar="RUN",
                      help="go on with an interrupted run, with its own settings; --epochs may be added if the learning "
@@ -155,13 +160,16 @@ def implied(given: dict[str, Any], preset: config.RunConfig) -> dict[str, Any]:
     """Returns what options of the command line change beside themselves, unless they are given too.
 
     The preset's weights are of its own encoder. Without any, the encoder learns as fast as the rest, and its batch
-    normalisation has no statistics to keep. Only a head that votes is told what counts as found.
+    normalisation has no statistics to keep. Only a head that votes is told what counts as found, and only
+    sequences that begin anywhere can be cut short without missing how they end.
     """
     train, follows = preset.train, {}
     if "augmentation" in given:
         follows["augment"] = True
-    if given.get("mask_head", preset.model.mask_head) != "voting" or "transfer" in given:
+    if given.get("mask_head", preset.model.mask_head) != "voting":
         follows["begin_anywhere"] = 0.0
+    if not {"begin_anywhere": preset.data.begin_anywhere, **follows, **given}["begin_anywhere"]:
+        follows["train_steps"] = None
     other = given.get("encoder", preset.model.encoder) != preset.model.encoder
     start = given.get("encoder_weights", "none" if other or "transfer" in given else train.encoder_weights)
     if start == train.encoder_weights:

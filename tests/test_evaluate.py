@@ -90,6 +90,8 @@ def test_scores_of_a_run_are_shown_and_kept(call, run_folder):
 def test_scores_of_fewer_or_other_pictures_are_not_taken_for_the_runs(call, run_folder, tmp_path):
     assert "2 images" in call(run_folder, "--limit", 2, data=SCENES)[1]
     assert call(run_folder, "--dataset", "synthetic", data=SCENES)[0] == 0
+    assert call(run_folder, "--split", "train", "--limit", 2, data=SCENES, split="train")[0] == 0
+    assert call(run_folder, "--data", tmp_path, data=SCENES)[0] == 0
     assert not (run_folder / "metrics.json").exists()
     call(run_folder, "--limit", 2, "--out", tmp_path / "two.json", data=SCENES)
     assert json.loads((tmp_path / "two.json").read_text())["images"] == 2

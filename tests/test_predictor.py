@@ -21,7 +21,7 @@ CLASSES = ("background", "circle", "square", "triangle")
 KINDS = ("run", "run/model.onnx", "run/saved_model", "run/model.tflite")
 
 
-def build(encoder):
+def build(encoder, **config):
     """A network of random weights that finds something in any picture."""
     import keras
 
@@ -29,7 +29,7 @@ def build(encoder):
 
     keras.utils.set_random_seed(7)
     model = build_model(
-        ModelConfig(encoder=encoder, hidden_size=16, num_classes=4, num_steps=3, image_size=(SIDE, SIDE))
+        ModelConfig(encoder=encoder, hidden_size=16, num_classes=4, num_steps=3, image_size=(SIDE, SIDE), **config)
     )
     model.decoder.mask_head.kernel.assign(model.decoder.mask_head.kernel * 10)
     model.decoder.class_head.kernel.assign(model.decoder.class_head.kernel * 5)
@@ -44,7 +44,7 @@ def models(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("models")
     (folder / "run").mkdir()
-    build("compact").save(folder / "run/best.keras")
+    build("compact", stop_threshold=0.45).save(folder / "run/best.keras")
     for exporter, options in ((onnx, []), (saved_model, []), (tflite, ["--batch", "2"])):
         exporter.main([str(folder / "run"), "--no-verify", *options])
     return folder
@@ -156,7 +156,8 @@ def test_batches_give_what_single_pictures_give(models):
 def test_the_threshold_of_the_stop_is_that_of_the_call(models, kind):
     picture = next(iter(pictures()))
     assert open_predictor(models / kind)(picture)
-    assert open_predictor(models / kind).stop_threshold == 0.5
+    assert open_predictor(models / kind).stop_threshold == 0.45  # the model's own
+    assert open_predictor(models / kind, stop_threshold=0.8).stop_threshold == 0.8
     assert open_predictor(models / kind, stop_threshold=1.0)(picture) == []
     with pytest.raises(InputError, match=r"Received: stop_threshold=1\.5"):
         open_predictor(models / kind, stop_threshold=1.5)

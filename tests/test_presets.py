@@ -55,6 +55,7 @@ def test_the_paper_is_one_flag_away():
     assert paper.model.neck_channels == paper.model.min_channels == paper.data.begin_anywhere == 0
     assert paper.train.mask_cross_entropy == 0
     assert paper.train.curriculum_learning
+    assert paper.train.class_loss_after >= 0  # pictures of one's own may have many classes
     assert paper.model.encoder == ours.model.encoder
     assert paper.data.image_size == ours.data.image_size
 
@@ -93,11 +94,19 @@ def test_the_stop_threshold_is_given_or_chosen(options, threshold, choose):
 
 
 def test_options_bring_along_what_they_need():
-    def data(options):
-        return configure(parse(["--data", "there", "--dataset", *options.split()])).data
+    def settings(options):
+        return configure(parse(["--data", "there", "--dataset", *options.split()]))
 
-    assert data("coco").begin_anywhere == 1
+    def data(options):
+        return settings(options).data
+
+    assert data("coco").begin_anywhere == data("coco --transfer run").begin_anywhere == 1
     assert data("coco --mask-head convolution").begin_anywhere == 0
+    # Sequences that all begin at the beginning must not be cut short: none would show its end.
+    assert settings("coco").train.train_steps == settings("coco --begin-anywhere 0.5").train.train_steps == 6
+    assert settings("coco --mask-head convolution").train.train_steps is None
+    assert settings("coco --begin-anywhere 0").train.train_steps is None
+    assert settings("coco --begin-anywhere 0 --train-steps 9").train.train_steps == 9
     assert data("voc --preset voc --augmentation strong").augment
     assert not data("voc --preset voc --augmentation strong --no-augment").augment
     with pytest.raises(InputError, match=r"Received: begin_anywhere=0\.5"):

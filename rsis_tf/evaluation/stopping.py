@@ -52,6 +52,8 @@ def choose_stop_threshold(
 ) -> StopChoice:
     """Finds the threshold of the least counting error over pictures spread evenly over a dataset.
 
+    Steps are counted, before masks are drawn: one whose mask is empty counts too.
+
     Args:
         predictor: the model.
         dataset: samples at their own size; those that the model was trained on will do.

@@ -35,7 +35,8 @@ class Memory(NamedTuple):
 
     Attributes:
         states: hidden and cell state of every stage; None before the first step (all zero).
-        found: (B, h, w, 1) in 0..1, the union of the masks so far at the last stage's size, if masks are voted for.
+        found: (B, h, w, 1) in 0..1, at the last stage's size, if masks are voted for: the union of the masks so far and
+            of the pixels whose votes agree with them.
     """
 
     states: list[State] | None
@@ -77,7 +78,7 @@ def projection_channels(config: ModelConfig) -> tuple[int, ...]:
 class Decoder(keras.layers.Layer):
     """A chain of ConvLSTM stages with skip connections, and heads for mask, class and stop (paper, section 3.2).
 
-    With `mask_head="voting"` every stage also reads the union of the masks so far, and a `VotingHead` draws the masks.
+    With `mask_head="voting"` every stage also reads what is found so far, and a `VotingHead` draws the masks.
 
     The interface has two halves. `prepare` reads the encoder's side once per image; `step` takes the memory of the
     step before, finds one object, and reads nothing else. Whoever drives the steps (the model, an export, a loop in a

@@ -26,7 +26,7 @@ class RSIS(keras.Model):
 
     An encoder reads the image once; a chain of ConvLSTMs, fed by skip connections, then emits one object per step.
     Each step gives a mask, class probabilities, and the probability that there was an object left (sigmoid of the
-    stop logit); the sequence ends at the first step where the latter falls under one half.
+    stop logit); the sequence ends at the first step where the latter falls under the configuration's `stop_threshold`.
 
     The call takes images (B, H, W, 3), uint8 or float, RGB in 0..255, of any size (normalisation is inside), and
     `num_steps` T, and returns a dictionary:

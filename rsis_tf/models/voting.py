@@ -92,7 +92,7 @@ class VotingHead(keras.layers.Layer):
         Args:
             hidden: (B, h', w', C), of the last stage.
             ballot: from `prepare`.
-            found: (B, h', w', 1) float32 in 0..1, the union of the masks so far.
+            found: (B, h', w', 1) float32 in 0..1, see `rsis_tf.models.decoder.Memory`.
         """
         pointing = ops.cast(self.pointer(hidden), "float32") + ballot.candidates[..., 3:]
         return pointing - ops.cast(self.inhibition, "float32") * found

@@ -41,6 +41,21 @@ def test_a_folder_that_was_not_prepared(tmp_path, capsys):
     assert f"Received: {tmp_path}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--repeat 0", "expected 1 or more for --repeat. Received: 0"),
+        ("--batch 0", "expected 1 or more for --batch. Received: 0"),
+        ("--out no/where/result", "Received: no/where/result"),
+    ],
+)
+def test_wrong_calls(tmp_path, options, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        against_pytorch.main(["measure", str(tmp_path), *options.split()])
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch")
 def test_both_answer_alike(tmp_path):

@@ -33,6 +33,18 @@ def test_objects_are_sorted_by_area_and_the_largest_kept():
     assert prepared[0, 0] == VOID  # the smallest of four is neither an object to find nor background
 
 
+@pytest.mark.parametrize("batches", [plain_batches, tf_batches])
+def test_void_and_what_exceeds_n_are_ignored(batches):
+    label_map = np.zeros((8, 8), np.int32)
+    label_map[0, :2], label_map[1:3], label_map[3, :5], label_map[4, :3] = 1, 2, 3, 4
+    label_map[7] = VOID
+    dataset = [made_sample(label_map, [1, 1, 1, 1])]
+    _, targets = next(iter(batches(dataset, TINY, training=False)))
+    expected = (label_map == VOID) | (label_map == 1)  # the smallest of four objects, where three are kept
+    np.testing.assert_array_equal(targets["ignored"], expected[None])
+    assert not (np.asarray(targets["masks"]).any(axis=1) & expected).any()
+
+
 def test_equal_areas_keep_the_order_of_the_dataset():
     label_map = np.zeros((8, 8), np.int32)
     label_map[0, 0], label_map[1, 0], label_map[2, 0] = 3, 1, 2

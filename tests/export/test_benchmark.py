@@ -73,7 +73,7 @@ def test_agreement_is_with_the_first_file(toy_model, tmp_path):
     cases = [benchmark.Case(path=path, batch=batch) for path in (first, other) for batch in (1, 2)]
     rows = benchmark.benchmark(cases, pictures=[image], warm_up=0, repeat=1)
     assert [row.get("agreement") for row in rows] == [1, 1, 1, None]
-    assert rows[3]["error"] == "the file takes a batch of 1 alone"
+    assert rows[3]["error"] == "the file takes a batch of 1 alone. Received: 2"
 
 
 def test_answers_are_decoded_with_the_threshold_of_the_file(toy_model, tmp_path):
@@ -90,8 +90,24 @@ def test_answers_are_decoded_with_the_threshold_of_the_file(toy_model, tmp_path)
     assert found[0.5] > found[0.99]
     cases = [benchmark.Case(path=path) for path in paths.values()]
     rows = benchmark.benchmark(cases, pictures=[image], warm_up=0, repeat=1)
-    assert [row["stop_threshold"] for row in rows] == [0.5, 0.99]
+    assert [row["thresholds"] for row in rows] == [
+        {"stop_threshold": 0.5, "mask_threshold": 0.5},
+        {"stop_threshold": 0.99, "mask_threshold": 0.5},
+    ]
     assert rows[0]["agreement"] == 1 > rows[1]["agreement"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "said"),
+    [
+        ("cpu:io_binding", "expected options NAME=VALUE after the provider. Received: cpu:io_binding"),
+        ("nonsense", "Received: ['nonsense']"),
+    ],
+)
+def test_providers_that_are_none(toy_model, provider, said):
+    cases = [benchmark.Case(path=toy_model(), provider=provider)]
+    (row,) = benchmark.benchmark(cases, pictures=[np.zeros((8, 8, 3), np.uint8)], repeat=1)
+    assert row["error"].endswith(said)
 
 
 def test_files_that_cannot_be_measured_say_why(tmp_path):
@@ -107,8 +123,10 @@ def test_files_that_cannot_be_measured_say_why(tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ("nowhere.onnx", "Received: nowhere.onnx, not there"),
-        ("FILE --batch 0", "expected positive numbers"),
+        ("nowhere.onnx", "Received: nowhere.onnx, which is not there"),
+        ("FILE --batch 0", "expected 1 or more for --batch. Received: 0"),
+        ("FILE --threads 0", "expected 1 or more for --threads. Received: 0"),
+        ("FILE --warm-up -1", "expected 0 or more for --warm-up. Received: -1"),
         ("FILE --batch two", "invalid int value: 'two'"),
         ("FILE --images nowhere", "Received: nowhere"),
         ("FILE --out no/where/result", "Received: no/where/result"),

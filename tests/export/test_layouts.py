@@ -1,5 +1,6 @@
 """The layouts that stop early answer as the unrolled graph does, and take no step too many."""
 
+import dataclasses
 import pathlib
 
 import keras
@@ -69,6 +70,19 @@ def test_loop_ends_by_itself(run_folder, tmp_path, pictures):
     assert graph.output[0].type.tensor_type.shape.dim[1].dim_param == "step"
     with pytest.raises(RuntimeInputError, match="stops by itself"):
         Predictor(out, stop_mode="each")
+    with pytest.raises(RuntimeInputError, match=r"its own stop_threshold, 0\.9, .* Received: stop_threshold=0\.5"):
+        Predictor(out, stop_threshold=0.5)
+    assert Predictor(out, stop_threshold=0.95).stop_threshold == 0.95
+
+
+def test_loop_ends_where_the_model_says(run_folder, tmp_path, pictures):
+    model = keras.models.load_model(run_folder / "best.keras")
+    model.config = dataclasses.replace(model.config, stop_threshold=0.9)
+    model.save(tmp_path / "best.keras")
+    exporter.main([str(tmp_path), "--layout", "loop", "--no-verify", "--out", str(tmp_path / "loop.onnx")])
+    predictor = Predictor(tmp_path / "loop.onnx")
+    assert predictor.stop_threshold == 0.9
+    assert predictor.run(_at_size(pictures))[2].shape == (3, 1)
 
 
 def test_states_stay_in_the_layout_of_the_convolutions(exported):

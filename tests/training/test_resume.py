@@ -125,7 +125,7 @@ def test_a_state_that_does_not_fit_is_refused(tmp_path, eager):
 
 TINY = (
     "--epochs 4 --train-size 8 --val-size 4 --batch-size 4 --image-size 32 --hidden-size 16 --min-channels 0 "
-    "--maxseqlen 2 --dropout 0.2 --augment --seed 3"
+    "--maxseqlen 2 --dropout 0.2 --augment --seed 3 --stop-threshold auto"
 ).split()
 
 
@@ -159,4 +159,6 @@ def test_command_survives_kill_9(tmp_path, request):
     assert len(again) == 4
     for row, other in zip(rows, again, strict=True):
         assert row == pytest.approx(other, rel=1e-4)
+    settings, others = (json.loads((tmp_path / run / "config.json").read_text()) for run in ("whole", "killed"))
+    assert settings["model"] == others["model"]
     assert {path.name for path in killed.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}

@@ -61,6 +61,23 @@ def test_what_is_not_known_costs_nothing():
     assert loss_of(outputs, np.ones_like(ignored)) == pytest.approx(0, abs=0.011)
 
 
+def test_the_sum_of_losses_knows_what_is_ignored():
+    data = DataConfig(image_size=(32, 32), batch_size=2, max_objects=2)
+    scenes = SyntheticDataset(size=(32, 32), length=2, seed=3, max_objects=3)
+    model = tiny_model(neck_channels=8, mask_head="voting", decoder_stages=4)
+    compile_model(model, TrainConfig(num_steps=2))
+    images, targets = next(plain_batches(scenes, data, training=False))
+    outputs = model(images, training=False)
+    losses = [
+        float(model.criterion({**targets, "ignored": np.full((2, 32, 32), value, np.uint8)}, outputs)["voting_loss"])
+        for value in (0, 1)
+    ]
+    foreground = ops.convert_to_numpy(outputs["foreground_logits"])[..., 0]
+    inside = ops.convert_to_numpy(ops.max(sample(ops.cast(targets["masks"], "float32"), foreground.shape[1:]), axis=1))
+    expected = np.mean(np.logaddexp(0, foreground) - inside * foreground)
+    assert losses[0] - losses[1] == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize(("places", "cheap"), [([(3, 3), (10, 11)], True), ([(3, 3), (3, 3)], False)])
 def test_pointing_at_what_is_left(places, cheap):
     logits = np.zeros((1, 16, 16, 3), np.float32)
