@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto
 from PIL import Image
@@ -88,6 +89,19 @@ def test_eight_bits(run_folder, single, folder, tmp_path, pictures, kind, capsys
         assert operators.count("QuantizeLinear") > 10
     eight, full = Predictor(out).batch(pictures), Predictor(single).batch(pictures)
     assert np.mean([agreement(*pair) for pair in zip(eight, full, strict=True)]) > 0.9
+
+
+def test_eight_bit_weights_are_restored_once(single, tmp_path):
+    """ONNX Runtime computes the float32 values when it opens the file, and nothing of it in a run."""
+    eight = quantize.quantize_weights(onnx.load(single))
+    assert [tensor.name for tensor in eight.graph.initializer if tensor.data_type == TensorProto.INT8]
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(eight.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    left = onnx.load(tmp_path / "optimised.onnx").graph
+    assert not [tensor.name for tensor in left.initializer if tensor.data_type == TensorProto.INT8]
+    assert not [node.name for node in left.node if node.op_type == "DequantizeLinear"]
 
 
 def test_parts_that_do_harm_stay_in_single_precision(single, folder):
