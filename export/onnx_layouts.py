@@ -20,7 +20,7 @@ from rsis_tf.models.voting import Ballot
 from rsis_tf.ops import resize
 
 Tensor = Any
-BALLOT = ("foreground_logits", "votes", "candidates")
+BALLOT = ("foreground_logits", "votes", "candidates", "appearance")
 STEP_OUTPUTS = ("mask", "classes_of_step", "stop_of_step")
 
 
@@ -56,7 +56,7 @@ class Layout:
         """Returns what depends on the image of all that a step reads, by name, each (B, h, w, C)."""
         parts = {}
         if reading.ballot:
-            parts |= {name: getattr(reading.ballot, name) for name in BALLOT}
+            parts |= {name: part for name in BALLOT if (part := getattr(reading.ballot, name)) is not None}
         for stage, (prepared, projection) in enumerate(reading.contexts):
             if len(prepared.gates.shape) == 4:  # else it is the bias alone, a constant of the step
                 parts[f"gates_{stage}"] = prepared.gates
@@ -103,7 +103,7 @@ def step_graph(layout: Layout, opset: int) -> onnx.ModelProto:
         ballot = None
         if decoder.voting:
             # Radii are read by training alone; a step has them among its candidates.
-            ballot = Ballot(log_radius=None, **{name: last[name] for name in BALLOT})
+            ballot = Ballot(log_radius=None, **{name: last.get(name) for name in BALLOT})
         reading = Reading(contexts, layout.sizes, spec.size, ballot)
         step = decoder.step(reading, Memory(states, last.get("found")), training=False)
         logits = resize(step.mask_logits, spec.size)[..., 0]  # (B, H, W)

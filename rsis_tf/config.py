@@ -20,6 +20,7 @@ ENCODERS = (
 )
 SKIP_MODES = ("concat", "sum", "mul", "none")
 MASK_HEADS = ("convolution", "voting")
+CLASS_FEATURES = ("pooled", "mask")
 AUGMENTATIONS = ("paper", "strong")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("none", "mirrored", "multi_worker")
@@ -38,6 +39,8 @@ class ModelConfig:
             the paper, where each level is projected by itself.
         mask_head: how a step draws its mask: "convolution" of the last hidden map, as in the paper, or "voting": the
             step points at an object, and the mask is where votes for centres agree (`rsis_tf.models.voting`).
+        class_features: what classes are told by: "pooled", the maxima of the hidden maps, as in the paper, or "mask":
+            also the mean of the neck's finest map under the mask; needs masks by voting.
         num_classes: K, classes with 0 = background.
         skip_mode: how a stage takes in the encoder's features: "concat", "sum", "mul" or "none" (paper, table 5).
         kernel_size: 3 or 1, for skip projections, gates and mask head.
@@ -55,6 +58,7 @@ class ModelConfig:
     min_channels: int = 0
     neck_channels: int = 0
     mask_head: str = "convolution"
+    class_features: str = "pooled"
     num_classes: int = 21
     skip_mode: str = "concat"
     kernel_size: int = 3
@@ -80,6 +84,13 @@ class ModelConfig:
         )
         _require(0 <= self.min_channels <= self.hidden_size, "min_channels", "in 0..hidden_size", self.min_channels)
         _one_of("mask_head", self.mask_head, MASK_HEADS)
+        _one_of("class_features", self.class_features, CLASS_FEATURES)
+        _require(
+            self.class_features == "pooled" or self.mask_head == "voting",
+            "class_features",
+            "'pooled' without mask_head='voting'",
+            self.class_features,
+        )
         _require(self.neck_channels >= 0, "neck_channels", "0 or more", self.neck_channels)
         _require(
             not self.neck_channels or self.skip_mode in ("concat", "none"),

@@ -33,12 +33,17 @@ def synthetic() -> RunConfig:
 
 
 def custom() -> RunConfig:
-    """Pictures of one's own: COCO files or label-map folders; `nuclei` with augmentation that keeps what is up.
+    """Pictures of one's own: `nuclei` with augmentation that keeps what is up, and classes told by what masks cover.
 
     `python train.py --dataset coco --data FOLDER`
     """
     settings = nuclei()
-    return dataclasses.replace(settings, data=dataclasses.replace(settings.data, augmentation="paper"))
+    return dataclasses.replace(
+        settings,
+        model=dataclasses.replace(settings.model, class_features="mask"),
+        data=dataclasses.replace(settings.data, augmentation="paper"),
+        train=dataclasses.replace(settings.train, class_weight=1.0),
+    )
 
 
 def nuclei() -> RunConfig:
@@ -101,7 +106,12 @@ def paper() -> RunConfig:
     settings = custom()
     return RunConfig(
         model=dataclasses.replace(
-            settings.model, min_channels=0, neck_channels=0, mask_head="convolution", decoder_stages=5
+            settings.model,
+            min_channels=0,
+            neck_channels=0,
+            mask_head="convolution",
+            class_features="pooled",
+            decoder_stages=5,
         ),
         data=dataclasses.replace(settings.data, begin_anywhere=0.0),
         train=dataclasses.replace(cvppp().train, encoder_weights="imagenet", class_loss_after=20),

@@ -76,6 +76,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     model.add_argument("--mask-head", choices=config.MASK_HEADS,
                        help="draw a mask from the last hidden map (convolution, as in the paper), or point at an "
                        "object and let pixels vote (voting)")  # fmt: skip
+    model.add_argument("--class-features", choices=config.CLASS_FEATURES,
+                       help="tell classes by the maxima of hidden maps (pooled, as in the paper), or also by what lies "
+                       "under the mask (mask, for voting)")  # fmt: skip
     model.add_argument("--skip-mode", choices=config.SKIP_MODES)
     model.add_argument("--kernel-size", type=int, choices=(1, 3))
     model.add_argument("--decoder-stages", type=int, choices=(1, 2, 3, 4, 5), help="ConvLSTM stages kept (paper: 5)")
@@ -167,7 +170,7 @@ def implied(given: dict[str, Any], preset: config.RunConfig) -> dict[str, Any]:
     if "augmentation" in given:
         follows["augment"] = True
     if given.get("mask_head", preset.model.mask_head) != "voting":
-        follows["begin_anywhere"] = 0.0
+        follows["begin_anywhere"], follows["class_features"] = 0.0, "pooled"
     if not {"begin_anywhere": preset.data.begin_anywhere, **follows, **given}["begin_anywhere"]:
         follows["train_steps"] = None
     other = given.get("encoder", preset.model.encoder) != preset.model.encoder

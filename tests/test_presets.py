@@ -102,6 +102,8 @@ def test_options_bring_along_what_they_need():
 
     assert data("coco").begin_anywhere == data("coco --transfer run").begin_anywhere == 1
     assert data("coco --mask-head convolution").begin_anywhere == 0
+    assert settings("coco").model.class_features == "mask"
+    assert settings("coco --mask-head convolution").model.class_features == "pooled"
     # Sequences that all begin at the beginning must not be cut short: none would show its end.
     assert settings("coco").train.train_steps == settings("coco --begin-anywhere 0.5").train.train_steps == 6
     assert settings("coco --mask-head convolution").train.train_steps is None

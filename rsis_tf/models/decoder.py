@@ -99,6 +99,7 @@ class Decoder(keras.layers.Layer):
                 channels=config.neck_channels,
                 hidden_channels=hidden[-1],
                 kernel_size=config.kernel_size,
+                keep_appearance=config.class_features == "mask",
                 name="voting",
             )
         # With voting, a stage also reads what has been found so far, and the stop head how strongly a step points.
@@ -114,7 +115,7 @@ class Decoder(keras.layers.Layer):
             for stage in range(config.decoder_stages)
         ]
         self.full_depth = config.decoder_stages == 5
-        features = sum(hidden) + extra
+        features = sum(hidden) + extra + (config.neck_channels if config.class_features == "mask" else 0)
         torch_uniform = keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
         if not self.voting:
             self.mask_head = keras.layers.Conv2D(
@@ -187,7 +188,10 @@ class Decoder(keras.layers.Layer):
         )
         covered = ops.stop_gradient(covered)
         strongest = ops.cast(ops.max(pointing, axis=(1, 2)), features.dtype)
-        features = ops.concatenate([features, strongest], axis=-1)
+        parts = [features, strongest]
+        if reading.ballot.appearance is not None:
+            parts.append(ops.cast(self.voting.look(mask, reading.ballot), features.dtype))
+        features = ops.concatenate(parts, axis=-1)
         return Step(mask, features, pointing, Memory(next_states, ops.maximum(found, covered)))
 
     def _recur(

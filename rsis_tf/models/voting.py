@@ -33,12 +33,14 @@ class Ballot(NamedTuple):
         votes: (B, h, w, 2), the (y, x) of the centre each pixel votes for, in units of `UNIT` pixels.
         log_radius: (B, h, w, 1), logarithm of the object's radius (that of a disc of its area) in the same unit.
         candidates: (B, h', w', 4), votes, log radius and foreground logit on the map that a step points into.
+        appearance: (B, h, w, C), the finest map itself, if classes are told by what lies under a mask.
     """
 
     foreground_logits: Tensor
     votes: Tensor
     log_radius: Tensor
     candidates: Tensor
+    appearance: Tensor | None = None
 
 
 class VotingHead(keras.layers.Layer):
@@ -48,10 +50,14 @@ class VotingHead(keras.layers.Layer):
         channels: of the finest map.
         hidden_channels: of the last ConvLSTM's hidden map.
         kernel_size: of the layers that read the hidden map.
+        keep_appearance: whether `look` will be asked for.
     """
 
-    def __init__(self, *, channels: int, hidden_channels: int, kernel_size: int, **kwargs: Any) -> None:
+    def __init__(
+        self, *, channels: int, hidden_channels: int, kernel_size: int, keep_appearance: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        self.keep_appearance = keep_appearance
         self.dense_head = keras.layers.Conv2D(
             4,
             3,
@@ -84,7 +90,8 @@ class VotingHead(keras.layers.Layer):
         votes = offset + pixel_positions(spatial_size(finest), image_size)
         log_radius = ops.clip(log_radius, *LOG_RADII)
         candidates = ops.concatenate([votes, log_radius, foreground], axis=-1)
-        return Ballot(foreground, votes, log_radius, resize(candidates, pointing_size))
+        appearance = ops.cast(finest, "float32") if self.keep_appearance else None
+        return Ballot(foreground, votes, log_radius, resize(candidates, pointing_size), appearance)
 
     def point(self, hidden: Tensor, ballot: Ballot, found: Tensor) -> Tensor:
         """Returns the logits (B, h', w', 1) of pointing at each pixel; what is found already is held down.
@@ -123,6 +130,20 @@ class VotingHead(keras.layers.Layer):
         # Both must hold: the soft minimum of the two logits, −log(e^−a + e^−b) in operations that every format knows.
         foreground = ballot.foreground_logits
         return ops.minimum(inside, foreground) - ops.softplus(-ops.abs(inside - foreground))
+
+    def look(self, mask_logits: Tensor, ballot: Ballot) -> Tensor:
+        """Returns (B, C): the mean of the finest map under a mask, float32.
+
+        Classes shall not bend masks, so no gradient flows into them from here.
+
+        Args:
+            mask_logits: (B, h, w, 1).
+            ballot: from `prepare`.
+        """
+        batch, channels = ops.shape(mask_logits)[0], ballot.appearance.shape[-1]
+        share = ops.reshape(ops.stop_gradient(ops.sigmoid(mask_logits)), (batch, 1, -1))  # (B, 1, P)
+        share = share / (ops.sum(share, axis=2, keepdims=True) + 1e-3)
+        return ops.matmul(share, ops.reshape(ballot.appearance, (batch, -1, channels)))[:, 0]
 
 
 def pixel_positions(size: tuple[Any, Any], image_size: tuple[Any, Any]) -> Tensor:

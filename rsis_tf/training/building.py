@@ -12,6 +12,7 @@ SHARED_FIELDS = (
     "min_channels",
     "neck_channels",
     "mask_head",
+    "class_features",
     "skip_mode",
     "kernel_size",
     "decoder_stages",

@@ -97,9 +97,10 @@ def voting_run(tmp_path_factory) -> pathlib.Path:
     config = ModelConfig(
         encoder="compact",
         hidden_size=16,
-        num_classes=2,
+        num_classes=3,
         neck_channels=8,
         mask_head="voting",
+        class_features="mask",
         decoder_stages=4,
         num_steps=3,
         image_size=(48, 64),
@@ -125,6 +126,7 @@ def test_masks_that_are_voted_for_leave_alike(voting_run, options: str, tmp_path
         assert len(ours) == len(theirs) == 3
         for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(one.mask, other.mask)
+            np.testing.assert_allclose(one.class_probs, other.class_probs, atol=1e-4)
 
 
 def test_half_precision_of_a_voting_model_finds_the_same_objects(voting_run, tmp_path, pictures):

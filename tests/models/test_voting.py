@@ -51,6 +51,38 @@ def test_the_mask_is_the_object_pointed_at():
         np.testing.assert_array_equal(mask[0, ..., 0] > 0, disc)
 
 
+def test_what_lies_under_a_mask():
+    head = VotingHead(channels=3, hidden_channels=4, kernel_size=3, keep_appearance=True)
+    finest = np.random.default_rng(0).normal(size=(2, 8, 9, 3)).astype(np.float32)
+    ballot = head.prepare(ops.convert_to_tensor(finest), (16, 18), (8, 9))
+    logits = np.full((2, 8, 9, 1), -50.0, np.float32)
+    logits[0, 2:4, 3:8], logits[1, 5, 5] = 50, 50
+    seen = ops.convert_to_numpy(head.look(ops.convert_to_tensor(logits), ballot))
+    np.testing.assert_allclose(seen, [finest[0, 2:4, 3:8].mean((0, 1)), finest[1, 5, 5]], rtol=2e-3)
+    nothing = ops.convert_to_numpy(head.look(ops.full((2, 8, 9, 1), -200.0), ballot))
+    np.testing.assert_allclose(nothing, 0, atol=1e-6)
+
+
+def test_classes_may_be_told_by_what_masks_cover(tmp_path):
+    keras.utils.set_random_seed(0)
+    config = ModelConfig(**{**VOTING, "num_classes": 4}, class_features="mask", decoder_stages=4, image_size=(48, 64))
+    model = build_model(config)
+    assert model.decoder.class_head.kernel.shape[0] == sum((16, 8, 4, 2)) + 1 + 8
+    out = model(images(), num_steps=2, training=False)
+    # The rows of the class layer that read the neck's map.
+    model.decoder.class_head.kernel.assign(
+        ops.concatenate([model.decoder.class_head.kernel[:-8], 50 * model.decoder.class_head.kernel[-8:]])
+    )
+    other = model(images(), num_steps=2, training=False)
+    np.testing.assert_array_equal(out["mask_logits"], other["mask_logits"])
+    assert np.abs(np.asarray(out["class_probs"]) - other["class_probs"]).max() > 0.01
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")(images(), num_steps=2, training=False)
+    np.testing.assert_allclose(again["class_probs"], other["class_probs"], atol=1e-6)
+    with pytest.raises(InputError, match="Received: class_features='mask'"):
+        ModelConfig(class_features="mask")
+
+
 def test_what_is_found_is_not_pointed_at_again():
     head = VotingHead(channels=8, hidden_channels=4, kernel_size=3)
     ballot, discs = two_discs()
