@@ -51,7 +51,8 @@ def nuclei() -> RunConfig:
 
     `python train.py --preset nuclei --data FOLDER`
 
-    `docs/recipe.md` holds what was tried and what came of it, and how long it took.
+    153 pictures and 69 minutes on two cores gave AP50 0.87, SBD 0.83 and |DiC| 1.00 on 35 others (BBBC038, up to 20
+    nuclei each); `docs/recipe.md` holds what was tried and what came of it.
     """
     return RunConfig(
         model=ModelConfig(

@@ -20,6 +20,7 @@ from rsis_tf.errors import InputError
 from rsis_tf.training import compile_model
 from rsis_tf.training.distribution import start
 
+VOTING = {"neck_channels": 8, "mask_head": "voting", "class_features": "mask", "decoder_stages": 4}
 DATA = DataConfig(image_size=(64, 64), batch_size=4, max_objects=3)
 # One to three objects a scene: the shares of a batch differ in their number of pairs.
 SCENES = SyntheticDataset(size=(64, 64), length=12, seed=3, max_objects=3)
@@ -55,7 +56,7 @@ def main(strategy, folder, encoder, head):
             refused = str(error)
     with distribution.scope():
         # With masks that are voted for, half of the sequences begin in the middle.
-        form = {"neck_channels": 8, "mask_head": "voting", "decoder_stages": 4} if head == "voting" else {}
+        form = VOTING if head == "voting" else {}
         model = tiny_model(encoder=encoder, **form)
         compile_model(model, TRAIN)
     distribution.prepare(model)

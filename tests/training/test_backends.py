@@ -18,12 +18,14 @@ pytestmark = [
     pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="compares TensorFlow with the others"),
 ]
 
+VOTING = {"neck_channels": 8, "mask_head": "voting", "class_features": "mask", "decoder_stages": 4}
+
 
 @pytest.fixture(scope="module", params=["convolution", "voting"])
 def start(request, tmp_path_factory):
     """A folder with a fresh model, and TensorFlow's losses and outputs after three steps from there."""
     folder = tmp_path_factory.mktemp("backends")
-    form = {"neck_channels": 8, "mask_head": "voting", "decoder_stages": 4} if request.param == "voting" else {}
+    form = VOTING if request.param == "voting" else {}
     model = tiny_model(num_steps=2, **form)
     model.save(folder / "before.keras")
     losses = three_steps(model)
