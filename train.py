@@ -190,8 +190,12 @@ def report(settings: config.RunConfig, run: pathlib.Path, dataset: Dataset) -> N
 
     predictor = KerasPredictor(run / "best.keras")
     scores = runner.evaluate(predictor, dataset)
-    facts = {"dataset": settings.data.dataset, "split": "val", "stop": "first"}
-    measured = facts | {"stop_threshold": predictor.stop_threshold}
+    measured = {
+        "dataset": settings.data.dataset,
+        "split": "val",
+        "stop": "first",
+        "stop_threshold": predictor.stop_threshold,
+    }
     runner.write_json(run / "metrics.json", measured | scores.to_dict())
     curves(run / "log.csv", run / "curves.png")
     strips = []

@@ -20,6 +20,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from export import benchmark
+from export.options import check_out
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 
 ENCODERS = ("resnet34", "resnet50", "resnet101")
@@ -157,7 +158,7 @@ def measure(options: argparse.Namespace) -> None:
     """Measures all cases and writes JSON, table and plot."""
     rows, out = [], options.out or options.folder / "result"
     benchmark.check_numbers(repeat=options.repeat, warm_up=options.warm_up)
-    benchmark.check_out(out)
+    check_out(out)
     made = cases(options.folder, options.devices, options.batch)
     pictures = benchmark.read_pictures(options.images)
     for encoder in ENCODERS:  # answers of one encoder are compared with each other alone
@@ -172,7 +173,7 @@ def measure(options: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> None:
     with command_line():
         options = parse(argv)
-        benchmark.check_numbers(batch=min(options.batch), warm_up=0)
+        benchmark.check_numbers(batch=min(options.batch))
         {"prepare": prepare, "measure": measure}[options.command](options)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from export.agreement import agreement
 from export.benchmark_worker import Task
+from export.options import check_out
 from export.runtime import decode, resize_image
 from rsis_tf.config_file import read_json
 from rsis_tf.errors import ArgumentParser, InputError, command_line
@@ -243,19 +244,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(to_markdown(rows, facts))
 
 
-def check_numbers(*, warm_up: int, **positive: int | None) -> None:
+def check_numbers(*, warm_up: int = 0, **positive: int | None) -> None:
     """Raises an `InputError` that names the first number out of range; None is none given."""
     for name, value in positive.items():
         if value is not None and value < 1:
             raise InputError(f"expected 1 or more for --{name}. Received: {value}")
     if warm_up < 0:
         raise InputError(f"expected 0 or more for --warm-up. Received: {warm_up}")
-
-
-def check_out(out: pathlib.Path) -> None:
-    """Raises an `InputError` if results cannot be written under this name."""
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"expected --out in a folder that exists. Received: {out}")
 
 
 def write(rows: Sequence[dict[str, Any]], facts: dict[str, Any], out: pathlib.Path) -> None:

@@ -176,8 +176,7 @@ def read_options(arguments: argparse.Namespace, *, default_out: str) -> Options:
     if source.suffix != ".keras":
         raise InputError(f"expected a run folder with best.keras, or a .keras file. Received: {arguments.model}")
     out = getattr(arguments, "out", source.with_name(default_out))
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"expected --out in a folder that exists. Received: {out}")
+    check_out(out)
     images = arguments.verify_images
     if images is not None and not images.is_dir():
         raise InputError(f"expected a folder of pictures for --verify-images. Received: {images}")
@@ -212,6 +211,12 @@ def read_options(arguments: argparse.Namespace, *, default_out: str) -> Options:
             )
         },
     )
+
+
+def check_out(out: pathlib.Path) -> None:
+    """Raises an `InputError` if nothing can be written under this name."""
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"expected --out in a folder that exists. Received: {out}")
 
 
 def _size(text: str) -> tuple[int, int] | str | None:

@@ -11,7 +11,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from tiny import arrays, tiny_model
+from tiny import VOTING, arrays, tiny_model
 
 from rsis_tf.config import DataConfig, TrainConfig
 from rsis_tf.data.pipeline import tf_batches
@@ -20,7 +20,6 @@ from rsis_tf.errors import InputError
 from rsis_tf.training import compile_model
 from rsis_tf.training.distribution import start
 
-VOTING = {"neck_channels": 8, "mask_head": "voting", "class_features": "mask", "decoder_stages": 4}
 DATA = DataConfig(image_size=(64, 64), batch_size=4, max_objects=3)
 # One to three objects a scene: the shares of a batch differ in their number of pairs.
 SCENES = SyntheticDataset(size=(64, 64), length=12, seed=3, max_objects=3)

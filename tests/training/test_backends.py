@@ -11,14 +11,12 @@ import keras
 import numpy as np
 import pytest
 from backend_run import batch, three_steps
-from tiny import tiny_model
+from tiny import VOTING, tiny_model
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="compares TensorFlow with the others"),
 ]
-
-VOTING = {"neck_channels": 8, "mask_head": "voting", "class_features": "mask", "decoder_stages": 4}
 
 
 @pytest.fixture(scope="module", params=["convolution", "voting"])

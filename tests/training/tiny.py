@@ -12,6 +12,8 @@ from rsis_tf.training.trainer import Trainer
 
 DATA = DataConfig(image_size=(32, 32), batch_size=2, max_objects=2)
 SCENES = SyntheticDataset(size=(32, 32), length=4, seed=3, max_objects=2)
+VOTING = {"neck_channels": 8, "mask_head": "voting", "class_features": "mask", "decoder_stages": 4}
+"""Fields of a model whose masks are voted for."""
 
 
 def tiny_model(*, seed=0, precision="float32", **config):
