@@ -9,7 +9,7 @@ from typing import Any
 from rsis_tf import config, config_file
 from rsis_tf.data import DATASETS
 from rsis_tf.errors import ArgumentParser, InputError
-from rsis_tf.presets import PRESETS
+from rsis_tf.presets import PRESETS, preset
 
 _EPILOG = """examples:
   python train.py
@@ -41,7 +41,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     run.add_argument(
         "--preset",
         choices=sorted(PRESETS),
-        help="settings to start from (default: synthetic without --dataset, else custom)",
+        help="settings to start from (default: synthetic without --data, else custom; paper is the paper's decoder "
+        "with either)",
     )
     run.add_argument("--out", type=pathlib.Path, metavar="DIR", help="folder of the run (default: a new one in runs/)")
     run.add_argument("--resume", type=pathlib.Path, metavar="RUN",
@@ -135,10 +136,10 @@ def configure(arguments: argparse.Namespace) -> config.RunConfig:
         raise InputError(
             f"expected --dataset with --data, one of {', '.join(DATASETS)}. Received: --data {arguments.data}"
         )
-    synthetic = (arguments.dataset or "synthetic") == "synthetic"
-    preset = PRESETS[arguments.preset or ("synthetic" if synthetic else "custom")]()
+    synthetic = arguments.dataset == "synthetic" or (arguments.dataset is None and arguments.data is None)
+    start = preset(arguments.preset, synthetic=synthetic)
     given = {name: value for name, value in vars(arguments).items() if value is not None}
-    given = implied(given, preset) | given
+    given = implied(given, start) | given
     renamed = {"data": "root", "gt_maxseqlen": "max_objects", "maxseqlen": "num_steps"}
     given = {renamed.get(name, name): value for name, value in given.items()}
     if "stop_threshold" in given:
@@ -147,8 +148,8 @@ def configure(arguments: argparse.Namespace) -> config.RunConfig:
         del given["stop_threshold"]
     parts = {
         field.name: dataclasses.replace(part, **_fields_of(part, given))
-        for field in dataclasses.fields(preset)
-        for part in [getattr(preset, field.name)]
+        for field in dataclasses.fields(start)
+        for part in [getattr(start, field.name)]
     }
     settings = config.RunConfig(**parts)
     weights = settings.train.encoder_weights

@@ -142,7 +142,21 @@ def test_options_of_the_original_reach_the_settings():
 
 
 def test_without_options_it_is_the_synthetic_preset():
-    assert configure(parse([])) == PRESETS["synthetic"]()
+    assert configure(parse([])) == configure(parse(["--dataset", "synthetic"])) == PRESETS["synthetic"]()
+
+
+def test_the_default_is_the_recipe_for_your_own_data():
+    ours, custom = configure(parse([])), PRESETS["custom"]()
+    for field in ("mask_head", "class_features", "neck_channels", "hidden_size", "decoder_stages"):
+        assert getattr(ours.model, field) == getattr(custom.model, field)
+    assert ours.data.begin_anywhere == 1
+    assert ours.train.choose_stop_threshold
+
+
+def test_the_paper_without_data_is_trained_on_scenes():
+    paper = configure(parse(["--preset", "paper"]))
+    assert (paper.data.dataset, paper.model.mask_head, paper.model.neck_channels) == ("synthetic", "convolution", 0)
+    assert configure(parse("--preset paper --data there".split())).data.dataset == "coco"
 
 
 @pytest.mark.parametrize(
