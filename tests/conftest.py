@@ -6,4 +6,5 @@ import sys
 from rsis_tf.engine import quiet_start
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+pytest_plugins = ["skips"]
 quiet_start()

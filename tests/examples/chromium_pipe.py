@@ -32,6 +32,8 @@ class Page:
         (to_read, self._write), (self._read, to_write) = os.pipe(), os.pipe()
         # The browser reads commands from descriptor 3 and writes to 4; our pipes are put there before it starts.
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"]
+        # The page needs this computer only: without these the browser calls its maker at every start.
+        options += ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
         options += [f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}", "about:blank"]
         start = "import fcntl, os, sys\nread, write = (fcntl.fcntl(int(n), fcntl.F_DUPFD, 10) for n in sys.argv[1:3])\n"
         start += "os.dup2(read, 3)\nos.dup2(write, 4)\nos.execv(sys.argv[3], sys.argv[3:])"
