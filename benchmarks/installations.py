@@ -1,5 +1,4 @@
-"""What every documented `pip install` would select: finds the commands in the documentation and asks pip, which installs
-nothing.
+"""What every documented `pip install` would select, as pip reports it without installing anything.
 
 Needs a network, or a package index. Ends with code 1 if a command does not resolve, selects both `onnxruntime` and
 `onnxruntime-gpu` (they own the same folder), or mixes libraries of CUDA 12 and CUDA 13 (they overwrite each other).
@@ -21,11 +20,11 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 
-ROOT = pathlib.Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 
+ROOT = pathlib.Path(__file__).parents[1]
 PROJECT = "rsis_tf"
 SHOWN = ("tensorflow", "onnxruntime", "onnxruntime-gpu", "nvidia-cublas-cu12", "nvidia-cudnn-cu12", "torch", "ray")
 """Packages whose versions are printed."""
@@ -65,15 +64,8 @@ def is_project(text: str) -> bool:
 
 def documentation(root: pathlib.Path = ROOT) -> list[pathlib.Path]:
     """Returns the files that may tell a user to install something: documentation, and programs with their messages."""
-    patterns = (
-        "README.md",
-        "docs/**/*.md",
-        "examples/**/*",
-        "benchmarks/*.py",
-        "rsis_tf/**/*.py",
-        "export/*.py",
-        "*.py",
-    )
+    patterns = ("README.md", "docs/**/*.md", "examples/**/*", "benchmarks/*.py", "rsis_tf/**/*.py", "export/*.py")
+    patterns += ("*.py",)
     found = {path for pattern in patterns for path in root.glob(pattern) if path.suffix in (".md", ".py")}
     return sorted(path for path in found if "node_modules" not in path.parts)
 

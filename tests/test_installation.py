@@ -18,7 +18,7 @@ COMMANDS = installations.commands()
 def test_commands_are_found_where_users_read_them(tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text(
-        'a && .venv/bin/pip install -q -e ".[train,test]" && b\nor `pip install "rsis_tf[x]" "ray[data]"` in one line\n',
+        'a && pip install -q -e ".[train,test]" && b\nor `pip install "rsis_tf[x]" "ray[data]"` in one line\n',
         encoding="utf-8",
     )
     (tmp_path / "train.py").write_text(
