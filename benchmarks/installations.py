@@ -164,7 +164,8 @@ def ask_pip(requirements: Iterable[str], python_version: str) -> dict[str, str]:
             env=os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"},
         )
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            lines = done.stderr.strip().splitlines() or ["no message"]
+            last = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
             raise InputError(f"expected requirements that pip can satisfy. Received: {' '.join(wanted)} ({last})")
         installed = json.loads(report.read_text(encoding="utf-8"))["install"]
     return {read_requirement(entry["metadata"]["name"])[0]: entry["metadata"]["version"] for entry in installed}
