@@ -246,11 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             repeat=options.repeat,
         )
         facts = environment() | {"threads": options.threads or "all", "repeat": options.repeat}
-        write(rows, facts, options.out)
-        print(to_markdown(rows, facts))
-        if all("error" in row for row in rows):
-            print("error: no row could be measured, the table says why", file=sys.stderr)
-            raise SystemExit(1)
+        finish(rows, facts, options.out)
 
 
 def check_numbers(*, warm_up: int = 0, **positive: int | None) -> None:
@@ -260,6 +256,15 @@ def check_numbers(*, warm_up: int = 0, **positive: int | None) -> None:
             raise InputError(f"expected 1 or more for --{name}. Received: {value}")
     if warm_up < 0:
         raise InputError(f"expected 0 or more for --warm-up. Received: {warm_up}")
+
+
+def finish(rows: Sequence[dict[str, Any]], facts: dict[str, Any], out: pathlib.Path) -> None:
+    """Writes the results and prints the table; exit code 1 if no row could be measured."""
+    write(rows, facts, out)
+    print(to_markdown(rows, facts))
+    if all("error" in row for row in rows):
+        print("error: no row could be measured, the table says why", file=sys.stderr)
+        raise SystemExit(1)
 
 
 def write(rows: Sequence[dict[str, Any]], facts: dict[str, Any], out: pathlib.Path) -> None:
