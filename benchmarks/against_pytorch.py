@@ -166,8 +166,7 @@ def measure(options: argparse.Namespace) -> None:
         if own:
             rows += benchmark.benchmark(own, pictures=pictures, warm_up=options.warm_up, repeat=options.repeat)
     facts = benchmark.environment() | {"repeat": options.repeat, "warm-up": options.warm_up}
-    benchmark.write(rows, facts, out)
-    print(benchmark.to_markdown(rows, facts))
+    benchmark.finish(rows, facts, out)
 
 
 def main(argv: list[str] | None = None) -> None:

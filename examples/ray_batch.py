@@ -4,7 +4,7 @@ python examples/ray_batch.py runs/nuclei/model.onnx pictures/ predictions.json -
 
 Each actor opens the model once. Written are `predictions.json`, a list of COCO results
 (image_id, category_id, score, segmentation), and `predictions.images.json` with file name, size and number of objects
-of each picture. `image_id` is the place of the picture in the sorted folder, from 1. Needs: pip install "ray[data]".
+of each picture. `image_id` is the place of the picture in the sorted folder, from 1. Needs: pip install ".[cpu,ray]".
 """
 
 import json

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from export.agreement import agreement
-from export.benchmark_worker import Task
+from export.benchmark_worker import WITHOUT_GPU, Task, is_cpu
 from export.options import check_out
 from export.runtime import decode, resize_image
 from rsis_tf.config_file import read_json
@@ -36,7 +36,8 @@ COLUMNS = {
     "p99_ms": "p99 ms",
     "images_per_second": "images/s",
     "load_s": "load s",
-    "peak_memory_mb": "peak MB",
+    "host_memory_mb": "host MB",
+    "device_memory_mb": "device MB",
     "file_mb": "file MB",
     "agreement": "agreement",
     "ap": "AP",
@@ -50,6 +51,9 @@ EPILOG = """example:
 scores that lie beside a file under that name stand in its rows
 options of a provider are those of ONNX Runtime; io_binding=1 keeps inputs and outputs in place, which
 enable_cuda_graph=1 does by itself (the file then needs a fixed --batch and --no-resize)
+what TensorRT cannot run goes to CUDA, whose options may stand beside those that begin with trt_
+rows of the CPU see no GPU; host MB is the peak of main memory, device MB what nvidia-smi counts for the process after
+the runs, – where it does not tell; if no row can be measured, the exit code is 1
 """
 
 
@@ -170,6 +174,8 @@ def to_markdown(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
         cells = [_cell(row.get(key)) for key in COLUMNS]
         if "error" in row:
             cells[list(COLUMNS).index("median_ms")] = f"not measured: {row['error']}"
+        elif row.get("device_memory_mb") is None:
+            cells[list(COLUMNS).index("device_memory_mb")] = "–"
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", *(f"- {name}: {value}" for name, value in facts.items())]
     return "\n".join(lines) + "\n"
@@ -240,8 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             repeat=options.repeat,
         )
         facts = environment() | {"threads": options.threads or "all", "repeat": options.repeat}
-        write(rows, facts, options.out)
-        print(to_markdown(rows, facts))
+        finish(rows, facts, options.out)
 
 
 def check_numbers(*, warm_up: int = 0, **positive: int | None) -> None:
@@ -251,6 +256,15 @@ def check_numbers(*, warm_up: int = 0, **positive: int | None) -> None:
             raise InputError(f"expected 1 or more for --{name}. Received: {value}")
     if warm_up < 0:
         raise InputError(f"expected 0 or more for --warm-up. Received: {warm_up}")
+
+
+def finish(rows: Sequence[dict[str, Any]], facts: dict[str, Any], out: pathlib.Path) -> None:
+    """Writes the results and prints the table; exit code 1 if no row could be measured."""
+    write(rows, facts, out)
+    print(to_markdown(rows, facts))
+    if all("error" in row for row in rows):
+        print("error: no row could be measured, the table says why", file=sys.stderr)
+        raise SystemExit(1)
 
 
 def write(rows: Sequence[dict[str, Any]], facts: dict[str, Any], out: pathlib.Path) -> None:
@@ -287,12 +301,14 @@ def read_pictures(folder: pathlib.Path | None, count: int = 8) -> list[np.ndarra
 
 
 def _measure(task: Task, worker: Sequence[str]) -> dict[str, Any]:
+    on_cpu = is_cpu(task.provider.partition(":")[0])
     done = subprocess.run(
         [sys.executable, *worker],
         input=json.dumps(dataclasses.asdict(task)),
         capture_output=True,
         text=True,
         check=False,
+        env=os.environ | (WITHOUT_GPU if on_cpu else {}),
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

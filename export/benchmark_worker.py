@@ -15,11 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from export.device_memory import device_memory_mb
 from export.runtime import OUTPUTS, RuntimeInputError, open_graph, resize_image
 
 Array = np.ndarray
 Run = Callable[[Array], dict[str, Array]]
 THRESHOLDS = ("stop_threshold", "mask_threshold")
+WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+"""Environment in which TensorFlow, PyTorch, JAX and ONNX Runtime see no GPU, if set before they are imported."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,7 @@ def measure(task: Task, open_file: Callable[[pathlib.Path, Task], Opened] | None
     Returns:
         Times in milliseconds, megabytes, and what decodes the answers.
     """
+    name, _ = read_provider(task.provider)
     path = pathlib.Path(task.path)
     start = time.perf_counter()
     opened = (open_file or _open)(path, task)
@@ -106,7 +110,8 @@ def measure(task: Task, open_file: Callable[[pathlib.Path, Task], Opened] | None
         "p99_ms": float(np.percentile(milliseconds, 99)),
         "images_per_second": float(1000 * task.batch / np.median(milliseconds)),
         "load_s": loaded,
-        "peak_memory_mb": _peak_memory(),
+        "host_memory_mb": _peak_memory(),
+        "device_memory_mb": device_memory_mb() if device_of(name) == "cuda" else None,
         "runs": task.repeat,
         "thresholds": opened.thresholds,
         **({"precision": opened.precision} if opened.precision else {}),
@@ -120,7 +125,7 @@ def _padded(values: Array, steps: int) -> Array:
 
 
 def _peak_memory() -> float:
-    """Returns the most megabytes this process has held."""
+    """Returns the most megabytes of main memory that this process has held."""
     status = pathlib.Path("/proc/self/status")
     if status.is_file():  # the system call also counts what the parent held when it started this process
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -141,10 +146,33 @@ def read_provider(text: str) -> tuple[str, dict[str, str]]:
     return name, {key: value for key, _, value in options}
 
 
+def is_cpu(name: str) -> bool:
+    """Tells whether a provider is the CPU, by its short name or ONNX Runtime's own."""
+    return name.lower() in ("cpu", "cpuexecutionprovider")
+
+
+def device_of(name: str) -> str:
+    """Returns where a provider keeps its tensors, in ONNX Runtime's words: "cuda" for NVIDIA's, else "cpu"."""
+    return "cuda" if any(word in name.lower() for word in ("cuda", "tensorrt")) else "cpu"
+
+
+def with_fallback(name: str, options: dict[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """Returns the providers to ask for, best first: what TensorRT cannot run goes to CUDA, and last to the CPU.
+
+    Options that begin with trt_ are TensorRT's; those of CUDA may stand beside them, e.g.
+    "tensorrt:trt_fp16_enable=1,use_tf32=0".
+    """
+    if "tensorrt" not in name.lower():
+        return [(name, options)]
+    own = {key: value for key, value in options.items() if key.startswith("trt_") or key == "device_id"}
+    cuda = {key: value for key, value in options.items() if not key.startswith("trt_")}
+    return [(name, own), ("cuda", cuda), ("cpu", {})]
+
+
 def _open(path: pathlib.Path, task: Task) -> Opened:
     name, options = read_provider(task.provider)
     onnx = path.suffix == ".onnx" or (path / "step.onnx").is_file()
-    if not onnx and name != "cpu":
+    if not onnx and not is_cpu(name):
         raise RuntimeInputError(f"the provider {name} runs ONNX files. Received: {path.name}")
     if onnx:
         return _open_onnx(path, name, options, task.threads)
@@ -187,7 +215,7 @@ def _described(path: pathlib.Path, run: Run) -> Opened:
 
 def _open_onnx(path: pathlib.Path, name: str, options: dict[str, str], threads: int | None) -> Opened:
     bind = options.pop("io_binding", "0") == "1" or options.get("enable_cuda_graph") == "1"
-    graph = open_graph(path, providers=[(name, options)], threads=threads)
+    graph = open_graph(path, providers=with_fallback(name, options), threads=threads)
     metadata = graph.get_modelmeta().custom_metadata_map
     taken = graph.get_inputs()[0]
     facts = {
@@ -205,7 +233,7 @@ def _open_onnx(path: pathlib.Path, name: str, options: dict[str, str], threads: 
         )
     import onnxruntime
 
-    device = "cpu" if name == "cpu" else "cuda"
+    device = device_of(name)
     bound: dict[str, Any] = {}
 
     def run(images: Array) -> dict[str, Array]:

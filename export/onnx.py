@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.options import Options, make_parser, read_options
-from export.runtime import OUTPUTS, open_graph
+from export.runtime import OUTPUTS, RuntimeInputError, open_graph
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import InputError, command_line
 
@@ -27,15 +27,21 @@ if TYPE_CHECKING:
 EXAMPLE = "python -m export.onnx runs/nuclei --size 256x256 --batch dynamic --steps 20"
 DEFAULT_OUT = "model.onnx"
 LAYOUTS = ("unrolled", "stepwise", "loop")
+VERIFY_PROVIDERS = {"cpu": {}, "cuda": {"use_tf32": "0"}}
+"""Where an exported file can be compared with the model, and the options with which that computes in full float32: by
+default ONNX Runtime lets GPUs since Ampere round to TensorFloat-32."""
 
 
-def export_onnx(options: Options, *, opset: int = 17, layout: str = "unrolled") -> pathlib.Path:
+def export_onnx(
+    options: Options, *, opset: int = 17, layout: str = "unrolled", verify_provider: str = "cpu"
+) -> pathlib.Path:
     """Converts, compares with the Keras model, and gives the file its name.
 
     Args:
         options: what to export and how.
         opset: version of the ONNX operators, 17 or 18.
         layout: "unrolled", "stepwise" (a folder with two files) or "loop", see `export.onnx_layouts`.
+        verify_provider: what runs the file in the comparison, one of `VERIFY_PROVIDERS`.
 
     Returns:
         `options.out`; beside it lies a JSON file with the metadata and what the comparison found.
@@ -45,6 +51,7 @@ def export_onnx(options: Options, *, opset: int = 17, layout: str = "unrolled") 
         export.verify.VerificationError: when the file does not answer as the model does; nothing is written then.
     """
     _refuse(options, layout)
+    _check_provider(options, verify_provider)
     import rsis_tf
     from export.graph import make_spec, open_source
     from export.metadata import as_text, describe
@@ -73,16 +80,33 @@ def export_onnx(options: Options, *, opset: int = 17, layout: str = "unrolled") 
         for name, proto in files.items():
             (path / name if name else path).write_bytes(proto.SerializeToString())
 
-    return publish(model, spec, options, described=described, write=write, open_run=open_run)
+    return publish(
+        model,
+        spec,
+        options,
+        described=described,
+        write=write,
+        open_run=lambda path: open_run(path, verify_provider),
+    )
 
 
-def open_run(path: pathlib.Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Opens an ONNX export of any layout.
+def open_run(path: pathlib.Path, provider: str = "cpu") -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Opens an ONNX export of any layout, to run in full float32.
+
+    Args:
+        path: the file or folder.
+        provider: one of `VERIFY_PROVIDERS`.
 
     Returns:
-        A function from (B, H, W, 3) pictures to the outputs by name.
+        A function from (B, H, W, 3) images to the outputs by name.
+
+    Raises:
+        InputError: if the file or the provider cannot be used.
     """
-    graph = open_graph(path)
+    try:
+        graph = open_graph(path, providers=[(provider, VERIFY_PROVIDERS[provider])])
+    except RuntimeInputError as error:
+        raise InputError(str(error)) from None
     return lambda images: dict(zip(OUTPUTS, graph.run(list(OUTPUTS), {"image": images}), strict=True))
 
 
@@ -98,16 +122,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="unrolled: one graph, all steps; stepwise: a folder with an encoder and a step graph, stops early; "
         "loop: one graph that stops by itself",
     )
+    parser.add_argument(
+        "--verify-provider",
+        choices=sorted(VERIFY_PROVIDERS),
+        default="cpu",
+        help="what runs the file in the comparison; always in full float32, without TensorFloat-32",
+    )
     with command_line():
         parsed = parser.parse_args(arguments)
         default_out = "model_stepwise" if parsed.layout == "stepwise" else DEFAULT_OUT
         options = read_options(parsed, default_out=default_out)
         _refuse(options, parsed.layout)  # complaints come before the slow imports
+        _check_provider(options, parsed.verify_provider)
 
     quiet_start()
     from export.publish import run_command
 
-    run_command(lambda: export_onnx(options, opset=parsed.opset, layout=parsed.layout))
+    run_command(
+        lambda: export_onnx(options, opset=parsed.opset, layout=parsed.layout, verify_provider=parsed.verify_provider)
+    )
 
 
 def _refuse(options: Options, layout: str) -> None:
@@ -124,6 +157,19 @@ def _refuse(options: Options, layout: str) -> None:
         raise InputError(
             f"states that pass from step to step are kept in float32, so --layout {layout} computes in it; "
             f"take --layout unrolled for less. Received: --precision {options.precision}"
+        )
+
+
+def _check_provider(options: Options, provider: str) -> None:
+    if not options.verify or provider == "cpu":
+        return
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    if f"{provider.upper()}ExecutionProvider" not in available:
+        raise InputError(
+            f"expected a provider of the installed onnxruntime, {available}, to compare on. "
+            f"Received: --verify-provider {provider}"
         )
 
 

@@ -354,9 +354,14 @@ def open_session(
         RuntimeInputError: for a file that is missing or broken, and when a provider asked for does not start
             (ONNX Runtime itself would go on with the CPU).
     """
-    import onnxruntime  # here, so that decoding works without it and importing this module stays quick
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
-
+    try:
+        import onnxruntime  # here, so that decoding works without it and importing this module stays quick
+        from onnxruntime.capi import onnxruntime_pybind11_state as errors
+    except ImportError as error:
+        raise RuntimeInputError(
+            'running ONNX files needs one ONNX Runtime: pip install "rsis_tf[cpu]", or, for NVIDIA GPUs, '
+            f'pip install "rsis_tf[runtime-gpu]". Received: {error}'
+        ) from None
     if not path.is_file():
         raise RuntimeInputError(f"expected an ONNX file. Received: {path}, which is not a file")
     if threads is not None and (not isinstance(threads, int) or threads < 1):
@@ -365,9 +370,11 @@ def open_session(
     names = [name for name, _ in asked]
     missing = [name for name in names if name not in onnxruntime.get_available_providers()]
     if missing:
+        # A CUDA provider that is lost: onnxruntime lies over onnxruntime-gpu, or is there alone.
+        gpu = ' (for NVIDIA GPUs, in a new environment: pip install "rsis_tf[runtime-gpu]")'
         raise RuntimeInputError(
-            f"expected providers of the installed onnxruntime, {onnxruntime.get_available_providers()}. "
-            f"Received: {missing}"
+            f"expected providers of the installed onnxruntime, {onnxruntime.get_available_providers()}"
+            f"{gpu if any('CUDA' in name or 'Tensorrt' in name for name in missing) else ''}. Received: {missing}"
         )
     if any("CUDA" in name or "Tensorrt" in name for name in names) and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()

@@ -1,7 +1,9 @@
 """Lays an exported model out as a model server wants it: `python -m export.serving model.onnx --to models`.
 
 An ONNX file becomes an entry of a Triton model repository, a SavedModel one of TensorFlow Serving's folders. Each call
-adds a version; servers take the highest number. Neither TensorFlow nor a server has to be installed.
+adds a version; servers take the highest number. Versions of one name are of one kind. No configuration names a place of
+the machine that wrote it, so the folder can be moved or mounted elsewhere. Neither TensorFlow nor a server has to be
+installed.
 """
 
 import json
@@ -20,9 +22,16 @@ EPILOG = """examples:
       models/nuclei/config.pbtxt and models/nuclei/1/model.onnx:  tritonserver --model-repository=models
   python -m export.serving runs/nuclei/saved_model --to models --name nuclei
       models/nuclei/1/ with models/models.config and models/batching.config:
-      tensorflow_model_server --model_config_file=models/models.config
-          --enable_batching --batching_parameters_file=models/batching.config
+      cd models && tensorflow_model_server --model_config_file=models.config
+          --enable_batching --batching_parameters_file=batching.config
+  python -m export.serving runs/nuclei/saved_model --to models --name nuclei --server-root /models
+      for a server that is not started in that folder, but sees it as /models
 """
+SERVER_ROOT = "/proc/self/cwd"
+"""The folder that a server is started in, as Linux names it. TensorFlow Serving refuses paths without a leading slash
+or a scheme (`ValidateModelConfigList` in its server_core.cc), and no option says what they are relative to."""
+KINDS = {"model.onnx": "ONNX models for Triton", "saved_model.pb": "SavedModels for TensorFlow Serving"}
+"""File in a version's folder → what it is a version of."""
 TYPES = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32"}
 
 
@@ -42,17 +51,19 @@ def write_triton(
         The folder of the new version.
 
     Raises:
-        InputError: for a file that is not an export of this project.
+        InputError: for a file that is not an export of this project, or a name that a SavedModel has.
     """
     try:
         session = open_session(model)
     except RuntimeInputError as error:
         raise InputError(str(error)) from None
     metadata = session.get_modelmeta().custom_metadata_map
+    if metadata.get("layout") == "stepwise":
+        _refuse_stepwise(model)
     if "class_names" not in metadata or {output.name for output in session.get_outputs()} != set(OUTPUTS):
         raise InputError(f"expected an unrolled or loop export of export.onnx. Received: {model}")
     open_batch = not isinstance(session.get_inputs()[0].shape[0], int)
-    target = _new_version(repository / name)
+    target = _new_version(repository / name, "model.onnx")
     partial = target.with_name(f".{target.name}.partial")
     partial.mkdir(parents=True)
     shutil.copyfile(model, partial / "model.onnx")
@@ -62,31 +73,44 @@ def write_triton(
 
 
 def write_tf_serving(
-    model: pathlib.Path, folder: pathlib.Path, *, name: str, max_batch: int = 8, delay_us: int = 2000
+    model: pathlib.Path,
+    folder: pathlib.Path,
+    *,
+    name: str,
+    max_batch: int = 8,
+    delay_us: int = 2000,
+    server_root: str = SERVER_ROOT,
 ) -> pathlib.Path:
-    """Adds a SavedModel to a folder that TensorFlow Serving watches; arguments as in `write_triton`.
+    """Adds a SavedModel to a folder that TensorFlow Serving watches; other arguments as in `write_triton`.
+
+    Args:
+        server_root: where the server sees `folder`: a path with a leading slash, or an address such as gs://models.
+            Default: the folder it is started in.
 
     Returns:
         The folder of the new version.
 
     Raises:
-        InputError: for a folder that is not a SavedModel of this project.
+        InputError: for a folder that is not a SavedModel of this project, or a name that an ONNX model has.
     """
+    if (model / "step.onnx").is_file():
+        _refuse_stepwise(model)
     side = model.with_name(model.name + ".json")
     if not (model / "saved_model.pb").is_file() or not side.is_file():
         raise InputError(f"expected a SavedModel written by export.saved_model, its .json beside it. Received: {model}")
     described = json.loads(side.read_text(encoding="utf-8"))
-    target = _new_version(folder / name)
+    target = _new_version(folder / name, "saved_model.pb")
     partial = target.with_name(f".{target.name}.partial")
     shutil.copytree(model, partial)
     extra = partial / "assets.extra"
     extra.mkdir(exist_ok=True)
     (extra / "rsis.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, target)
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and _versions(entry))
-    base = folder.absolute()
+    names = sorted(entry.name for entry in folder.iterdir() if "saved_model.pb" in _kinds(entry))
+    root = server_root.rstrip("/")
     configs = "".join(
-        f'  config {{ name: "{entry}" base_path: "{base / entry}" model_platform: "tensorflow" }}\n' for entry in names
+        f'  config {{ name: "{entry}" base_path: {json.dumps(f"{root}/{entry}")} model_platform: "tensorflow" }}\n'
+        for entry in names
     )
     _write(folder / "models.config", f"model_config_list {{\n{configs}}}\n")
     batch = max_batch if described["input"]["shape"][0] == "batch" else 1
@@ -109,6 +133,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", default="rsis", help="of the model for clients (default: rsis)")
     parser.add_argument("--max-batch", type=int, default=8, help="pictures put together at most (default: 8)")
     parser.add_argument("--delay-us", type=int, default=2000, help="microseconds a picture waits (default: 2000)")
+    parser.add_argument(
+        "--server-root",
+        metavar="DIR",
+        help="for SavedModels: where the server sees --to, e.g. /models in a container (default: the folder it is "
+        "started in)",
+    )
     with command_line():
         options = parser.parse_args(arguments)
         if not re.fullmatch(r"[A-Za-z0-9_-]+", options.name):
@@ -118,10 +148,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "expected --max-batch of 1 or more and --delay-us of 0 or more. "
                 f"Received: {options.max_batch}, {options.delay_us}"
             )
-        write = write_tf_serving if options.model.is_dir() else write_triton
-        target = write(
-            options.model, options.to, name=options.name, max_batch=options.max_batch, delay_us=options.delay_us
-        )
+        batching = {"name": options.name, "max_batch": options.max_batch, "delay_us": options.delay_us}
+        root = options.server_root
+        if options.model.is_dir():
+            if root is not None and not re.match(r"/|\w+://", root):
+                raise InputError(
+                    "expected --server-root with a leading slash or a scheme, TensorFlow Serving takes no other. "
+                    f"Received: {root}"
+                )
+            target = write_tf_serving(options.model, options.to, server_root=root or SERVER_ROOT, **batching)
+        else:
+            if root is not None:
+                raise InputError(f"--server-root is for SavedModels; Triton's files hold no paths. Received: {root}")
+            target = write_triton(options.model, options.to, **batching)
         print(f"wrote {target}")
 
 
@@ -153,7 +192,23 @@ def _versions(folder: pathlib.Path) -> list[int]:
     return sorted(int(entry.name) for entry in entries if entry.is_dir() and re.fullmatch(r"[1-9]\d*", entry.name))
 
 
-def _new_version(folder: pathlib.Path) -> pathlib.Path:
+def _kinds(folder: pathlib.Path) -> set[str]:
+    """Returns the files of `KINDS` that the versions of a model hold."""
+    return {name for version in _versions(folder) for name in KINDS if (folder / str(version) / name).is_file()}
+
+
+def _refuse_stepwise(model: pathlib.Path) -> None:
+    raise InputError(
+        "a stepwise export is two graphs, and the program that runs them passes the states from step to step; a server "
+        f"runs one graph for a request. Take --layout unrolled or loop. Received: {model}"
+    )
+
+
+def _new_version(folder: pathlib.Path, kind: str) -> pathlib.Path:
+    for other in sorted(_kinds(folder) - {kind}):
+        raise InputError(
+            f"expected a name of its own for {KINDS[kind]}. Received: {folder}, which holds {KINDS[other]}"
+        )
     return folder / str(max(_versions(folder), default=0) + 1)
 
 

@@ -1,6 +1,7 @@
 """The comparison of files: every combination a row, numbers that hang together, and reasons where there is none."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -10,7 +11,10 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from export import benchmark
+from export import benchmark, benchmark_worker
+from export.device_memory import device_memory_mb
+
+IMAGE = np.zeros((8, 8, 3), np.uint8)
 
 
 @pytest.fixture
@@ -41,7 +45,7 @@ def test_rows_table_and_plot(toy_model, pictures, tmp_path, capsys):
         assert row["images_per_second"] == pytest.approx(1000 * row["batch"] / row["median_ms"])
         assert (row["runs"], row["agreement"]) == (7, 1)
         assert row["file_mb"] == path.stat().st_size / 1e6
-        assert 20 < row["peak_memory_mb"] < 600  # of its own process, without what this one has loaded
+        assert 20 < row["host_memory_mb"] < 600  # of its own process, without what this one has loaded
     for row in rows[4:]:
         assert "median_ms" not in row
         assert "CUDAExecutionProvider" in row["error"]
@@ -151,3 +155,158 @@ assert row["median_ms"] > 0, row
 assert not {{"tensorflow", "keras"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=pathlib.Path(__file__).parents[2])
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path, monkeypatch):
+    """Puts a program of that name on the path; it answers with a shell script."""
+    folder = tmp_path / "driver"
+    folder.mkdir()
+
+    def install(script: str) -> None:
+        program = folder / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        program.chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return install
+
+
+@pytest.mark.parametrize(
+    ("script", "megabytes"),
+    [
+        ('printf "4242, 900\\n$PPID, 1536\\n77, 12\\n"', 1536),
+        ('printf "$PPID, 1536\\n$PPID, 512\\n"', 2048),  # on two GPUs
+        ('printf "4242, 900\\n"', None),  # others, or this one under another number
+        ("true", None),  # nobody computes
+        ('printf "$PPID, [N/A]\\n"', None),  # Windows, or no permission
+        ('printf "$PPID, [Not Supported]\\n"', None),  # older drivers
+        ('echo "NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver."; exit 9', None),
+        (
+            '[ "$*" = "--query-compute-apps=pid,used_memory --format=csv,noheader,nounits" ] && printf "$PPID, 3\\n"',
+            3,
+        ),
+    ],
+)
+def test_device_memory_is_what_the_driver_counts_for_the_process(nvidia_smi, script, megabytes):
+    nvidia_smi(script)
+    assert device_memory_mb() == megabytes
+
+
+def test_device_memory_without_a_driver(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert device_memory_mb() is None
+
+
+WORKER = """
+import os, sys
+sys.path.insert(0, {root!r})
+import numpy as np
+from export.benchmark_worker import Opened, main
+
+def open_file(path, task):
+    if os.environ.get("CUDA_VISIBLE_DEVICES") != {visible!r}:
+        raise OSError("CUDA_VISIBLE_DEVICES is " + repr(os.environ.get("CUDA_VISIBLE_DEVICES")))
+    def run(images):
+        return {{
+            "masks": np.zeros((len(images), 1, 8, 8)),
+            "classes": np.ones((len(images), 1, 2)),
+            "stop": np.ones((len(images), 1)),
+        }}
+    return Opened(run=run, size=(8, 8), thresholds={{"stop_threshold": 0.5, "mask_threshold": 0.5}})
+
+main(open_file)
+"""
+
+
+@pytest.mark.parametrize(
+    ("provider", "visible", "device"),
+    [
+        ("cpu", "-1", None),
+        ("CPUExecutionProvider", "-1", None),
+        ("cuda:use_tf32=0", "0", 1536),
+        ("tensorrt", "0", 1536),
+    ],
+)
+def test_rows_of_the_cpu_see_no_gpu_and_others_tell_its_memory(
+    nvidia_smi, monkeypatch, tmp_path, provider, visible, device
+):
+    nvidia_smi(
+        'case "$1" in --query-compute*) printf "$PPID, 1536\\n";; *) echo "NVIDIA H100, 570.1, 81559 MiB";; esac'
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKER.format(root=str(pathlib.Path(__file__).parents[2]), visible=visible), encoding="utf-8")
+    case = benchmark.Case(path=worker, provider=provider, worker=(str(worker),))
+    (row,) = benchmark.benchmark([case], pictures=[IMAGE], repeat=1)
+    assert row.get("error") is None
+    assert row["device_memory_mb"] == device
+    assert row["host_memory_mb"] > 10
+    header, _, line = benchmark.to_markdown([row], {}).splitlines()[:3]
+    cells = dict(zip(header.split(" | "), line.split(" | "), strict=True))
+    assert cells["device MB"] == ("1536" if device else "–")
+    assert benchmark.environment()["gpu"] == "NVIDIA H100, 570.1, 81559 MiB"
+
+
+@pytest.mark.parametrize(
+    ("provider", "asked"),
+    [
+        ("cpu", [("cpu", {})]),
+        ("cuda:use_tf32=0", [("cuda", {"use_tf32": "0"})]),
+        ("tensorrt", [("tensorrt", {}), ("cuda", {}), ("cpu", {})]),
+        (
+            "TensorrtExecutionProvider:trt_fp16_enable=1,use_tf32=0,device_id=1",
+            [
+                ("TensorrtExecutionProvider", {"trt_fp16_enable": "1", "device_id": "1"}),
+                ("cuda", {"use_tf32": "0", "device_id": "1"}),
+                ("cpu", {}),
+            ],
+        ),
+    ],
+)
+def test_what_tensorrt_cannot_run_goes_to_cuda(toy_model, monkeypatch, provider, asked):
+    seen = []
+    open_graph = benchmark_worker.open_graph
+
+    def fake(path, *, providers, threads):
+        seen.extend(providers)
+        return open_graph(path, threads=threads)
+
+    monkeypatch.setattr(benchmark_worker, "open_graph", fake)
+    name, options = benchmark_worker.read_provider(provider)
+    benchmark_worker._open_onnx(toy_model(), name, options, 1)
+    assert seen == asked
+
+
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [
+        ("cpu", "cpu"),
+        ("CPUExecutionProvider", "cpu"),
+        ("OpenVINOExecutionProvider", "cpu"),
+        ("cuda", "cuda"),
+        ("CUDAExecutionProvider", "cuda"),
+        ("tensorrt", "cuda"),
+        ("TensorrtExecutionProvider", "cuda"),
+    ],
+)
+def test_tensors_are_bound_where_the_provider_computes(name, device):
+    assert benchmark_worker.device_of(name) == device
+
+
+def test_the_full_name_of_the_cpu_is_bound_on_the_cpu(toy_model):
+    provider = "CPUExecutionProvider:io_binding=1"
+    (row,) = benchmark.benchmark([benchmark.Case(path=toy_model(), provider=provider)], pictures=[IMAGE], repeat=1)
+    assert row.get("error") is None
+    assert row["median_ms"] > 0
+
+
+def test_nothing_measured_is_a_failure(toy_model, tmp_path, capsys):
+    (tmp_path / "broken.onnx").write_bytes(b"nothing")
+    arguments = ["--providers", "nonsense", "--repeat", "1", "--out", str(tmp_path / "result")]
+    with pytest.raises(SystemExit) as stop:
+        benchmark.main([str(tmp_path / "broken.onnx"), *arguments])
+    assert stop.value.code == 1
+    assert "error: no row could be measured" in capsys.readouterr().err
+    assert "not measured: " in (tmp_path / "result.md").read_text(encoding="utf-8")
+    benchmark.main([str(tmp_path / "broken.onnx"), str(toy_model()), "--repeat", "1", "--out", str(tmp_path / "other")])

@@ -3,12 +3,15 @@
 import json
 import pathlib
 import re
+import subprocess
+import sys
 
 import onnx
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from export import saved_model, serving
+from rsis_tf.errors import InputError
 
 
 def _dims(config: str) -> dict[str, tuple[str, list[int]]]:
@@ -119,8 +122,48 @@ def test_each_call_adds_a_version(served, tmp_path):
     assert serving.write_triton(served(), tmp_path, name="leaves").name == "11"
 
 
+def _server_config() -> type:
+    """ModelServerConfig with the names and numbers of TensorFlow Serving's model_server_config.proto."""
+    file = descriptor_pb2.FileDescriptorProto(name="model_server_config.proto", package="serving", syntax="proto3")
+    field = descriptor_pb2.FieldDescriptorProto
+    model = file.message_type.add(name="ModelConfig")
+    for name, number in (("name", 1), ("base_path", 2), ("model_platform", 4)):
+        model.field.add(name=name, number=number, label=field.LABEL_OPTIONAL, type=field.TYPE_STRING)
+    for name, inner, number, kind, label in (
+        ("ModelConfigList", "config", 1, "ModelConfig", field.LABEL_REPEATED),
+        ("ModelServerConfig", "model_config_list", 1, "ModelConfigList", field.LABEL_OPTIONAL),
+    ):
+        message = file.message_type.add(name=name)
+        message.field.add(name=inner, number=number, label=label, type=field.TYPE_MESSAGE, type_name=f".serving.{kind}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("serving.ModelServerConfig"))
+
+
+def _paths(folder: pathlib.Path) -> dict[str, str]:
+    """Returns the name and base path of each model, as the server reads and checks them."""
+    text = (folder / "models.config").read_text(encoding="utf-8")
+    configs = text_format.Parse(text, _server_config()()).model_config_list.config
+    names = [config.name for config in configs]
+    assert len(set(names)) == len(names)  # "Illegal to list model … multiple times"
+    assert all(re.match(r"/|\w+://", config.base_path) for config in configs)  # "Expected … absolute path or URI"
+    assert {config.model_platform for config in configs} == {"tensorflow"}
+    return {config.name: config.base_path for config in configs}
+
+
+@pytest.fixture
+def saved(tmp_path) -> pathlib.Path:
+    """A folder with the files of a SavedModel and the exporter's JSON file; nothing here opens the graph."""
+    folder = tmp_path / "saved"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    described = {"class_names": ["background", "leaf"], "input": {"shape": ["batch", "height", "width", 3]}}
+    (tmp_path / "saved.json").write_text(json.dumps(described), encoding="utf-8")
+    return folder
+
+
 def test_tf_serving(run_folder: pathlib.Path, tmp_path):
-    source = tmp_path / "saved"
+    source = tmp_path / "exported"
     saved_model.main([str(run_folder), "--out", str(source), "--no-verify", "--steps", "1"])
     folder = tmp_path / "models"
     for name in ("leaves", "leaves", "stones"):
@@ -130,13 +173,57 @@ def test_tf_serving(run_folder: pathlib.Path, tmp_path):
         "leaves/2",
         "stones/1",
     ]
-    config = (folder / "models.config").read_text()
-    assert re.findall(r'name: "(\w+)" base_path: "([^"]+)"', config) == [
-        (name, str(folder / name)) for name in ("leaves", "stones")
-    ]
+    assert list(_paths(folder)) == ["leaves", "stones"]
     assert "max_batch_size { value: 16 }" in (folder / "batching.config").read_text()
     told = json.loads((folder / "stones/1/assets.extra/rsis.json").read_text())
     assert told["class_names"][0] == "background"
+
+
+def test_paths_move_with_the_folder(saved, tmp_path):
+    serving.main([str(saved), "--to", str(tmp_path / "models"), "--name", "leaves"])
+    moved = tmp_path / "elsewhere"
+    (tmp_path / "models").rename(moved)
+    for path in moved.rglob("*.config"):
+        assert str(tmp_path) not in path.read_text(encoding="utf-8")
+    if pathlib.Path("/proc/self/cwd").exists():  # as a server does that is started in that folder
+        program = "import os, sys; print(*os.listdir(sys.argv[1]))"
+        command = [sys.executable, "-c", program, _paths(moved)["leaves"]]
+        assert subprocess.run(command, cwd=moved, capture_output=True, text=True, check=True).stdout == "1\n"
+
+
+@pytest.mark.parametrize(("root", "path"), [("/models", "/models/leaves"), ("gs://bucket/a/", "gs://bucket/a/leaves")])
+def test_place_where_the_server_sees_the_folder(saved, tmp_path, root, path):
+    serving.main([str(saved), "--to", str(tmp_path / "models"), "--name", "leaves", "--server-root", root])
+    assert _paths(tmp_path / "models") == {"leaves": path}
+
+
+def test_one_folder_for_both_servers(served, saved, tmp_path):
+    """TensorFlow Serving is told of SavedModels alone, and a name is of one kind."""
+    folder = tmp_path / "models"
+    serving.main([str(served()), "--to", str(folder), "--name", "stones"])
+    serving.main([str(saved), "--to", str(folder), "--name", "leaves"])
+    assert list(_paths(folder)) == ["leaves"]
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(InputError, match="stones, which holds ONNX models for Triton"):
+        serving.write_tf_serving(saved, folder, name="stones")
+    with pytest.raises(InputError, match="leaves, which holds SavedModels for TensorFlow Serving"):
+        serving.write_triton(served(), folder, name="leaves")
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_stepwise_exports_are_refused_with_the_reason(toy_model, tmp_path, capsys):
+    folder = tmp_path / "stepwise"
+    folder.mkdir()
+    for name in ("encoder.onnx", "step.onnx"):
+        (folder / name).write_bytes(toy_model(metadata={"layout": "stepwise", "class_names": "[]"}).read_bytes())
+    for model in (folder, folder / "step.onnx"):
+        with pytest.raises(SystemExit) as stop:
+            serving.main([str(model), "--to", str(tmp_path / "models")])
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: a stepwise export is two graphs")
+        assert error.endswith(f"Take --layout unrolled or loop. Received: {model}\n")
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.parametrize(
@@ -148,6 +235,8 @@ def test_tf_serving(run_folder: pathlib.Path, tmp_path):
         ("MODEL", "--to"),
         ("MODEL --to models --name ../up", "Received: '../up'"),
         ("MODEL --to models --max-batch 0", "Received: 0, 2000"),
+        ("MODEL --to models --server-root /models", "--server-root is for SavedModels"),
+        ("FOLDER --to models --server-root here", "with a leading slash or a scheme"),
     ],
 )
 def test_wrong_calls(served, toy_model, tmp_path, monkeypatch, call, message, capsys):

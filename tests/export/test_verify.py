@@ -1,14 +1,25 @@
 """The comparison after an export: what it lets pass, what it stops, and that nothing is left behind then."""
 
+import pathlib
+import sys
+
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from export import onnx as exporter
 from export import verify
-from export.graph import GraphSpec, infer
+from export.graph import GraphSpec, infer, resample
+from export.onnx_graph import convert
 from rsis_tf.errors import InputError
 from rsis_tf.predictor import load_model
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import tensor_float
 
 SPEC = GraphSpec(size=(48, 64), batch=None, steps=4)
 THRESHOLDS = {"stop_threshold": 0.5, "mask_threshold": 0.5}
@@ -148,3 +159,151 @@ def test_failure_exits_1_and_leaves_no_file(run_folder, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
     exporter.main([str(run_folder), "--out", str(out), "--atol", "0", "--steps", "1", "--no-verify"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.json"]
+
+
+@pytest.fixture
+def tensor_float_32():
+    """TensorFlow's switch, on as by default and left as it was."""
+    settings = tf.config.experimental
+    before = settings.tensor_float_32_execution_enabled()
+    settings.enable_tensor_float_32_execution(True)
+    yield settings
+    settings.enable_tensor_float_32_execution(before)
+
+
+class _Ampere:
+    """The model as a GPU computes it while TensorFlow's switch is on: the kernels it multiplies with are rounded."""
+
+    def __init__(self, model):
+        self.model, self.infer = model, verify.infer
+
+    def __call__(self, model, images, spec):
+        if not tf.config.experimental.tensor_float_32_execution_enabled():
+            return self.infer(model, images, spec)
+        kept = [variable.numpy() for variable in self.model.variables]
+        for variable, value in zip(self.model.variables, kept, strict=True):
+            if value.ndim > 1:
+                variable.assign(tensor_float.to_tensor_float(value))
+        try:
+            return self.infer(model, images, spec)
+        finally:
+            for variable, value in zip(self.model.variables, kept, strict=True):
+                variable.assign(value)
+
+
+def test_the_reference_is_float32_where_gpus_round(model, tensor_float_32, monkeypatch):
+    """On Ampere and newer, rounding moves the masks further than a right export may."""
+    inputs = verify.make_inputs([verify.textured_picture()], SPEC, (48, 64))
+    exact = [{name: value.numpy() for name, value in infer(model, images, SPEC).items()} for images in inputs]
+    ampere = _Ampere(model)
+    rounded = [ampere(model, images, SPEC)["masks"].numpy() for images in inputs]
+    assert max(np.abs(ours["masks"] - theirs).max() for ours, theirs in zip(exact, rounded, strict=True)) > 1e-4
+    monkeypatch.setattr(verify, "infer", ampere)
+    answers = iter(exact)
+    cases = verify.compare(lambda _: next(answers), model, SPEC, inputs, atol=1e-4, thresholds=THRESHOLDS)
+    assert all(case.differences == {"masks": 0, "classes": 0, "stop": 0} for case in cases)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_switch_is_off_during_the_comparison_alone(model, tensor_float_32, before):
+    tensor_float_32.enable_tensor_float_32_execution(before)
+    seen = []
+
+    def look(outputs):
+        seen.append(tensor_float_32.tensor_float_32_execution_enabled())
+        return _add("masks", 1.0)(outputs) if len(seen) == 2 else outputs
+
+    with pytest.raises(verify.VerificationError):
+        _compare(model, look)
+    assert seen == [False, False]
+    assert tensor_float_32.tensor_float_32_execution_enabled() is before
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+def test_onnx_runtime_computes_in_float32_too(provider, monkeypatch):
+    asked = []
+    monkeypatch.setattr(exporter, "open_graph", lambda path, *, providers: asked.extend(providers))
+    exporter.open_run("model.onnx", provider)
+    assert asked == [(provider, {"cuda": {"use_tf32": "0"}}.get(provider, {}))]
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="needs no CUDA build")
+def test_a_provider_that_is_not_installed_is_told_before_the_conversion(run_folder, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        exporter.main([str(run_folder), "--out", str(tmp_path / "model.onnx"), "--verify-provider", "cuda"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.endswith("Received: --verify-provider cuda\n")
+
+
+@pytest.fixture(scope="module")
+def scaling(model) -> onnx.ModelProto:
+    """The graph that scales images to (48, 64), as an export has it."""
+    return convert(
+        model,
+        lambda inputs: {"scaled": resample(inputs["image"], (48, 64))},
+        inputs={"image": (("batch", "height", "width", 3), "uint8")},
+        outputs={"scaled": ("batch", 48, 64, 3)},
+    )
+
+
+def _session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("size", [(48, 64), (20, 30), (101, 333), (480, 640), (7, 1500)])
+def test_scaling_in_the_graph_is_the_same_to_the_bit_where_gpus_round(scaling, size):
+    image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+    exact, rounded = (
+        _session(proto).run(None, {"image": image})[0] for proto in (scaling, tensor_float.emulate(scaling))
+    )
+    np.testing.assert_array_equal(rounded, exact)
+    np.testing.assert_array_equal(exact, np.round(exact))
+
+
+def test_weights_of_the_scaling_have_eleven_digits_or_fewer():
+    """So it does not matter whether a GPU rounds the rest or cuts it off."""
+    from export.graph import _triangle_weights
+
+    for n_in in (1, 7, 64, 333, 4000):
+        parts = [part.numpy() for part in _triangle_weights(tf.constant(n_in), 64)]
+        for part in parts:
+            np.testing.assert_array_equal(tensor_float.to_tensor_float(part), part)
+            np.testing.assert_array_equal(tensor_float.to_tensor_float(part, cut=True), part)
+        np.testing.assert_allclose(sum(part.sum(axis=1, dtype=np.float64) for part in parts), 1, atol=2.0**-16)
+
+
+def test_emulated_rounding_is_that_of_the_format():
+    values = np.array([1, 1 + 2**-10, 1 + 2**-11, 1 + 3 * 2**-11, 255, 2047, 2049, 2051, -3.0e-5], np.float32)
+    wanted = np.array([1, 1 + 2**-10, 1, 1 + 2**-9, 255, 2047, 2048, 2052, np.nan], np.float32)
+    got = tensor_float.to_tensor_float(values)
+    np.testing.assert_array_equal(got[:-1], wanted[:-1])
+    assert abs(got[-1] - values[-1]) <= 2**-12 * abs(values[-1])
+    np.testing.assert_array_equal(tensor_float.to_tensor_float(values, cut=True)[5:8], [2047, 2048, 2050])
+    large = np.random.default_rng(0).normal(0, 100, 1000).astype(np.float32)
+    split = tensor_float.SPLITTER * large
+    np.testing.assert_array_equal(split - (split - large), tensor_float.to_tensor_float(large))
+
+
+def test_rounding_moves_an_export_further_than_its_verification_lets_pass(model):
+    """Without use_tf32=0 the same file would be refused on a GPU since Ampere."""
+    batch = SPEC.named_input_shape[0]
+    proto = convert(
+        model,
+        lambda inputs: infer(model, inputs["image"], SPEC),
+        inputs={"image": (SPEC.named_input_shape, SPEC.input_type)},
+        outputs={"masks": (batch, 4, 48, 64), "classes": (batch, 4, 4), "stop": (batch, 4)},
+    )
+    inputs = verify.make_inputs([verify.textured_picture()], SPEC, (48, 64))
+    names = ("masks", "classes", "stop")
+
+    def compare(proto: onnx.ModelProto) -> list[verify.Case]:
+        session = _session(proto)
+
+        def run(images: np.ndarray) -> dict[str, np.ndarray]:
+            return dict(zip(names, session.run(list(names), {"image": images}), strict=True))
+
+        return verify.compare(run, model, SPEC, inputs, atol=1e-4, thresholds=THRESHOLDS)
+
+    assert max(case.differences["masks"] for case in compare(proto)) < 1e-5
+    with pytest.raises(verify.VerificationError, match=r"expected masks within 0.0001.*a difference of 0.000[2-9]"):
+        compare(tensor_float.emulate(proto))

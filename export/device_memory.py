@@ -1,0 +1,34 @@
+"""Memory that a process holds on NVIDIA GPUs, as the driver counts it."""
+
+import os
+import shutil
+import subprocess
+
+QUERY = ("--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits")
+"""What nvidia-smi is asked: one line for each process and GPU, `PID, MiB` (`nvidia-smi --help-query-compute-apps`)."""
+
+
+def device_memory_mb(process: int | None = None) -> float | None:
+    """Returns the MiB that a process holds on all GPUs: weights, activations, workspaces and the CUDA context.
+
+    Frameworks keep what they have once taken, so after a measurement this is the peak.
+
+    Args:
+        process: its number; default: this process.
+
+    Returns:
+        None where it cannot be measured: without nvidia-smi, where the driver does not tell (`[N/A]`), or in a
+        container that numbers processes otherwise than the driver does.
+    """
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    done = subprocess.run([program, *QUERY], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return None
+    wanted = str(os.getpid() if process is None else process)
+    lines = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines()]
+    held = [line[1] for line in lines if len(line) == 2 and line[0] == wanted]
+    if not held or not all(value.isdecimal() for value in held):
+        return None
+    return float(sum(map(int, held)))
