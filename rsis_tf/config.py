@@ -24,6 +24,7 @@ CLASS_FEATURES = ("pooled", "mask")
 AUGMENTATIONS = ("paper", "strong")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("none", "mirrored", "multi_worker")
+OPTIMIZERS = ("adam", "rmsprop", "sgd")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,17 +184,24 @@ class TrainConfig:
         epochs: passes over the training set.
         learning_rate: of decoder and skip projections.
         encoder_learning_rate: of the encoder.
-        weight_decay: coupled L2 penalty, added to the gradient as PyTorch's Adam does.
-        schedule: "constant", or "cosine": linear warm-up over the first 3 % of the steps, then cosine to 1 %.
+        weight_decay: coupled L2 penalty, added to the gradient as PyTorch's optimisers do.
+        encoder_weight_decay: the same for the encoder; None for `weight_decay`.
+        optimizer: "adam", "rmsprop" or "sgd", each as PyTorch computes it with its defaults.
+        encoder_optimizer: the same for the encoder; None for `optimizer`.
+        momentum: of "sgd"; the others have none to set.
+        schedule: "constant", or "cosine": linear warm-up over the first 3 % of the steps, then cosine to 1 %. A part
+            that starts late takes the rate that its step has, and all parts end together.
         clip_norm: largest L2 norm of each part's gradients (encoder, decoder, class and stop head); None for no
             clipping.
         update_encoder: False leaves the encoder's weights as they are.
         encoder_batch_norm: "train" follows the batch's statistics, "frozen" keeps the stored ones.
-        mask_weight, class_weight, stop_weight: weights of the paper's three losses in the sum.
+        mask_weight, class_weight, stop_weight: weights of the paper's three losses in the sum. They do not change which
+            object is matched to which prediction.
         voting_weight, pointing_weight: weights of the losses of votes and of the choice of an object, if masks are
             voted for.
         mask_cross_entropy: weight of a pixelwise cross-entropy beside soft IoU in the mask loss; 0 in the paper.
-        stop_balance: weight of each side of the stop loss's cross-entropy.
+        stop_balance: b of the stop loss, in 0..1: steps that have an object weigh 1 − b, the step after the last object
+            weighs b.
         use_class_loss, use_stop_loss: whether the loss takes part in the sum at all.
         class_loss_after, stop_loss_after: epoch from which the loss takes part; -1 = never. Patience may start it
             earlier.
@@ -203,6 +211,8 @@ class TrainConfig:
         patience_stop: after more than this many epochs without a better validation loss the training ends; None for
             never.
         min_delta: a validation loss is better if it is lower than the best one by more than this.
+        smooth_curves: whether an average of the validation loss counts instead of the loss itself, for the best model
+            and for patience: 0.9 of the average so far and 0.1 of the new loss, from the last change of stage on.
         curriculum_learning: start with two steps; each time patience runs out, `steps_cl` more, up to `num_steps`.
         steps_cl: steps added at a time.
         min_steps: with a curriculum, the stop loss waits until there are more steps than this.
@@ -225,6 +235,10 @@ class TrainConfig:
     learning_rate: float = 1e-3
     encoder_learning_rate: float = 1e-6
     weight_decay: float = 1e-6
+    encoder_weight_decay: float | None = None
+    optimizer: str = "adam"
+    encoder_optimizer: str | None = None
+    momentum: float = 0.9
     schedule: str = "constant"
     clip_norm: float | None = None
     update_encoder: bool = True
@@ -244,6 +258,7 @@ class TrainConfig:
     patience: int | None = None
     patience_stop: int | None = None
     min_delta: float = 0.0
+    smooth_curves: bool = False
     curriculum_learning: bool = False
     steps_cl: int = 1
     min_steps: int = 1
@@ -258,6 +273,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _one_of("schedule", self.schedule, ("constant", "cosine"))
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        _one_of("encoder_optimizer", self.encoder_optimizer, (None, *OPTIMIZERS))
+        _require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
+        _require(0 <= self.stop_balance <= 1, "stop_balance", "in 0..1", self.stop_balance)
+        decay = self.encoder_weight_decay
+        _require(decay is None or decay >= 0, "encoder_weight_decay", "0 or more, or none", decay)
         _one_of("encoder_batch_norm", self.encoder_batch_norm, ("train", "frozen"))
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("strategy", self.strategy, STRATEGIES)
@@ -280,7 +301,6 @@ class TrainConfig:
             "voting_weight",
             "pointing_weight",
             "mask_cross_entropy",
-            "stop_balance",
             "min_delta",
         ):
             _require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))

@@ -238,8 +238,18 @@ def cvppp() -> RunConfig:
     )
 
 
-_PAPER = {"learning_rate": 1e-3, "encoder_learning_rate": 1e-6, "weight_decay": 1e-6, "class_weight": 0.1}
-"""What the paper's three trainings have in common."""
+_PAPER = {
+    "learning_rate": 1e-3,
+    "encoder_learning_rate": 1e-6,
+    "weight_decay": 1e-6,
+    "encoder_weight_decay": 1e-6,
+    "optimizer": "adam",
+    "encoder_optimizer": "adam",
+    "mask_weight": 1.0,
+    "class_weight": 0.1,
+    "stop_balance": 0.5,
+}
+"""What the paper's three trainings have in common: defaults of the original's `src/args.py` that its commands keep."""
 
 PRESETS: dict[str, Callable[[], RunConfig]] = {
     "cityscapes": cityscapes,

@@ -93,8 +93,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     train.add_argument("--epochs", type=int)
     train.add_argument("--learning-rate", type=float, metavar="R", help="of decoder and skip projections")
     train.add_argument("--encoder-learning-rate", type=float, metavar="R")
-    train.add_argument("--weight-decay", type=float, metavar="L", help="L2 penalty")
-    train.add_argument("--schedule", choices=("constant", "cosine"), help="of the learning rates")
+    train.add_argument("--weight-decay", type=float, metavar="L", help="L2 penalty, part of the gradient as in PyTorch")
+    train.add_argument("--encoder-weight-decay", type=float, metavar="L",
+                       help="the same for the encoder (default: as --weight-decay; the paper's presets keep "
+                       "1e-6)")  # fmt: skip
+    train.add_argument("--optimizer", choices=config.OPTIMIZERS,
+                       help="each as PyTorch computes it, and each with learning rates of its own (paper: "
+                       "adam)")  # fmt: skip
+    train.add_argument("--encoder-optimizer", choices=config.OPTIMIZERS,
+                       help="the same for the encoder (default: as --optimizer; the paper's presets keep "
+                       "adam)")  # fmt: skip
+    train.add_argument("--momentum", type=float, metavar="M", help="of sgd (default: 0.9)")
+    train.add_argument("--schedule", choices=("constant", "cosine"),
+                       help="of the learning rates; cosine warms up and falls to 1 %% by the end, for an encoder that "
+                       "starts late too")  # fmt: skip
     train.add_argument("--clip-norm", type=float, metavar="G", help="largest norm of each part's gradients")
     train.add_argument("--ema", type=float, metavar="M",
                        help="validate and keep an average of the weights with this decay, such as 0.999")  # fmt: skip
@@ -105,8 +117,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     train.add_argument("--strategy", choices=config.STRATEGIES, help="devices that share every batch (TensorFlow only)")
     train.add_argument("--encoder-batch-norm", choices=("train", "frozen"),
                        help="follow the batch's statistics or keep the stored ones")  # fmt: skip
+    train.add_argument("--mask-weight", type=float, metavar="W", help="of the mask loss (soft IoU) in the sum")
     train.add_argument("--class-weight", type=float, metavar="W", help="of the class loss in the sum")
     train.add_argument("--stop-weight", type=float, metavar="W", help="of the stop loss in the sum")
+    train.add_argument("--stop-balance", type=float, metavar="B",
+                       help="in the stop loss, steps with an object weigh 1 - B, the step after the last object weighs "
+                       "B (paper: 0.5)")  # fmt: skip
     train.add_argument("--voting-weight", type=float, metavar="W", help="of the loss of votes in the sum")
     train.add_argument("--pointing-weight", type=float, metavar="W", help="of the loss of pointing in the sum")
     train.add_argument(
@@ -122,6 +138,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         "class loss, one step more, encoder, stop loss")  # fmt: skip
     stages.add_argument("--patience-stop", type=int, metavar="E", help="the same, to end the training")
     stages.add_argument("--min-delta", type=float, metavar="L", help="a loss is better if lower by more than this")
+    stages.add_argument("--smooth-curves", **_FLAG,
+                        help="an average (0.9 of the one before, 0.1 new) of the validation loss decides on the best "
+                        "model and on patience, and is drawn in curves.png")  # fmt: skip
     stages.add_argument("--curriculum-learning", **_FLAG,
                         help="start with two steps and add more each time patience runs out")  # fmt: skip
     stages.add_argument("--steps-cl", type=int, metavar="S", help="steps that a curriculum adds at a time")
@@ -152,6 +171,12 @@ def configure(arguments: argparse.Namespace) -> config.RunConfig:
         for part in [getattr(start, field.name)]
     }
     settings = config.RunConfig(**parts)
+    kinds = {settings.train.optimizer, settings.train.encoder_optimizer}
+    if arguments.momentum is not None and "sgd" not in kinds:
+        raise InputError(
+            f"--momentum is of --optimizer sgd or --encoder-optimizer sgd. Received: --momentum {arguments.momentum} "
+            f"with --optimizer {settings.train.optimizer}"
+        )
     weights = settings.train.encoder_weights
     if settings.train.transfer and weights != "none":
         raise InputError(f"--transfer brings the encoder's weights with it. Received: --encoder-weights {weights}")
@@ -182,6 +207,7 @@ def implied(given: dict[str, Any], preset: config.RunConfig) -> dict[str, Any]:
     if start == "none" and "transfer" not in given:
         follows["encoder_batch_norm"] = "train"
         follows["encoder_learning_rate"] = given.get("learning_rate", train.learning_rate)
+        follows["encoder_optimizer"] = None
     return follows
 
 

@@ -9,6 +9,11 @@ from rsis_tf.pictures.drawing import PALETTE, replacing
 
 _NOT_DRAWN = ("seconds",)
 _FIRST = ("loss", "mask_loss", "class_loss", "stop_loss")
+_VALIDATION, _SMOOTHED = "val_", "val_smoothed_"
+
+
+_LINES = {"train": 0, "validation": 1, "smoothed": 1}
+"""Label of a line → its colour in the palette, in the order of drawing."""
 
 
 def read_log(csv_path: str | pathlib.Path) -> dict[str, list[float]]:
@@ -38,8 +43,30 @@ def read_log(csv_path: str | pathlib.Path) -> dict[str, list[float]]:
     return {name: values for name, values in columns.items() if not all(map(math.isnan, values))}
 
 
+def panels(names: list[str]) -> dict[str, dict[str, str]]:
+    """Divides the columns of a log into panels: "x", "val_x" and "val_smoothed_x" belong together.
+
+    Args:
+        names: of columns.
+
+    Returns:
+        Panel → label of a line ("train", "validation", "smoothed") → column, the losses first; times are left out.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        if name in _NOT_DRAWN:
+            continue
+        prefix = next((prefix for prefix in (_SMOOTHED, _VALIDATION) if name.startswith(prefix)), "")
+        label = {"": "train", _VALIDATION: "validation", _SMOOTHED: "smoothed"}[prefix]
+        found.setdefault(name.removeprefix(prefix), {})[label] = name
+    order = sorted(found, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+    return {name: {label: found[name][label] for label in _LINES if label in found[name]} for name in order}
+
+
 def curves(csv_path: str | pathlib.Path, png_path: str | pathlib.Path) -> None:
     """Plots the columns of a training log over the epochs, "x" and "val_x" in one panel; times are left out.
+
+    A smoothed validation loss (`--smooth-curves`) is drawn over the measured one, which then is faint.
 
     Args:
         csv_path: the log; see `read_log`.
@@ -54,28 +81,35 @@ def curves(csv_path: str | pathlib.Path, png_path: str | pathlib.Path) -> None:
 
     log = read_log(csv_path)
     epochs = log.pop("epoch")
-    panels = list(dict.fromkeys(name.removeprefix("val_") for name in log if name not in _NOT_DRAWN))
-    panels.sort(key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
-    across = min(4, max(1, len(panels)))
-    down = math.ceil(len(panels) / across) or 1
+    drawn = panels(list(log))
+    across = min(4, max(1, len(drawn)))
+    down = math.ceil(len(drawn) / across) or 1
     figure = Figure(figsize=(3.4 * across, 2.6 * down), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    for place, name in enumerate(panels):
+    for place, (name, lines) in enumerate(drawn.items()):
         axes = figure.add_subplot(down, across, place + 1)
-        shown = [(column, label) for column, label in ((name, "train"), (f"val_{name}", "validation")) if column in log]
-        for column, label in shown:
+        for label, column in lines.items():
             known = [(e, v) for e, v in zip(epochs, log[column], strict=True) if not math.isnan(v)]
-            tint = [c / 255 for c in PALETTE[1 if label == "validation" else 0]]
+            tint = [c / 255 for c in PALETTE[_LINES[label]]]
             marker = "o" if len(known) < 12 else None
-            axes.plot(*zip(*known, strict=True), color=tint, label=label, marker=marker, markersize=3.5, linewidth=1.6)
-        if len(shown) == 2:
+            faint = label == "validation" and "smoothed" in lines
+            axes.plot(
+                *zip(*known, strict=True),
+                color=tint,
+                label=label,
+                marker=marker,
+                markersize=3.5,
+                linewidth=1.6,
+                alpha=0.35 if faint else 1.0,
+            )
+        if len(lines) > 1:
             axes.legend(frameon=False, fontsize=8)
         axes.set_title(name.replace("_", " "), fontsize=10, loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.tick_params(labelsize=8)
         axes.grid(color="0.9")
         axes.spines[["top", "right"]].set_visible(False)
-        if place >= len(panels) - across:
+        if place >= len(drawn) - across:
             axes.set_xlabel("epoch", fontsize=8)
     png_path = pathlib.Path(png_path)
     with replacing(png_path) as beside:

@@ -3,6 +3,9 @@
 The rules are those of the original's training loop: something is switched on when its epoch has come, or when the
 validation loss has not improved for longer than the patience. They are functions from one frozen stage to the next and
 know nothing of models.
+
+Every switch resets the patience. It resets the best loss too, with one exception: an encoder that starts because its
+epoch has come changes no loss, and the original keeps the best value then. If patience starts the encoder, it does not.
 """
 
 import dataclasses
@@ -13,6 +16,9 @@ from rsis_tf.config import TrainConfig
 FIRST_STEPS = 2
 """Steps that a curriculum starts with."""
 
+SMOOTHING = 0.9
+"""Share of the average so far in the next one, with `smooth_curves`."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -22,8 +28,10 @@ class Stage:
         num_steps: T, steps predicted in training and validation.
         use_class_loss, use_stop_loss: whether the loss is in the sum.
         update_encoder: whether the encoder's weights are updated.
-        best_loss: the lowest validation loss since the sum of losses or the steps last changed.
+        best_loss: the lowest validation loss since it was last reset.
         waited: epochs since then without a better one.
+        smoothed_loss: with `smooth_curves`, the average of the validation losses since the last switch; None if there
+            is none.
         finished: whether patience to stop has run out.
     """
 
@@ -33,6 +41,7 @@ class Stage:
     update_encoder: bool = False
     best_loss: float = math.inf
     waited: int = 0
+    smoothed_loss: float | None = None
     finished: bool = False
 
 
@@ -76,7 +85,7 @@ def begin_epoch(stage: Stage, config: TrainConfig, epoch: int) -> tuple[Stage, t
         ("stop loss", config.stop_loss_after),
     ):
         if epoch >= after and _may_start(stage, config, what):
-            stage = _started(stage, config, what)
+            stage = _started(stage, config, what, keep_best=what == "encoder")
             switches.append(Switch(what=what, reason="epoch"))
     return stage, tuple(switches)
 
@@ -88,9 +97,17 @@ def end_epoch(stage: Stage, config: TrainConfig, val_loss: float) -> tuple[Stage
     from the best weights. A stage that has just begun has `waited` 0; `stage.waited == 0` without a switch means that
     `val_loss` is the best so far.
 
+    Args:
+        stage: of this epoch.
+        config: the plan.
+        val_loss: of this epoch, as measured.
+
     Returns:
         The stage after this epoch, and what changed.
     """
+    val_loss = counted_loss(stage, config, val_loss)
+    if config.smooth_curves:
+        stage = dataclasses.replace(stage, smoothed_loss=val_loss)
     if val_loss < stage.best_loss - config.min_delta:
         return dataclasses.replace(stage, best_loss=val_loss, waited=0), None
     stage = dataclasses.replace(stage, waited=stage.waited + 1)
@@ -101,6 +118,21 @@ def end_epoch(stage: Stage, config: TrainConfig, val_loss: float) -> tuple[Stage
     if config.patience_stop is not None and stage.waited > config.patience_stop:
         stage = dataclasses.replace(stage, finished=True)
     return stage, None
+
+
+def counted_loss(stage: Stage, config: TrainConfig, val_loss: float) -> float:
+    """Returns the validation loss that is compared with the best one: as measured, or smoothed (`smooth_curves`).
+
+    Args:
+        stage: of this epoch.
+        config: the plan.
+        val_loss: of this epoch, as measured.
+    """
+    before = stage.smoothed_loss
+    # An average that is not a number would stay so for ever.
+    if not config.smooth_curves or before is None or not math.isfinite(before):
+        return val_loss
+    return SMOOTHING * before + (1 - SMOOTHING) * val_loss
 
 
 def may_restore(stage: Stage, config: TrainConfig) -> bool:
@@ -125,15 +157,15 @@ def _may_start(stage: Stage, config: TrainConfig, what: str) -> bool:
     raise ValueError(f"what must name a switch. Received: what={what!r}")
 
 
-def _started(stage: Stage, config: TrainConfig, what: str) -> Stage:
-    stage = dataclasses.replace(stage, waited=0)
+def _started(stage: Stage, config: TrainConfig, what: str, *, keep_best: bool = False) -> Stage:
+    best_loss = stage.best_loss if keep_best else math.inf
+    stage = dataclasses.replace(stage, waited=0, smoothed_loss=None, best_loss=best_loss)
     match what:
         case "encoder":
-            # The loss is still the same function, so its best value stands.
             return dataclasses.replace(stage, update_encoder=True)
         case "class loss":
-            return dataclasses.replace(stage, use_class_loss=True, best_loss=math.inf)
+            return dataclasses.replace(stage, use_class_loss=True)
         case "stop loss":
-            return dataclasses.replace(stage, use_stop_loss=True, best_loss=math.inf)
+            return dataclasses.replace(stage, use_stop_loss=True)
     steps = min(stage.num_steps + config.steps_cl, config.num_steps)
-    return dataclasses.replace(stage, num_steps=steps, best_loss=math.inf)
+    return dataclasses.replace(stage, num_steps=steps)

@@ -107,19 +107,20 @@ def mean_negative_log_likelihood(class_probs: Tensor, class_ids: Tensor, weight:
 
 
 def balanced_stop_loss(stop_logits: Tensor, count: Tensor, *, balance: float) -> Tensor:
-    """Mean cross-entropy of "there is an object" over the first n + 1 steps, each side times `balance`.
+    """Mean cross-entropy of "there is an object" over the first n + 1 steps, its two sides weighed as in the original.
 
     Args:
         stop_logits: (B, T).
         count: (B,) integer, the objects n.
-        balance: weight of both sides; 0.5 in the original.
+        balance: b; the first n steps weigh 1 − b, the step after them weighs b.
     """
     step = ops.arange(stop_logits.shape[1])[None]  # (1, T)
     count = ops.cast(count, step.dtype)[:, None]  # (B, 1)
     weight = ops.cast(step <= count, "float32")
+    side = ops.where(step < count, 1 - balance, balance)
     # −log σ(x) where there is an object, −log σ(−x) where not; exact for large logits, unlike softplus(x) − target·x.
     cross_entropy = ops.softplus(ops.where(step < count, -stop_logits, stop_logits))
-    return balance * ops.sum(weight * cross_entropy) / number_of(weight)
+    return ops.sum(weight * side * cross_entropy) / number_of(weight)
 
 
 def number_of(weight: Tensor) -> Tensor:

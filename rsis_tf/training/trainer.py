@@ -15,9 +15,17 @@ from rsis_tf.models import RSIS
 from rsis_tf.training.callbacks import CsvLog, Progress, StopOnNaN
 from rsis_tf.training.checkpoint import save_model
 from rsis_tf.training.compilation import apply_stage, compile_model
-from rsis_tf.training.curriculum import Stage, Switch, begin_epoch, end_epoch, first_stage, may_restore
+from rsis_tf.training.curriculum import (
+    Stage,
+    Switch,
+    begin_epoch,
+    counted_loss,
+    end_epoch,
+    first_stage,
+    may_restore,
+)
 from rsis_tf.training.distribution import Distribution
-from rsis_tf.training.optimizer import averaged_weights
+from rsis_tf.training.optimizer import averaged_weights, step_clock
 from rsis_tf.training.state import StateFolder
 
 Batches = Iterable[tuple[Any, dict[str, Any]]]
@@ -89,7 +97,7 @@ class Trainer:
                 trained again from its beginning.
 
         Returns:
-            The lowest validation loss of the last stage, that of `best.keras`.
+            The lowest validation loss of the last stage, that of `best.keras` (smoothed, with `smooth_curves`).
 
         Raises:
             TrainingDiverged: when the loss is not finite any more.
@@ -119,6 +127,8 @@ class Trainer:
             # The best model is the one that was validated, so it is written while its weights are in place.
             with averaged_weights(self.model):
                 logs |= self._validate()
+                if self.config.smooth_curves:
+                    logs["val_smoothed_loss"] = counted_loss(self.stage, self.config, logs["val_loss"])
                 self.stage, switch = end_epoch(self.stage, self.config, logs["val_loss"])
                 improved = self.stage.waited == 0 and switch is None
                 if improved and self.writes:
@@ -141,6 +151,8 @@ class Trainer:
         return self.stage.best_loss
 
     def _train_epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
+        # A return to the best weights brings back their optimiser's state, but the schedule goes on.
+        step_clock(self.model.optimizer).assign(epoch * self.steps_per_epoch)
         with self.reading():
             history = self.model.fit(
                 self.train_batches(epoch),

@@ -6,7 +6,7 @@ import pytest
 
 from rsis_tf.errors import InputError
 from rsis_tf.training import TrainConfig
-from rsis_tf.training.curriculum import begin_epoch, end_epoch, first_stage, may_restore
+from rsis_tf.training.curriculum import begin_epoch, counted_loss, end_epoch, first_stage, may_restore
 
 
 def play(config, losses):
@@ -60,9 +60,47 @@ def test_never_is_never(config):
 def test_patience_starts_one_thing_at_a_time():
     config = TrainConfig(class_loss_after=99, stop_loss_after=99, finetune_after=99, patience=1)
     switches, _ = play(config, [1.0] * 12)
-    # Epoch 0 sets the best value; epochs 1 and 2 are no better, which is more than a patience of one. The class loss
-    # resets the best value, so epoch 3 sets it again; the encoder does not, so two more epochs are enough after it.
-    assert switches == [(3, "class loss", "patience"), (6, "encoder", "patience"), (8, "stop loss", "patience")]
+    # Epoch 0 sets the best value; epochs 1 and 2 are no better, which is more than a patience of one. Every switch by
+    # patience resets the best value, so the epoch after it sets it again.
+    assert switches == [(3, "class loss", "patience"), (6, "encoder", "patience"), (9, "stop loss", "patience")]
+
+
+def test_an_encoder_started_by_patience_resets_the_best_loss():
+    config = TrainConfig(class_loss_after=-1, stop_loss_after=-1, finetune_after=9, patience=0)
+    switches, stages = play(config, [0.5, 0.6, 0.9, 0.8])
+    assert switches == [(2, "encoder", "patience")]
+    assert [stage.best_loss for stage in stages] == [math.inf, 0.5, math.inf, 0.9]
+    assert stages[3].waited == 0  # 0.9 is the best of the new stage, so there is a checkpoint of it
+
+
+def test_smoothed_losses_are_those_of_the_original():
+    """The original's rule by hand: 0.9 · before + 0.1 · new, begun anew at every switch."""
+    losses = [1.0, 0.0, 2.0, 1.0, 0.0, 0.5, 0.0]
+    config = TrainConfig(smooth_curves=True, class_loss_after=4, stop_loss_after=-1)
+    stage, counted = first_stage(config), []
+    for epoch, loss in enumerate(losses):
+        stage, _ = begin_epoch(stage, config, epoch)
+        counted.append(counted_loss(stage, config, loss))
+        stage, _ = end_epoch(stage, config, loss)
+        assert stage.smoothed_loss == counted[-1]
+    before = [1.0, 0.9, 0.9 * 0.9 + 0.1 * 2.0, 0.9 * (0.9 * 0.9 + 0.1 * 2.0) + 0.1]
+    assert counted == pytest.approx([*before, 0.0, 0.05, 0.045])  # the class loss begins with epoch 4
+    assert stage.best_loss == 0.0
+
+
+def test_smoothed_losses_decide_on_patience():
+    """One good epoch after bad ones is the best as measured, but not on average."""
+    losses = [1.0, 3.0, 0.9, 0.9, 0.9]
+    measured, smoothed = (
+        play(TrainConfig(patience_stop=1, smooth_curves=smooth), losses)[1] for smooth in (False, True)
+    )
+    assert len(measured) == 5
+    assert len(smoothed) == 3
+
+
+def test_a_broken_loss_does_not_stay_in_the_average():
+    _, stages = play(TrainConfig(smooth_curves=True), [1.0, math.nan, 0.5, 0.5])
+    assert stages[3].best_loss == 0.5
 
 
 def test_curriculum_adds_steps_up_to_all_of_them_and_the_stop_loss_waits():
@@ -89,7 +127,11 @@ def test_small_gains_do_not_count_and_nan_is_never_better():
 
 @pytest.mark.parametrize(
     "fields",
-    [{"class_loss_after": -2}, {"patience": -1}, {"ema": 1.0}, {"precision": "float16"}, {"steps_cl": 0}],
+    [
+        *({"class_loss_after": -2}, {"patience": -1}, {"ema": 1.0}, {"precision": "float16"}, {"steps_cl": 0}),
+        *({"optimizer": "lion"}, {"encoder_optimizer": ""}, {"momentum": 1.0}, {"momentum": -0.1}),
+        *({"stop_balance": 1.5}, {"stop_balance": -0.1}, {"encoder_weight_decay": -1.0}, {"mask_weight": -1.0}),
+    ],
 )
 def test_settings_out_of_range_are_refused(fields):
     with pytest.raises(InputError, match=rf"Received: {next(iter(fields))}="):

@@ -67,6 +67,27 @@ def test_row_losses_equal_the_original():
         assert float(loss) == pytest.approx(float(golden["stop_bce_balanced_half"].ravel()[row]), rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.parametrize("balance", [0.0, 0.2, 1.0])
+def test_sides_of_the_stop_loss_weigh_as_in_the_original(balance):
+    """Steps with an object 1 − b, the one after them b: the original's numbers for b = 0.5, each side brought to b."""
+    golden = np.load(GOLDEN / "losses.npz")
+    halves, targets = golden["stop_bce_balanced_half"].ravel(), golden["stop_target"].ravel()
+    expected = np.where(targets == 1, 1 - balance, balance) / 0.5 * halves
+    assert set(targets.tolist()) == {0.0, 1.0}
+    for row, logit in enumerate(golden["stop_logits"].ravel().astype("float32")):
+        count = np.array([int(targets[row])], "int32")
+        loss = balanced_stop_loss(ops.convert_to_tensor(logit[None, None]), count, balance=balance)
+        assert float(loss) == pytest.approx(float(expected[row]), rel=1e-5, abs=1e-7)
+
+
+def test_the_weight_of_the_mask_loss_scales_it_and_matches_the_same():
+    targets, outputs = batch([4, 2])
+    one, three = (Criterion(TrainConfig(mask_weight=weight))(targets, outputs) for weight in (1.0, 3.0))
+    for name in ("mask_loss", "class_loss", "stop_loss"):
+        assert float(three[name]) == float(one[name])
+    assert float(three["loss"]) == pytest.approx(float(one["loss"]) + 2 * float(one["mask_loss"]), rel=1e-5)
+
+
 def test_pairwise_cross_entropy_is_the_mean_over_pixels():
     rng = np.random.default_rng(0)
     masks, logits = (rng.random((2, 3, 4, 5)) > 0.5).astype("float32"), rng.normal(size=(2, 4, 4, 5)).astype("float32")
