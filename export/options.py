@@ -6,7 +6,7 @@ import pathlib
 import re
 
 from rsis_tf.errors import ArgumentParser, InputError
-from rsis_tf.predictor import model_file
+from rsis_tf.predictor import find_model
 
 PRECISIONS = ("fp32", "fp16", "int8")
 ATOL = {"fp32": 1e-4, "fp16": 2e-2, "int8": 1.0}
@@ -30,7 +30,7 @@ class Options:
     """What to export and how.
 
     Attributes:
-        source: the `.keras` file.
+        source: the `.keras` file, or the folder of the original's checkpoint.
         out: the file (ONNX, TFLite) or folder (SavedModel) to write.
         size: (height, width) the network runs at, None for the size of the input.
         batch: B, None for any.
@@ -65,6 +65,11 @@ class Options:
     mask_threshold: float = 0.5
     license: str = "MIT"
 
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where the model lies; a run keeps `samples/` there."""
+        return self.source if self.source.is_dir() else self.source.parent
+
 
 def make_parser(
     *, module: str, default_out: str, example: str, batch: str = "dynamic", resize: bool = True
@@ -79,17 +84,23 @@ def make_parser(
     """
     parser = ArgumentParser(
         prog=f"python -m {module}",
-        description=f"Writes {default_out} from a run folder or a .keras file and compares it with the Keras model.",
+        description=f"Writes {default_out} from a trained model and compares it with the Keras model.",
         epilog=f"example: {example}",
         formatter_class=_Help,
     )
     add = parser.add_argument
-    add("model", type=pathlib.Path, metavar="RUN_or_MODEL", help="run folder (its best.keras), or a .keras file")
+    add(
+        "model",
+        type=pathlib.Path,
+        metavar="RUN_or_MODEL",
+        help="run folder (its best.keras), a .keras file, or a folder with the original's encoder.pt, decoder.pt and "
+        "args.pkl",
+    )
     add(
         "--out",
         type=pathlib.Path,
         default=argparse.SUPPRESS,
-        help=f"what to write (default: {default_out} in the run's folder, or beside the file)",
+        help=f"what to write (default: {default_out} in the folder, or beside the file)",
     )
     add(
         "--size",
@@ -172,10 +183,13 @@ def read_options(arguments: argparse.Namespace, *, default_out: str) -> Options:
     Raises:
         InputError: for a model or folder that is not there, or options that contradict each other.
     """
-    source = model_file(arguments.model)
-    if source.suffix != ".keras":
-        raise InputError(f"expected a run folder with best.keras, or a .keras file. Received: {arguments.model}")
-    out = getattr(arguments, "out", source.with_name(default_out))
+    kind, source = find_model(arguments.model)
+    if kind not in ("keras", "pytorch"):
+        raise InputError(
+            "expected a run folder with best.keras, a .keras file, or a checkpoint folder of the original code. "
+            f"Received: {arguments.model}"
+        )
+    out = getattr(arguments, "out", (source if source.is_dir() else source.parent) / default_out)
     check_out(out)
     images = arguments.verify_images
     if images is not None and not images.is_dir():

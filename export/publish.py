@@ -46,7 +46,7 @@ def publish(
     try:
         write(partial)
         if options.verify:
-            pictures = verify.read_pictures(options.verify_images, options.source.parent)
+            pictures = verify.read_pictures(options.verify_images, options.folder)
             inputs = verify.make_inputs(pictures, spec, model.config.image_size)
             thresholds = {name: described[name] for name in ("stop_threshold", "mask_threshold")}
             atol, min_agreement = tolerances(options, model.config.mask_head)

@@ -18,6 +18,8 @@ ENCODERS = (
     "resnet50",
     "vgg16",
 )
+UNTRAINED_ENCODERS = ("compact",)
+"""Those for which nobody offers ImageNet weights."""
 SKIP_MODES = ("concat", "sum", "mul", "none")
 MASK_HEADS = ("convolution", "voting")
 CLASS_FEATURES = ("pooled", "mask")

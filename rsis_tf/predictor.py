@@ -56,15 +56,6 @@ def find_model(path: str | pathlib.Path) -> tuple[str, pathlib.Path]:
     return _KINDS[path.suffix.lower()], path
 
 
-def model_file(path: str | pathlib.Path) -> pathlib.Path:
-    """Returns the model file that a path means: the file itself, or `best.keras` of a run's folder.
-
-    Raises:
-        InputError: if there is none.
-    """
-    return find_model(path)[1]
-
-
 def load_model(path: str | pathlib.Path) -> "RSIS":
     """Reads a Keras model from a `.keras` file, a run's folder, or a checkpoint's folder of the original code.
 
@@ -73,7 +64,9 @@ def load_model(path: str | pathlib.Path) -> "RSIS":
     """
     kind, path = find_model(path)
     if kind == "pytorch":
-        return _load_checkpoint(path)
+        from rsis_tf.models.convert_pytorch import load_checkpoint
+
+        return load_checkpoint(path)
     if kind != "keras":
         raise InputError(f"expected a .keras file. Received: {path}")
     from rsis_tf.models import RSIS  # first: it starts Keras without notices
@@ -100,7 +93,7 @@ def open_predictor(
 
     Args:
         path: a run's folder, a `.keras` file, or a folder with the original's `encoder.pt`, `decoder.pt` and
-            `args.pkl` (converted in memory; needs PyTorch): run by Keras; a SavedModel: run by TensorFlow; `.onnx`:
+            `args.pkl` (converted in memory): run by Keras; a SavedModel: run by TensorFlow; `.onnx`:
             run by ONNX Runtime; `.tflite`: run by LiteRT. The last two need neither Keras nor TensorFlow.
         stop_mode: "first" ends the sequence at the first step without an object, as in the paper; "each" judges each
             step alone, as the original's evaluation does.
@@ -257,19 +250,6 @@ def _open_graph(path: pathlib.Path) -> Callable[[np.ndarray], dict[str, np.ndarr
         raise InputError(f'running {path} needs pip install "rsis_tf[train]". Received: {error}') from None
     except Exception as error:  # whatever the reader stumbled on
         raise InputError(f"expected {expected} that can be read. Received: {path} ({_reason(error)})") from None
-
-
-def _load_checkpoint(folder: pathlib.Path) -> "RSIS":
-    from rsis_tf.models.convert_pytorch import config_from_arguments, load_state_dicts
-    from rsis_tf.models.torch_checkpoint import read_arguments, read_state
-
-    config = config_from_arguments(read_arguments(folder / "args.pkl"))
-    states = read_state(folder / "encoder.pt"), read_state(folder / "decoder.pt")
-    from rsis_tf.models import build_model
-
-    model = build_model(config)
-    load_state_dicts(model, *states)
-    return model
 
 
 def _reason(error: Exception) -> str:

@@ -150,14 +150,14 @@ def paper() -> RunConfig:
             decoder_stages=5,
         ),
         data=dataclasses.replace(settings.data, begin_anywhere=0.0),
-        train=dataclasses.replace(cvppp().train, encoder_weights="imagenet", class_loss_after=20),
+        train=dataclasses.replace(cvppp().train, class_loss_after=20),
     )
 
 
 def voc() -> RunConfig:
     """Pascal VOC 2012 with SBD, as in the paper (arXiv 1712.00617, section 4).
 
-    `python train.py --preset voc --data FOLDER --encoder-weights resnet101.pth`
+    `python train.py --preset voc --data FOLDER`
 
     The original's command is `train.py -model_name NAME --resize` with the defaults of its `src/args.py`. The paper
     reports AP at an IoU of 0.5 on VOC val: 57.6 with ResNet-101, 53.0 with ResNet-50, 46.5 with VGG16 (its table 5;
@@ -184,7 +184,7 @@ def voc() -> RunConfig:
 def cityscapes() -> RunConfig:
     """Cityscapes at 256×512, as in the paper (arXiv 1712.00617, section 4).
 
-    `python train.py --preset cityscapes --data FOLDER --encoder-weights resnet101.pth`
+    `python train.py --preset cityscapes --data FOLDER`
 
     The original's command is `scripts/train_cityscapes.sh`. The weight of the stop loss is the paper's, 1.0; the
     script leaves it at 0.5. The paper reports on the test set AP 5.8 and AP at an IoU of 0.5 of 13.8 (official
@@ -213,7 +213,7 @@ def cityscapes() -> RunConfig:
 def cvppp() -> RunConfig:
     """Leaves of CVPPP A1 at 400×400, as in the paper (arXiv 1712.00617, section 4).
 
-    `python train.py --preset cvppp --data FOLDER --encoder-weights resnet101.pth`
+    `python train.py --preset cvppp --data FOLDER`
 
     The original's command is `scripts/train_leaves.sh`. The hidden size is the paper's, 64; the script leaves it at
     128. The paper reports on the test set a symmetric best Dice of 70.6 ± 11.2 and a difference in count of
@@ -241,6 +241,7 @@ def cvppp() -> RunConfig:
 _PAPER = {
     "learning_rate": 1e-3,
     "encoder_learning_rate": 1e-6,
+    "encoder_weights": "imagenet",
     "weight_decay": 1e-6,
     "encoder_weight_decay": 1e-6,
     "optimizer": "adam",

@@ -16,8 +16,8 @@ _EPILOG = """examples:
       scenes made by the project, a few minutes on a CPU
   python train.py --dataset coco --data photos --image-size 320 --epochs 100
       photos/annotations/{train,val}.json and photos/{train,val}/*.png
-  python train.py --preset cvppp --data CVPPP/A1 --encoder-weights resnet101.pth
-      the paper's schedule
+  python train.py --preset cvppp --data CVPPP/A1
+      the paper's schedule, from ImageNet weights
   python train.py --resume runs/synthetic
       goes on where a run was interrupted, by whatever means
 
@@ -68,8 +68,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     model = parser.add_argument_group("model")
     model.add_argument("--encoder", choices=config.ENCODERS)
     model.add_argument("--encoder-weights", metavar="W",
-                       help="none, imagenet, or a file (torchvision .pth, Keras .h5); without any the encoder learns "
-                       "as fast as the rest")  # fmt: skip
+                       help="what the encoder starts from: imagenet (downloaded once), a file (torchvision .pth, Keras "
+                       ".h5) or none, and then it learns as fast as the rest (default: imagenet but for synthetic and "
+                       "the encoder compact, which has no weights)")  # fmt: skip
     model.add_argument("--hidden-size", type=int, metavar="D", help="channels of the deepest ConvLSTM")
     model.add_argument("--min-channels", type=int, metavar="C", help="no stage has fewer channels (paper: 0)")
     model.add_argument("--neck-channels", type=int, metavar="C",
@@ -188,9 +189,10 @@ def configure(arguments: argparse.Namespace) -> config.RunConfig:
 def implied(given: dict[str, Any], preset: config.RunConfig) -> dict[str, Any]:
     """Returns what options of the command line change beside themselves, unless they are given too.
 
-    The preset's weights are of its own encoder. Without any, the encoder learns as fast as the rest, and its batch
-    normalisation has no statistics to keep. Only a head that votes is told what counts as found, and only
-    sequences that begin anywhere can be cut short without missing how they end.
+    A preset that starts from ImageNet weights does so with every encoder that has them. An encoder that starts from
+    nothing learns as fast as the rest and from the beginning, and its batch normalisation has no statistics to keep.
+    Only a head that votes is told what counts as found, and only sequences that begin anywhere can be cut short without
+    missing how they end.
     """
     train, follows = preset.train, {}
     if "augmentation" in given:
@@ -199,15 +201,13 @@ def implied(given: dict[str, Any], preset: config.RunConfig) -> dict[str, Any]:
         follows["begin_anywhere"], follows["class_features"] = 0.0, "pooled"
     if not {"begin_anywhere": preset.data.begin_anywhere, **follows, **given}["begin_anywhere"]:
         follows["train_steps"] = None
-    other = given.get("encoder", preset.model.encoder) != preset.model.encoder
-    start = given.get("encoder_weights", "none" if other or "transfer" in given else train.encoder_weights)
-    if start == train.encoder_weights:
-        return follows
-    follows["encoder_weights"] = start
-    if start == "none" and "transfer" not in given:
+    untrained = given.get("encoder", preset.model.encoder) in config.UNTRAINED_ENCODERS
+    follows["encoder_weights"] = "none" if untrained or "transfer" in given else train.encoder_weights
+    if given.get("encoder_weights", follows["encoder_weights"]) == "none" and "transfer" not in given:
         follows["encoder_batch_norm"] = "train"
         follows["encoder_learning_rate"] = given.get("learning_rate", train.learning_rate)
         follows["encoder_optimizer"] = None
+        follows["finetune_after"] = 0
     return follows
 
 

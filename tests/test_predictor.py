@@ -1,15 +1,14 @@
 """One predictor interface: every kind of model file gives the same instances and the same scores."""
 
-import argparse
 import json
 import pathlib
-import pickle
 import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from legacy_torch import original_arguments, write_checkpoint
 
 from export.runtime import Predictor
 from rsis_tf.errors import InputError
@@ -53,18 +52,12 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A network, and a folder with its weights as the original code leaves them."""
-    torch = pytest.importorskip("torch")
     from rsis_tf.models.convert_pytorch import state_dicts
 
     model = build("resnet34")
-    folder = tmp_path_factory.mktemp("checkpoint")
-    for name, state in zip(("encoder", "decoder"), state_dicts(model), strict=True):
-        torch.save({key: torch.from_numpy(value) for key, value in state.items()}, folder / f"{name}.pt")
-    arguments = argparse.Namespace(
-        base_model="resnet34", hidden_size=16, kernel_size=3, num_classes=4, skip_mode="concat", maxseqlen=3
-    )
-    arguments.imsize = SIDE
-    (folder / "args.pkl").write_bytes(pickle.dumps(arguments))
+    folder = tmp_path_factory.mktemp("checkpoint") / "model"
+    arguments = original_arguments(base_model="resnet34", hidden_size=16, num_classes=4, maxseqlen=3, imsize=SIDE)
+    write_checkpoint(folder, state_dicts(model), arguments)
     return model, folder
 
 

@@ -68,6 +68,7 @@ def test_the_paper_is_one_flag_away():
         ("--encoder compact", "none", "train", 2e-3),
         ("--encoder mobilenet_v2", "imagenet", "frozen", 3e-4),
         ("--encoder-weights none --learning-rate 1e-3", "none", "train", 1e-3),
+        ("--encoder resnet50", "imagenet", "frozen", 3e-4),
         ("--encoder resnet50 --encoder-weights resnet50.pth", "resnet50.pth", "frozen", 3e-4),
         ("--transfer run", "none", "frozen", 3e-4),
         ("--encoder compact --encoder-batch-norm frozen --encoder-learning-rate 0", "none", "frozen", 0),
@@ -76,6 +77,45 @@ def test_the_paper_is_one_flag_away():
 def test_an_encoder_from_nothing_learns_like_the_rest(options, weights, norm, rate):
     train = configure(parse(["--dataset", "coco", "--data", "there", *options.split()])).train
     assert (train.encoder_weights, train.encoder_batch_norm, train.encoder_learning_rate) == (weights, norm, rate)
+
+
+PAPER = ("voc", "cityscapes", "cvppp")
+WEIGHTS = ("", "none", "imagenet", "w.pth")
+
+
+@pytest.mark.parametrize("given", WEIGHTS)
+@pytest.mark.parametrize("encoder", ["", *config.ENCODERS])
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_an_encoder_starts_from(name, encoder, given):
+    """All presets, encoders and weights: trained ones keep the preset's rate, others learn as fast as the rest."""
+    preset = PRESETS[name]()
+    options = [
+        "--preset",
+        name,
+        *(["--encoder", encoder] * bool(encoder)),
+        *(["--encoder-weights", given] * bool(given)),
+    ]
+    settings = configure(parse(options))
+    starts_trained = name != "synthetic" and settings.model.encoder != "compact"
+    assert settings.train.encoder_weights == (given or ("imagenet" if starts_trained else "none"))
+    if settings.train.encoder_weights == "none":
+        assert settings.train.encoder_learning_rate == settings.train.learning_rate
+        assert settings.train.encoder_batch_norm == "train"
+        assert settings.train.finetune_after == 0
+        assert configure(parse([*options, "--learning-rate", "0.5"])).train.encoder_learning_rate == 0.5
+        assert configure(parse([*options, "--encoder-learning-rate", "0.5"])).train.encoder_learning_rate == 0.5
+    else:
+        assert settings.train.encoder_learning_rate == preset.train.encoder_learning_rate
+        assert settings.train.encoder_batch_norm == preset.train.encoder_batch_norm
+        assert settings.train.finetune_after == preset.train.finetune_after
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_presets_of_the_paper_start_from_imagenet(name):
+    train = configure(parse(["--preset", name])).train
+    assert (train.encoder_weights, train.encoder_learning_rate) == ("imagenet", 1e-6)
+    train = configure(parse(["--preset", name, "--transfer", "run"])).train
+    assert (train.encoder_weights, train.encoder_learning_rate) == ("none", 1e-6)
 
 
 @pytest.mark.parametrize(

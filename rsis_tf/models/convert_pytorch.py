@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,9 +11,24 @@ import numpy as np
 
 from rsis_tf.config import ModelConfig
 from rsis_tf.errors import ArgumentParser, InputError, command_line
+from rsis_tf.models.torch_checkpoint import Unread, read_arguments, read_state
 
 # In every checkpoint, and read by nothing in this network: torchvision's classifier and a counter of newer PyTorch.
 _UNUSED = re.compile(r"((base\.)?(fc|classifier(\.\d+)?)\.(weight|bias))|(.*\.num_batches_tracked)")
+_ARGUMENTS = frozenset(
+    (
+        "all_classes augment base_model batch_size best_val_loss cat_id cityscapes_dir class_loss_after class_th "
+        "class_weight crop curriculum_learning dataset display display_route dropout dropout_cls dropout_stop "
+        "epoch_resume eval_split finetune_after gt_maxseqlen hidden_size imsize iou_weight kernel_size leaves_dir "
+        "leaves_test_dir limit_seqlen_to log_file log_term lr lr_cnn mask_th max_dets max_epoch maxseqlen min_delta "
+        "min_size min_steps model_name momentum ngpus no_display_text no_run_coco_eval num_classes num_workers optim "
+        "optim_cnn pascal_dir patience patience_stop port print_every resize resume rotation seed server shear "
+        "skip_mode smooth_curves steps_cl stop_balance_weight stop_loss_after stop_th stop_weight transfer "
+        "transfer_from translation update_encoder use_cats use_class_loss use_gpu use_gt_cats use_gt_masks use_gt_stop "
+        "use_stop_loss visdom weight_decay weight_decay_cnn zoom"
+    ).split()
+)
+"""What the original's `args.py` and `train.py` put into a namespace; most of it does not touch the network."""
 _CLASS_NAMES = {
     "pascal": (
         "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
@@ -103,30 +119,75 @@ def _listed(names: list[str]) -> str:
 
 
 def config_from_arguments(arguments: dict[str, Any]) -> ModelConfig:
-    """Returns the configuration that a run's arguments (`args.pkl`) describe."""
-    known = {
-        "encoder": "base_model",
-        "hidden_size": "hidden_size",
-        "num_classes": "num_classes",
-        "kernel_size": "kernel_size",
-        "skip_mode": "skip_mode",
-        "dropout": "dropout",
-        "dropout_class": "dropout_cls",
-        "dropout_stop": "dropout_stop",
-        "num_steps": "maxseqlen",
-    }
-    if missing := sorted(
-        name
-        for name in ("base_model", "hidden_size", "kernel_size", "num_classes", "skip_mode")
-        if name not in arguments
-    ):
+    """Returns the configuration that a run's arguments (`args.pkl`) describe.
+
+    Raises:
+        InputError: if one that the network needs is missing or of another type.
+    """
+    values = {}
+    for field, (name, kind) in _FIELDS.items():
+        if name in arguments:
+            value = arguments[name]
+            if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+                shown = value if isinstance(value, str | Unread) else f"a value of type {type(value).__name__}"
+                raise InputError(f"expected {name} of an rsis run as {kind.__name__}. Received: {name}={shown!r}")
+            values[field] = value
+    if missing := sorted(name for name in _REQUIRED if name not in arguments):
         raise InputError(f"expected the arguments of an rsis run. Received: arguments without {', '.join(missing)}")
-    values = {field: arguments[name] for field, name in known.items() if name in arguments}
-    if "imsize" in arguments:
-        height = int(arguments["imsize"])
-        values["image_size"] = (height, 2 * height if arguments.get("dataset") == "cityscapes" else height)
-    names = tuple(_CLASS_NAMES.get(str(arguments.get("dataset")), ()))
+    dataset = arguments.get("dataset")
+    if (height := values.pop("image_size", None)) is not None:
+        values["image_size"] = (height, 2 * height if dataset == "cityscapes" else height)
+    names = tuple(_CLASS_NAMES.get(dataset, ())) if isinstance(dataset, str) else ()
     return ModelConfig(**values, class_names=names if len(names) == values["num_classes"] else ())
+
+
+_FIELDS = {
+    "encoder": ("base_model", str),
+    "hidden_size": ("hidden_size", int),
+    "num_classes": ("num_classes", int),
+    "kernel_size": ("kernel_size", int),
+    "skip_mode": ("skip_mode", str),
+    "dropout": ("dropout", float),
+    "dropout_class": ("dropout_cls", float),
+    "dropout_stop": ("dropout_stop", float),
+    "num_steps": ("maxseqlen", int),
+    "image_size": ("imsize", int),
+}
+"""Fields of a `ModelConfig`: the argument that gives it, and its type."""
+_REQUIRED = ("base_model", "hidden_size", "kernel_size", "num_classes", "skip_mode")
+
+
+def ignored_arguments(arguments: dict[str, Any]) -> list[str]:
+    """Returns the arguments that the original does not know, and those whose values are not read, for a message."""
+    return [
+        f"{name} ({arguments[name]!r})" if isinstance(arguments[name], Unread) else name
+        for name in sorted(arguments)
+        if name not in _ARGUMENTS or isinstance(arguments[name], Unread)
+    ]
+
+
+def load_checkpoint(folder: pathlib.Path) -> Any:
+    """Returns the model of the original's checkpoint folder; arguments of no known use are listed on standard error.
+
+    Args:
+        folder: with `encoder.pt`, `decoder.pt` and `args.pkl`; the optimisers' files beside them are not read.
+
+    Raises:
+        InputError: if one is missing or broken, or they do not fit each other.
+    """
+    if not folder.is_dir():
+        raise InputError(f"expected a folder with encoder.pt, decoder.pt and args.pkl. Received: {folder}")
+    path = folder / "args.pkl"
+    arguments = read_arguments(path)
+    config = config_from_arguments(arguments)
+    encoder_state, decoder_state = read_state(folder / "encoder.pt"), read_state(folder / "decoder.pt")
+    from rsis_tf.models import build_model
+
+    model = build_model(config)
+    load_state_dicts(model, encoder_state, decoder_state)
+    if ignored := ignored_arguments(arguments):
+        print(f"{path}: not used: {', '.join(ignored)}", file=sys.stderr)
+    return model
 
 
 def convert(checkpoint: pathlib.Path, out: pathlib.Path) -> None:
@@ -136,18 +197,10 @@ def convert(checkpoint: pathlib.Path, out: pathlib.Path) -> None:
         checkpoint: folder with `encoder.pt`, `decoder.pt` and `args.pkl`.
         out: the file to write; it appears only when complete.
     """
-    from rsis_tf.models.torch_checkpoint import read_arguments, read_state
-
-    if not checkpoint.is_dir():
-        raise InputError(f"expected a folder with encoder.pt, decoder.pt and args.pkl. Received: {checkpoint}")
     if out.suffix != ".keras":
         raise InputError(f"expected an output file that ends in .keras. Received: {out}")
-    config = config_from_arguments(read_arguments(checkpoint / "args.pkl"))
-    encoder_state, decoder_state = read_state(checkpoint / "encoder.pt"), read_state(checkpoint / "decoder.pt")
-    from rsis_tf.models import build_model
-
-    model = build_model(config)
-    load_state_dicts(model, encoder_state, decoder_state)
+    model = load_checkpoint(checkpoint)
+    config = model.config
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.stem}.partial.keras")
     try:

@@ -1,33 +1,85 @@
 """Weights for the encoder from elsewhere: torchvision files, or those of keras.applications."""
 
+import dataclasses
+import hashlib
 import pathlib
+from collections.abc import Mapping
 
 from rsis_tf.errors import InputError
 from rsis_tf.models.encoders import ENCODERS
 from rsis_tf.models.rsis import RSIS
 
 
-def load_encoder_weights(model: RSIS, source: str) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Download:
+    """A file of weights and where it lies.
+
+    Attributes:
+        address: of the file; its last part is the file's name in the cache.
+        sha256: of its content. torchvision publishes the first eight digits, in the file's name; the others are those
+            that several projects have recorded of the same file.
+    """
+
+    address: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.address.rsplit("/", 1)[-1]
+
+
+_TORCHVISION = "https://download.pytorch.org/models"
+TORCHVISION: Mapping[str, Download] = {
+    "resnet101": Download(
+        address=f"{_TORCHVISION}/resnet101-63fe2227.pth",
+        sha256="63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
+    ),
+    "resnet34": Download(
+        address=f"{_TORCHVISION}/resnet34-b627a593.pth",
+        sha256="b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",
+    ),
+    "resnet50": Download(
+        address=f"{_TORCHVISION}/resnet50-0676ba61.pth",
+        sha256="0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    ),
+    "vgg16": Download(
+        address=f"{_TORCHVISION}/vgg16-397923af.pth",
+        sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    ),
+}
+"""torchvision's `IMAGENET1K_V1`: the weights that the original started from, its ResNets saved anew since."""
+
+
+def load_encoder_weights(
+    model: RSIS,
+    source: str,
+    *,
+    downloads: Mapping[str, Download] = TORCHVISION,
+    cache: pathlib.Path | None = None,
+) -> None:
     """Loads trained weights into the encoder.
 
     Args:
         model: whose encoder is filled.
-        source: a torchvision file (`.pth`, `.pt`) for VGG16 and the ResNets; for the backbones of keras.applications a
-            `.h5` file of theirs without top, or "imagenet" to let Keras download it.
+        source: "imagenet" to download them into Keras's cache (`~/.keras/models`, or `models` in `$KERAS_HOME`), or a
+            file: torchvision's `.pth` for VGG16 and the ResNets, a `.h5` file without top for the backbones of
+            keras.applications.
+        downloads: torchvision's file by the encoder's name.
+        cache: folder for what is downloaded of torchvision; None for Keras's own.
 
     Raises:
-        InputError: if the encoder takes no such weights, or the file does not fit.
+        InputError: if the encoder takes no such weights, they cannot be downloaded, or the file does not fit.
     """
     name = model.config.encoder
     spec = ENCODERS[name]
     path = pathlib.Path(source)
     if source != "imagenet" and not path.is_file():
         raise InputError(f"expected encoder weights: 'imagenet' or a file. Received: {source}, which is not there")
-    if spec.torchvision and path.suffix in (".pth", ".pt"):
+    if spec.torchvision and (source == "imagenet" or path.suffix in (".pth", ".pt")):
         from rsis_tf.models.convert_pytorch import load_backbone
         from rsis_tf.models.torch_checkpoint import read_state
 
-        load_backbone(model, read_state(path))
+        load_backbone(model, read_state(download(downloads[name], cache) if source == "imagenet" else path))
     elif spec.pretrained and (source == "imagenet" or path.suffix == ".h5"):
         try:
             backbone = spec.pretrained(source)
@@ -41,6 +93,39 @@ def load_encoder_weights(model: RSIS, source: str) -> None:
                 layer.set_weights(backbone.get_layer(layer.name).get_weights())
     else:
         fitting = (
-            "a torchvision .pth file" if spec.torchvision else "'imagenet' or a .h5 file" if spec.pretrained else "none"
+            "'imagenet' or a torchvision .pth file"
+            if spec.torchvision
+            else "'imagenet' or a .h5 file"
+            if spec.pretrained
+            else "none"
         )
         raise InputError(f"the encoder {name} takes as trained weights: {fitting}. Received: {source}")
+
+
+def download(wanted: Download, cache: pathlib.Path | None = None) -> pathlib.Path:
+    """Returns the file in the cache (None: Keras's own), downloaded if it is not there whole.
+
+    Raises:
+        InputError: if it cannot be had, or is another file; nothing of it is left in the cache.
+    """
+    import keras
+
+    reason = ""
+    for _ in range(2):  # what lies in the cache may be half of it
+        try:
+            path = pathlib.Path(
+                keras.utils.get_file(wanted.name, wanted.address, cache_subdir="models", cache_dir=cache)
+            )
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except Exception as error:  # Keras raises plain exceptions for what the network does
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            break
+        if found == wanted.sha256:
+            return path
+        path.unlink()
+        reason = f"a file of the SHA-256 {found}"
+    raise InputError(
+        f"expected to download {wanted.address}. Where it cannot be reached, get {wanted.name} (SHA-256 "
+        f"{wanted.sha256}) another way and give it with --encoder-weights {wanted.name}. Received: {reason}"
+    )

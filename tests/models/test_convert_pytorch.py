@@ -9,34 +9,31 @@ import keras
 import numpy as np
 import pytest
 from golden_weights import golden_model, parameter, recipe_states
-from legacy_torch import arguments_bytes, state_bytes
+from legacy_torch import Global, Reduced, arguments_bytes, original_arguments, write_checkpoint
 
 from rsis_tf.errors import InputError
 from rsis_tf.models import ModelConfig, build_model
 from rsis_tf.models.convert_pytorch import (
     config_from_arguments,
+    ignored_arguments,
     load_backbone,
     load_state_dicts,
     main,
     state_dicts,
 )
-from rsis_tf.models.torch_checkpoint import read_arguments, read_state
+from rsis_tf.models.torch_checkpoint import read_arguments
 from rsis_tf.models.torch_names import backbone_pairs
 
-ARGUMENTS = {
-    "base_model": "resnet34",
-    "hidden_size": 16,
-    "num_classes": 9,
-    "kernel_size": 3,
-    "skip_mode": "concat",
-    "maxseqlen": 20,
-    "imsize": 64,
-    "dataset": "cityscapes",
-    "dropout": 0.0,
-    "dropout_cls": 0.5,
-    "use_gpu": True,
-    "model_name": None,
-}
+OUTSIDE = pathlib.Path(__file__).parents[1] / "outside"
+ARGUMENTS = original_arguments(
+    base_model="resnet34",
+    hidden_size=16,
+    num_classes=9,
+    maxseqlen=20,
+    imsize=64,
+    dataset="cityscapes",
+    dropout_cls=0.5,
+)
 
 
 @pytest.fixture(scope="module")
@@ -85,25 +82,84 @@ def test_torchvision_backbone(model):
     )
 
 
-def test_arguments_of_python_2(tmp_path):
+def test_arguments_as_the_original_saves_them():
+    """`save_checkpoint` pickles the whole namespace under Python 2, with a `numpy.float64` in it."""
+    arguments = read_arguments(OUTSIDE / "args-python2.pkl")
+    assert type(arguments["best_val_loss"]) is float
+    assert arguments["best_val_loss"] == 0.731
+    assert (arguments["resume"], arguments["lr_cnn"], arguments["server"]) == (False, 1e-6, "http://localhost")
+    assert ignored_arguments(arguments) == []
+    config = config_from_arguments(arguments)
+    assert (config.encoder, config.hidden_size, config.num_steps) == ("resnet34", 16, 10)
+    assert config.image_size == (256, 256)
+    assert config.class_names[-1] == "tvmonitor"
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2])
+def test_arguments_of_python_2(protocol, tmp_path):
     path = tmp_path / "args.pkl"
-    path.write_bytes(arguments_bytes(ARGUMENTS))
+    path.write_bytes(arguments_bytes(ARGUMENTS, protocol=protocol))
     assert read_arguments(path) == ARGUMENTS
-    config = config_from_arguments(ARGUMENTS)
+    config = config_from_arguments(read_arguments(path))
     assert (config.encoder, config.hidden_size, config.num_steps) == ("resnet34", 16, 20)
     assert config.image_size == (64, 128)
     assert config.class_names[1:3] == ("person", "rider")
 
 
-def test_arguments_of_python_3(tmp_path):
+@pytest.mark.parametrize("protocol", range(6))
+def test_arguments_of_python_3(protocol, tmp_path):
+    """Numbers of NumPy are those of this interpreter, `numpy._core.multiarray.scalar` since NumPy 2."""
     import argparse
 
-    (tmp_path / "args.pkl").write_bytes(pickle.dumps(argparse.Namespace(**ARGUMENTS, sizes=[1, (2, 3)])))
-    assert read_arguments(tmp_path / "args.pkl")["sizes"] == [1, (2, 3)]
+    numbers = {"a": np.float64(0.25), "b": np.float32(0.5), "c": np.int64(-3), "d": np.bool_(True), "e": np.uint8(200)}
+    namespace = argparse.Namespace(**ARGUMENTS, **numbers, sizes=[1, (2, 3)], name="größe")
+    (tmp_path / "args.pkl").write_bytes(pickle.dumps(namespace, protocol))
+    arguments = read_arguments(tmp_path / "args.pkl")
+    assert arguments == vars(namespace)
+    assert {type(arguments[name]) for name in numbers} == {float, int, bool}
+    assert ignored_arguments(arguments) == ["a", "b", "c", "d", "e", "name", "sizes"]
 
 
 class Thing:
     pass
+
+
+def test_values_that_cannot_matter_are_named_and_not_built(tmp_path):
+    import argparse
+
+    strange = {"an_array": np.zeros(3), "a_thing": Thing(), "a_set": {1}, "a_date": np.datetime64("2018-01-01"),
+               "keys": {(1, 2): 3}, "best_val_loss": np.zeros(2)}  # fmt: skip
+    for protocol in (0, 2, 4):
+        path = tmp_path / f"{protocol}.pkl"
+        path.write_bytes(pickle.dumps(argparse.Namespace(**{**ARGUMENTS, **strange}), protocol))
+        arguments = read_arguments(path)
+        assert config_from_arguments(arguments) == config_from_arguments(ARGUMENTS)
+        ignored = ignored_arguments(arguments)
+        assert [entry.split(" ")[0] for entry in ignored] == sorted(strange)
+        assert f"a_thing (a value that needs {Thing.__module__}.Thing)" in ignored
+        assert not any(isinstance(value, np.ndarray | Thing) for value in arguments.values())
+
+
+def test_a_value_that_matters_must_be_plain(tmp_path):
+    path = tmp_path / "args.pkl"
+    path.write_bytes(arguments_bytes({**ARGUMENTS, "hidden_size": Reduced(Global("posix", "system"), "true")}))
+    with pytest.raises(InputError, match=r"Received: hidden_size=a value that needs posix\.system"):
+        config_from_arguments(read_arguments(path))
+    for wrong in ("16", 16.0, True, None, [16]):
+        with pytest.raises(InputError, match=r"expected hidden_size of an rsis run as int\. Received: hidden_size="):
+            config_from_arguments({**ARGUMENTS, "hidden_size": wrong})
+
+
+def test_reading_arguments_leaves_the_class_alone(tmp_path):
+    """BUILD sets attributes of what it is given; a class given to it would keep them for the whole process."""
+    import argparse
+
+    path = tmp_path / "args.pkl"
+    for state in (b"}X\x04\x00\x00\x00evilNs", b"N}X\x04\x00\x00\x00evilNs\x86"):
+        path.write_bytes(b"\x80\x02cargparse\nNamespace\n" + state + b"b.")
+        with pytest.raises(InputError):
+            read_arguments(path)
+        assert not hasattr(argparse.Namespace, "evil")
 
 
 @pytest.mark.parametrize(
@@ -127,27 +183,12 @@ def test_other_pickles_are_refused(content, tmp_path):
         read_arguments(path)
 
 
-def test_namespace_of_other_than_plain_values_is_refused(tmp_path):
-    path = tmp_path / "args.pkl"
-    path.write_bytes(
-        b"ccopy_reg\n_reconstructor\n(cargparse\nNamespace\nc__builtin__\nobject\nNtR(dS'a'\nc__builtin__\nobject\nsb."
-    )
-    with pytest.raises(InputError, match=r"expected plain values\. Received: a of type type"):
-        read_arguments(path)
-
-
-def write_checkpoint(folder: pathlib.Path, model, prefix: str = "module.") -> None:
-    folder.mkdir()
-    for part, state in zip(("encoder", "decoder"), recipe_states(model), strict=True):
-        prefixed = {prefix + name: array for name, array in state.items()}
-        (folder / f"{part}.pt").write_bytes(state_bytes(prefixed))
-    (folder / "args.pkl").write_bytes(arguments_bytes(ARGUMENTS))
-
-
-def test_legacy_checkpoint_of_a_gpu_run(model, tmp_path, capsys):
-    pytest.importorskip("torch")
-    write_checkpoint(tmp_path / "run", model)
+def test_checkpoint_of_the_original(model, tmp_path, capsys, monkeypatch):
+    """All five files of a run on several GPUs, as Python 2.7 and PyTorch 0.2 wrote them; without PyTorch."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    write_checkpoint(tmp_path / "run", recipe_states(model), {**ARGUMENTS, "my_option": 3})
     main(["--checkpoint", str(tmp_path / "run"), "--out", str(tmp_path / "model.keras")])
+    assert capsys.readouterr().err == f"{tmp_path}/run/args.pkl: not used: my_option\n"
     converted = keras.models.load_model(tmp_path / "model.keras")
     expected = golden_model(encoder="resnet34", hidden_size=16, num_classes=9)
     images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
@@ -156,39 +197,9 @@ def test_legacy_checkpoint_of_a_gpu_run(model, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.keras", "run"]
 
 
-@pytest.mark.parametrize(("storage", "location"), [("torch.cuda", "cuda:0"), ("torch", "cpu")])
-def test_legacy_tensors(storage, location, tmp_path):
-    pytest.importorskip("torch")
-    state = {"a.weight": np.arange(24, dtype="f4").reshape(2, 3, 4), "b": np.array([1.5], "f4")}
-    (tmp_path / "x.pt").write_bytes(state_bytes(state, storage=storage, location=location))
-    again = read_state(tmp_path / "x.pt")
-    assert list(again) == list(state)
-    for name, array in state.items():
-        np.testing.assert_array_equal(again[name], array)
-
-
-def test_todays_files_and_wrong_ones(tmp_path):
-    torch = pytest.importorskip("torch")
-    path = tmp_path / "x.pt"
-    torch.save({"module.a": torch.ones(2, 3), "b": torch.zeros(2).half()}, path)
-    assert {name: array.shape for name, array in read_state(path).items()} == {"a": (2, 3), "b": (2,)}
-    torch.save({"a": Thing()}, path)
-    with pytest.raises(
-        InputError, match=r"expected a PyTorch file of tensors alone. Received: .*it asks to run .*Thing"
-    ):
-        read_state(path)
-    torch.save({"a": 3}, path)
-    with pytest.raises(InputError, match=r"expected tensors by name. Received: .* 'a' is int"):
-        read_state(path)
-    path.write_bytes(b"not a checkpoint")
-    with pytest.raises(InputError, match=r"expected a PyTorch file of tensors alone. Received: .*x.pt"):
-        read_state(path)
-
-
 @pytest.mark.parametrize("wrong", ["no folder", "no arguments", "not .keras", "other size"])
 def test_command_line_says_what_is_wrong(wrong, model, tmp_path):
-    pytest.importorskip("torch")
-    write_checkpoint(tmp_path / "run", model)
+    write_checkpoint(tmp_path / "run", recipe_states(model), ARGUMENTS)
     folder, out = tmp_path / "run", tmp_path / "model.keras"
     if wrong == "no folder":
         folder = tmp_path / "other"

@@ -1,0 +1,69 @@
+"""Exporters take a checkpoint folder of the original, as evaluation and prediction do."""
+
+import argparse
+import pathlib
+
+import numpy as np
+import pytest
+from golden_weights import recipe_states
+from legacy_torch import original_arguments, write_checkpoint
+
+from export import onnx, saved_model, tflite
+from export.options import make_parser, read_options
+from export.runtime import Predictor
+from rsis_tf.errors import InputError
+from rsis_tf.predictor import open_predictor
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    from rsis_tf.models import ModelConfig, build_model
+
+    model = build_model(ModelConfig(encoder="resnet34", hidden_size=16, num_classes=21))
+    folder = tmp_path_factory.mktemp("models") / "pascal"
+    arguments = original_arguments(base_model="resnet34", hidden_size=16, maxseqlen=2, imsize=32)
+    write_checkpoint(folder, recipe_states(model), arguments)
+    return folder
+
+
+def parsed(*arguments: object) -> argparse.Namespace:
+    return make_parser(module="export.x", default_out="model.x", example="").parse_args(list(map(str, arguments)))
+
+
+def test_the_result_goes_into_the_folder(checkpoint):
+    options = read_options(parsed(checkpoint), default_out="model.x")
+    assert options.source == options.folder == checkpoint
+    assert options.out == checkpoint / "model.x"
+    options = read_options(parsed(checkpoint, "--out", checkpoint.parent / "y.x"), default_out="model.x")
+    assert options.out == checkpoint.parent / "y.x"
+
+
+@pytest.mark.parametrize("exporter", [onnx, saved_model, tflite])
+def test_every_exporter_says_what_is_missing(exporter, tmp_path, capsys):
+    (tmp_path / "encoder.pt").write_bytes(b"")
+    with pytest.raises(SystemExit) as stopped:
+        exporter.main([str(tmp_path)])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error == f"error: expected the arguments of a run. Received: {tmp_path}/args.pkl, which is not there\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder.pt"]
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match=r"expected a run folder .* or a checkpoint folder of the original code"):
+        read_options(parsed(tmp_path / "model.onnx"), default_out="model.x")
+
+
+@pytest.mark.slow
+def test_the_onnx_file_answers_as_the_checkpoint_does(checkpoint):
+    onnx.main([str(checkpoint)])
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    options = {"stop_mode": "each", "stop_threshold": 0}
+    ours = Predictor(checkpoint / "model.onnx", **options)(picture)
+    wanted = open_predictor(checkpoint, **options)(picture)
+    assert [instance.class_name for instance in ours] == [instance.class_name for instance in wanted]
+    assert len(wanted) == 2
+    for one, other in zip(ours, wanted, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+        assert (one.mask != other.mask).mean() < 0.01
