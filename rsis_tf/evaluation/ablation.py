@@ -36,7 +36,7 @@ class Row:
         scores: name → value; fractions 0 … 1 but for "abs_dic"; NaN where not measured. "table5_ap50" and
             "table5_CLASS" are those of the paper's table, the others as `evaluate.py RUN` gives them.
         intervals: name → (low, high), the 95 % interval.
-        measured_on: dataset; split, stop rule, number of pictures and changed settings of each file of scores.
+        measured_on: dataset; split, stop rule, number of images and changed settings of each file of scores.
     """
 
     name: str
@@ -166,7 +166,7 @@ def _read(folder: pathlib.Path) -> tuple[RunConfig, dict[str, Any], dict[str, An
 
 
 def _measured_on(metrics: dict[str, Any], protocol: Protocol) -> list[Any]:
-    """Returns split, number of pictures and the settings with which scores depart from a protocol."""
+    """Returns split, stop rule, number of images and the settings with which scores depart from a protocol."""
     stored = metrics.get("protocol", {})
     changes = [
         f"{name}={stored[name]}" for name, value in protocol.settings().items() if stored.get(name, value) != value

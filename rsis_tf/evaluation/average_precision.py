@@ -59,7 +59,7 @@ class AveragePrecision:
         every_class: let each mask stand for all K−1 classes, with score class probability × objectness, as the
             original's evaluation does; if false it stands for its best class alone.
         min_share: masks under this share of the picture are left out (original: 0.001).
-        proposals: numbers of predictions of a picture at which recall is measured, rising. AP takes the best
+        proposals: numbers of predictions of an image at which recall is measured, rising. AP takes the best
             `MAX_DETECTIONS` of each class, or the last of these if it is more, as `-max_dets` of the original does.
     """
 
