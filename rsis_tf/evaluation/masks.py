@@ -113,7 +113,8 @@ class _Choosing:
         return list(self.stream(images))
 
     def stream(self, images: Iterable[np.ndarray]) -> "Iterator[list[Instance]]":
-        return map(self._chosen, self._predictor.stream(images))
+        stream = getattr(self._predictor, "stream", None)  # which a predictor need not have
+        return map(self._chosen, stream(images) if stream else map(self._predictor, images))
 
     def _chosen(self, instances: "list[Instance]") -> "list[Instance]":
         protocol = self._protocol

@@ -442,7 +442,8 @@ def test_settings_that_a_command_has_no_use_for_are_no_options_of_it(capsys):
         assert option in capsys.readouterr().err
 
 
-def test_help_says_what_each_protocol_is(capsys):
+def test_help_says_what_each_protocol_is(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")  # no line breaks in names
     with pytest.raises(SystemExit):
         evaluate.main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
