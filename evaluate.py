@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Sequence
 
 from rsis_tf.errors import InputError, command_line
-from rsis_tf.evaluation import command, runner
+from rsis_tf.evaluation import command, protocols, runner
 from rsis_tf.progress import ProgressLine
 
 _EXAMPLES = """python evaluate.py runs/synthetic
@@ -24,24 +24,25 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         _EXAMPLES,
         more=_MORE,
     )
-    command.add_model_and_data(parser)
+    command.add_model_and_data(parser, stop=None)
     add = parser.add_argument_group("results").add_argument
     add("--out", type=pathlib.Path, metavar="FILE",
-        help="JSON file for the scores (default: metrics.json in the run's folder, if MODEL is one and no "
-        "other pictures are asked for)")  # fmt: skip
+        help="JSON file for the scores (default: metrics.json in the run's folder, metrics-PROTOCOL.json for "
+        "another protocol than plain, if MODEL is a run's folder and no other pictures are asked for)")  # fmt: skip
     add("--coco-results", type=pathlib.Path, metavar="FILE", help="predictions as a COCO result file")
     add("--cityscapes-results", type=pathlib.Path, metavar="DIR", help="predictions as Cityscapes' server takes them")
     add("--leaves-submission", type=pathlib.Path, metavar="DIR", help="label images as the CVPPP challenge takes them")
-    add("--every-class", action="store_true",
-        help="in COCO and Cityscapes files, each mask once for every class, scored class probability × objectness, as "
-        "the original's evaluation has it")  # fmt: skip
     add("--pictures", type=pathlib.Path, metavar="DIR", help="overlays and strips of the first pictures, with truth")
     add("--pictures-count", type=int, default=12, metavar="P", help="how many (default: %(default)s)")
+    protocols.add_options(parser, default=protocols.PLAIN.name, scored_by=("every_class", "overlap", "max_dets"))
     return parser.parse_args(argv)
 
 
 def open_sinks(
-    arguments: argparse.Namespace, class_names: Sequence[str], stack: contextlib.ExitStack
+    arguments: argparse.Namespace,
+    class_names: Sequence[str],
+    protocol: protocols.Protocol,
+    stack: contextlib.ExitStack,
 ) -> list[runner.Sink]:
     """Opens the result files asked for; what must be closed is left to the stack."""
     sinks: list[runner.Sink] = []
@@ -49,16 +50,16 @@ def open_sinks(
         from rsis_tf.evaluation.coco_results import ResultsFile
 
         numbers = command.category_ids(arguments)
-        file = ResultsFile(arguments.coco_results, category_ids=numbers, every_class=arguments.every_class)
+        file = ResultsFile(arguments.coco_results, category_ids=numbers, every_class=protocol.every_class)
         sinks.append(stack.enter_context(file))
     if arguments.cityscapes_results:
         from rsis_tf.evaluation.cityscapes_results import ResultFiles
 
-        sinks.append(ResultFiles(arguments.cityscapes_results, class_names, every_class=arguments.every_class))
+        sinks.append(ResultFiles(arguments.cityscapes_results, class_names, every_class=protocol.every_class))
     if arguments.leaves_submission:
         from rsis_tf.evaluation.leaves_submission import SubmissionFolder
 
-        sinks.append(SubmissionFolder(arguments.leaves_submission))
+        sinks.append(SubmissionFolder(arguments.leaves_submission, overlap=protocol.overlap))
     if arguments.pictures:
         from rsis_tf.evaluation.picture_files import PictureFiles
 
@@ -74,18 +75,19 @@ def scores_file(arguments: argparse.Namespace) -> pathlib.Path | None:
         return arguments.out
     asked_for_others = arguments.dataset or arguments.data or arguments.limit or arguments.split != "val"
     of_the_run = (arguments.model / "config.json").is_file() and not asked_for_others
-    return arguments.model / "metrics.json" if of_the_run else None
+    return arguments.model / protocols.metrics_file(arguments.protocol) if of_the_run else None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     with command_line():
         arguments = parse(argv)
         out = scores_file(arguments)
+        protocol = protocols.chosen(arguments)
         dataset = command.open_data(arguments)
         predictor = command.open_model(arguments)
         with contextlib.ExitStack() as stack:
-            sinks = open_sinks(arguments, dataset.class_names, stack)
-            scores = runner.evaluate(predictor, dataset, progress=ProgressLine(), sinks=sinks)
+            sinks = open_sinks(arguments, dataset.class_names, protocol, stack)
+            scores = runner.evaluate(predictor, dataset, progress=ProgressLine(), sinks=sinks, protocol=protocol)
         print(runner.table(scores))
         written = [
             arguments.coco_results,
@@ -95,10 +97,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
         if out is not None:
             measured = {"dataset": command.data_config(arguments).dataset, "split": arguments.split}
-            runner.write_json(
-                out,
-                {**measured, "stop": arguments.stop, "stop_threshold": predictor.stop_threshold, **scores.to_dict()},
-            )
+            measured |= {"protocol": protocol.settings()}
+            measured |= {"stop": protocol.stop_mode, "stop_threshold": predictor.stop_threshold}
+            runner.write_json(out, {**measured, **scores.to_dict()})
             written.append(out)
         if any(written):
             print(f"\nwritten: {', '.join(str(path) for path in written if path)}")

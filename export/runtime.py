@@ -13,7 +13,7 @@ import json
 import os
 import pathlib
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,7 @@ def decode(
     stop_threshold: float = 0.5,
     mask_threshold: float = 0.5,
     stop_mode: str = "first",
+    draw: Callable[[Array, tuple[int, int], float], Array] | None = None,
 ) -> list[Instance]:
     """Turns the network's output for one picture into instances, in predicted order.
 
@@ -105,6 +106,8 @@ def decode(
         mask_threshold: a pixel belongs to the object from this probability on.
         stop_mode: "first" ends the sequence at the first step below `stop_threshold` (paper, section 3.2);
             "each" judges every step by itself, as the original's evaluation does.
+        draw: makes the mask of one step, (h, w) probabilities, (H, W), `mask_threshold` → (H, W) bool; None for
+            bilinear resizing and the threshold.
 
     Returns:
         The instances; those without a pixel are left out.
@@ -130,7 +133,7 @@ def decode(
             if stop_mode == "first":
                 break
             continue
-        mask = _resize_mask(masks[step], size) >= mask_threshold  # (H, W)
+        mask = (draw or _draw)(masks[step], size, mask_threshold)  # (H, W)
         if not mask.any():
             continue
         probs = classes[step].astype(np.float32)  # (K,)
@@ -168,10 +171,13 @@ class Predictor:
         class_names: K names, the first of them "background"; empty if the file holds none.
         metadata: what the exporter wrote into the file, as text.
         stop_threshold: objectness from which a step holds an object.
+        draw: see `decode`; None unless set.
 
     Raises:
         RuntimeInputError: for a file that is missing, broken or not of this project, or an option out of range.
     """
+
+    draw: Callable[[Array, tuple[int, int], float], Array] | None = None
 
     def __init__(
         self,
@@ -226,7 +232,7 @@ class Predictor:
             sizes = [check_image(image).shape[:2] for image in chunk]
             outputs = self.run(np.stack([resize_image(image, self.image_size) for image in chunk]))
             for size, *output in zip(sizes, *outputs, strict=True):
-                yield decode(*output, size=size, **self._decoding)
+                yield decode(*output, size=size, draw=self.draw, **self._decoding)
 
     def run(self, images: Array) -> tuple[Array, Array, Array]:
         """Runs the graph alone.
@@ -401,6 +407,10 @@ def _provider_name(entry: str | tuple[str, dict]) -> tuple[str, dict]:
     name, options = (entry, {}) if isinstance(entry, str) else entry
     short = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
     return short.get(name.lower(), name), dict(options)
+
+
+def _draw(mask: Array, size: tuple[int, int], threshold: float) -> Array:
+    return _resize_mask(mask, size) >= threshold
 
 
 def _resize_mask(mask: Array, size: tuple[int, int]) -> Array:

@@ -128,12 +128,14 @@ class _Streaming:
         image_size: (h, w) the network runs at.
         batch_size: pictures in one run of `stream`.
         stop_threshold: objectness from which a step holds an object.
+        draw: makes masks of the image from those of the network, see `export.runtime.decode`; None unless set.
     """
 
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
     batch_size: int
     stop_threshold: float
+    draw: Callable[[np.ndarray, tuple[int, int], float], np.ndarray] | None = None
     _decoding: dict[str, Any]
 
     def __call__(self, image: np.ndarray) -> list[Instance]:
@@ -147,7 +149,7 @@ class _Streaming:
             sizes = [check_image(image).shape[:2] for image in chunk]
             outputs = self.run(np.stack([resize_image(image, self.image_size) for image in chunk]))  # (B, h, w, 3)
             for size, *output in zip(sizes, *outputs, strict=True):
-                yield decode(*output, size=size, class_names=self.class_names, **self._decoding)
+                yield decode(*output, size=size, class_names=self.class_names, draw=self.draw, **self._decoding)
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Runs the network alone: (B, h, w, 3) → masks (B, T, h, w), classes (B, T, K), stop (B, T), probabilities."""

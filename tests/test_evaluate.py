@@ -12,6 +12,7 @@ from export.runtime import Instance
 from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from rsis_tf.config_file import to_json
 from rsis_tf.data import load_dataset
+from rsis_tf.evaluation import ablation
 
 
 class Knowing:
@@ -87,6 +88,24 @@ def test_scores_of_a_run_are_shown_and_kept(call, run_folder):
     assert json.loads((run_folder / "metrics.json").read_text())["dic"] == -1
 
 
+def test_scores_in_another_protocol_are_kept_beside_the_runs_own(call, run_folder):
+    """The file is the one that the ablation table reads."""
+    call(run_folder, data=SCENES)
+    before = (run_folder / "metrics.json").read_text()
+    code, _, err, opened = call(run_folder, "--protocol", "paper-voc", "--max-dets", "3", data=SCENES, left_out=1)
+    assert (code, err) == (0, "")
+    assert opened[0][1].items() >= {"stop_mode": "each", "stop_threshold": 0.5}.items()
+    assert (run_folder / "metrics.json").read_text() == before
+    kept = json.loads((run_folder / "metrics-paper-voc.json").read_text())
+    assert (kept["protocol"]["name"], kept["protocol"]["every_class"], kept["protocol"]["max_dets"]) == (
+        "paper-voc",
+        True,
+        [3],
+    )
+    assert kept["recall"].keys() == {"ar50@3", "ar70@3", "ar85@3"}
+    ablation.main([str(run_folder)])
+
+
 def test_scores_of_fewer_or_other_pictures_are_not_taken_for_the_runs(call, run_folder, tmp_path):
     assert "2 images" in call(run_folder, "--limit", 2, data=SCENES)[1]
     assert call(run_folder, "--dataset", "synthetic", data=SCENES)[0] == 0
@@ -120,7 +139,7 @@ def test_coco_results_and_pictures(call, run_folder, tmp_path):
     assert len(names) == 6
     assert names[0] == f"001_{dataset[0].image_id}_overlay.png"
     assert names[1] == f"001_{dataset[0].image_id}_strip.png"
-    call(run_folder, *files, "--every-class", data=SCENES)
+    call(run_folder, *files, "--every-class", data=SCENES)  # the protocol's other settings stay
     assert len(json.loads((tmp_path / "results.json").read_text())) == 3 * objects
 
 

@@ -38,7 +38,7 @@ class PrecisionScores:
             that have objects.
         per_class: class name → the same keys, and "objects".
         recall: "ar50@10" … "ar85@50": share of objects that one of the 10 or 50 best predictions of their picture
-            meets at IoU .5, .7, .85, whatever the classes.
+            meets at IoU .5, .7, .85, whatever the classes; other numbers with other `proposals`.
     """
 
     mean: dict[str, float]
@@ -59,6 +59,8 @@ class AveragePrecision:
         every_class: let each mask stand for all K−1 classes, with score class probability × objectness, as the
             original's evaluation does; if false it stands for its best class alone.
         min_share: masks under this share of the picture are left out (original: 0.001).
+        proposals: numbers of predictions of an image at which recall is measured, rising. AP takes the best
+            `MAX_DETECTIONS` of each class, or the last of these if it is more, as `-max_dets` of the original does.
     """
 
     def __init__(
@@ -68,11 +70,13 @@ class AveragePrecision:
         remove_void: bool = True,
         every_class: bool = False,
         min_share: float = 0.0,
+        proposals: Sequence[int] = PROPOSALS,
     ) -> None:
         self.class_names = tuple(class_names)
         self._remove_void = remove_void
         self._every_class = every_class
         self._min_share = min_share
+        self._proposals = tuple(proposals)
         self._matches: dict[str | int, list[dict | None]] = {}  # image id → per class, then all classes as one
 
     def add(
@@ -124,7 +128,7 @@ class AveragePrecision:
         precision = np.where(precision < 0, np.nan, precision)
         names = self.class_names[1:]
         objects = [int(self._detections_of(k).truths.sum()) for k in range(len(names))]
-        best = recall["recall"][:, 0, 0, :]  # (3, 2)
+        best = recall["recall"][:, 0, 0, :]  # (3, M)
         return PrecisionScores(
             mean=_by_threshold(precision),
             per_class={
@@ -132,7 +136,7 @@ class AveragePrecision:
             },
             recall={
                 f"{name}@{limit}": float("nan") if best[t, m] < 0 else float(best[t, m])
-                for m, limit in enumerate(PROPOSALS)
+                for m, limit in enumerate(self._proposals)
                 for t, name in enumerate(RECALL_THRESHOLDS)
             },
         )
@@ -142,14 +146,14 @@ class AveragePrecision:
         return [self._detections_of(k) for k in range(len(self.class_names) - 1)]
 
     def recalled(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns per picture the objects met, (I, 6) in the order of `recall`, and the objects there are, (I,)."""
+        """Returns per picture the objects met, (I, 3 · M) in the order of `recall`, and the objects there are, (I,)."""
         records = [self._matches[image_id][-1] for image_id in sorted(self._matches)]
-        met = np.zeros((len(records), len(PROPOSALS), len(RECALL_THRESHOLDS)), int)
+        met = np.zeros((len(records), len(self._proposals), len(RECALL_THRESHOLDS)), int)
         objects = np.zeros(len(records), int)
         for i, record in enumerate(records):
             if record is not None:
                 right = record["dtMatches"] & ~record["dtIgnore"]  # (3, D)
-                met[i] = [right[:, :limit].sum(axis=1) for limit in PROPOSALS]
+                met[i] = [right[:, :limit].sum(axis=1) for limit in self._proposals]
                 objects[i] = np.count_nonzero(~record["gtIgnore"])
         return met.reshape(len(records), -1), objects
 
@@ -191,7 +195,7 @@ class AveragePrecision:
     def _match(self, ious, class_ids, scores, classes, crowd) -> list[dict | None]:
         truths = [{"id": 1 + i, "area": 1, "ignore": bool(c), "iscrowd": int(c)} for i, c in enumerate(crowd)]
         found = [{"id": 1 + i, "area": 1, "score": float(s)} for i, s in enumerate(scores)]
-        precision, recall = _coco(self.class_names), _coco(self.class_names, agnostic=True)
+        precision, recall = self._coco(), self._coco(agnostic=True)
         matches = []
         for k in range(1, len(self.class_names)):
             mine, theirs = np.flatnonzero(class_ids == k), np.flatnonzero(classes == k)
@@ -203,7 +207,7 @@ class AveragePrecision:
 
     def _accumulate(self, part: slice) -> dict[str, np.ndarray]:
         agnostic = part.start == -1
-        coco = _coco(self.class_names, agnostic=agnostic)
+        coco = self._coco(agnostic=agnostic)
         records = [self._matches[image_id] for image_id in sorted(self._matches)]
         coco.params.imgIds = list(range(len(records)))
         coco._paramsEval = coco.params
@@ -214,19 +218,18 @@ class AveragePrecision:
 
     def _detections_of(self, k: int) -> Detections:
         records = [self._matches[image_id][k] for image_id in sorted(self._matches)]
-        return Detections.of(records, len(_coco(self.class_names).params.iouThrs))
+        return Detections.of(records, len(self._coco().params.iouThrs))
 
-
-def _coco(class_names: Sequence[str], *, agnostic: bool = False) -> COCOeval:
-    coco = COCOeval(iouType="segm")
-    coco.params.catIds = list(range(1, len(class_names)))
-    coco.params.areaRng, coco.params.areaRngLbl = [_EVERY_AREA], ["all"]
-    coco.params.maxDets = [MAX_DETECTIONS]
-    if agnostic:
-        coco.params.useCats = 0
-        coco.params.iouThrs = np.array(list(RECALL_THRESHOLDS.values()))
-        coco.params.maxDets = list(PROPOSALS)
-    return coco
+    def _coco(self, *, agnostic: bool = False) -> COCOeval:
+        coco = COCOeval(iouType="segm")
+        coco.params.catIds = list(range(1, len(self.class_names)))
+        coco.params.areaRng, coco.params.areaRngLbl = [_EVERY_AREA], ["all"]
+        coco.params.maxDets = [max(MAX_DETECTIONS, *self._proposals)]
+        if agnostic:
+            coco.params.useCats = 0
+            coco.params.iouThrs = np.array(list(RECALL_THRESHOLDS.values()))
+            coco.params.maxDets = list(self._proposals)
+        return coco
 
 
 def _evaluate(coco: COCOeval, category: int, found: list[dict], truths: list[dict], ious: np.ndarray) -> dict | None:

@@ -148,22 +148,26 @@ def table(scores: CityscapesScores) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs `python -m rsis_tf.evaluation.cityscapes`."""
-    from rsis_tf.evaluation import command
+    from rsis_tf.evaluation import command, protocols
     from rsis_tf.evaluation.runner import show
 
     arguments = command.parser(
         "Predicts Cityscapes, writes the benchmark's result files and scores them with cityscapesScripts (table 2).",
         "python -m rsis_tf.evaluation.cityscapes runs/city --data cityscapes --out runs/city/cityscapes",
     )
-    command.add_model_and_data(arguments, dataset="cityscapes", stop="each")
+    command.add_model_and_data(arguments, dataset="cityscapes", stop=None)
     arguments.add_argument("--out", metavar="FOLDER", required=True, help="for results/ and cityscapes.json; new")
-    arguments.add_argument("--best-class", action="store_true", help="each mask once, not once for every class")
     arguments.add_argument("--cache", metavar="FILE", help="JSON file that keeps what was read of the truth")
+    protocols.add_options(arguments, default="paper-cityscapes", scored_by=("every_class",))
+    arguments.add_argument(
+        "--best-class", dest="every_class", action="store_false", default=None, help="the same as --no-every-class"
+    )
     options = arguments.parse_args(argv)
     with command_line():
+        protocol = protocols.chosen(options)
         dataset, predictor = command.open_data(options), command.open_model(options)
         out = command.output_folder(options.out)
-        writer = ResultFiles(out / "results", dataset.class_names, every_class=not options.best_class)
+        writer = ResultFiles(out / "results", dataset.class_names, every_class=protocol.every_class)
         shown: list[str] = []
         sinks = [writer, lambda sample, instances: shown.append(stem_of(sample.image_id))]
         show(predictor, dataset, sinks, progress=ProgressLine())
@@ -177,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         scores = evaluate_files(
             out / "results", [found[stem] for stem in shown], cache=options.cache, with_distances=with_distances
         )
-        write_json(out / "cityscapes.json", scores.to_dict())
+        write_json(out / "cityscapes.json", {"protocol": protocol.settings(), **scores.to_dict()})
         print(table(scores))
         print(f"\nwritten: {out / 'cityscapes.json'}, {out / 'results'}")
 

@@ -10,6 +10,7 @@ from rsis_tf.config_file import load
 from rsis_tf.data import DATASETS, SPLITS, Subset, load_dataset
 from rsis_tf.data.sample import Dataset
 from rsis_tf.errors import ArgumentParser, InputError
+from rsis_tf.evaluation import masks, protocols
 from rsis_tf.evaluation.runner import Predictor
 from rsis_tf.predictor import MODEL_HELP, find_model, open_predictor
 
@@ -28,9 +29,16 @@ def parser(description: str, example: str, *, more: str = "") -> ArgumentParser:
 
 
 def add_model_and_data(
-    arguments: argparse.ArgumentParser, *, dataset: str | None = None, stop: str = "first", optional: bool = False
+    arguments: argparse.ArgumentParser,
+    *,
+    dataset: str | None = None,
+    stop: str | None = "first",
+    optional: bool = False,
 ) -> None:
-    """Adds MODEL (or MODEL that may be left out) and the options that choose pictures; `dataset` fixes the reader."""
+    """Adds MODEL (or MODEL that may be left out) and the options that choose pictures; `dataset` fixes the reader.
+
+    With `stop=None` the protocol says how a sequence ends (`protocols.add_options`).
+    """
     arguments.add_argument(
         "model", type=pathlib.Path, metavar="MODEL", nargs="?" if optional else None, help=MODEL_HELP
     )
@@ -43,14 +51,16 @@ def add_model_and_data(
         "--stop-threshold",
         type=float,
         metavar="P",
-        help="probability from which there is an object (default: the model's own)",
+        help="probability from which there is an object "
+        + ("(default: the model's own)" if stop else f"({protocols.defaults('stop_threshold')})"),
     )
     arguments.add_argument(
         "--stop",
         default=stop,
         choices=("first", "each"),
         help="first: the sequence ends at the first step without an object, as in the paper; "
-        "each: every step is judged alone, as in the original's evaluation (default: %(default)s)",
+        "each: every step is judged alone, as in the original's evaluation "
+        + ("(default: %(default)s)" if stop else f"({protocols.defaults('stop_mode')})"),
     )
     if dataset is not None:
         arguments.set_defaults(dataset=dataset)
@@ -88,12 +98,14 @@ def data_root(arguments: argparse.Namespace) -> str:
 
 
 def open_model(arguments: argparse.Namespace) -> Predictor:
-    """Opens the model asked for.
+    """Opens the model asked for, in the protocol asked for.
 
     Raises:
-        InputError: if it cannot be used.
+        InputError: if it cannot be used, or a setting of the protocol is out of range.
     """
-    return open_predictor(arguments.model, stop_mode=arguments.stop, stop_threshold=arguments.stop_threshold)
+    protocol = protocols.chosen(arguments)
+    predictor = open_predictor(arguments.model, stop_mode=protocol.stop_mode, stop_threshold=protocol.stop_threshold)
+    return masks.follow(predictor, protocol)
 
 
 def data_config(arguments: argparse.Namespace) -> DataConfig:

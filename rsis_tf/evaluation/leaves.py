@@ -77,16 +77,23 @@ def foreground_dice(prediction: np.ndarray, truth: np.ndarray) -> float:
     return 2.0 * int((in_prediction & in_truth).sum()) / pixels if pixels else float("nan")
 
 
-def label_map(instances: Sequence["Instance"], shape: tuple[int, int], *, void: np.ndarray | None = None) -> np.ndarray:
+def label_map(
+    instances: Sequence["Instance"],
+    shape: tuple[int, int],
+    *,
+    void: np.ndarray | None = None,
+    overlap: str = "earliest",
+) -> np.ndarray:
     """Puts masks that may overlap into one label map.
 
-    A pixel belongs to the earliest step that claims it: what the network finds first it finds best. Ids are
-    consecutive over the objects that keep a pixel, since the challenge counts a skipped id as an object.
+    Ids are consecutive over the objects that keep a pixel, since the challenge counts a skipped id as an object.
 
     Args:
         instances: objects in predicted order, each with `mask` (H, W) bool.
         shape: (H, W).
         void: (H, W) bool, pixels that stay background.
+        overlap: "earliest": a pixel belongs to the first step that claims it (what the network finds first it finds
+            best); "latest": to the last, as later steps overwrite earlier ones in the original's evaluation.
 
     Returns:
         (H, W) int32: 0 background, 1 … n.
@@ -95,19 +102,18 @@ def label_map(instances: Sequence["Instance"], shape: tuple[int, int], *, void: 
         InputError: if a mask has another shape.
     """
     labels = np.zeros(shape, np.int32)
-    unclaimed = np.ones(shape, bool) if void is None else ~void
-    count = 0
-    for instance in instances:
+    numbered = list(enumerate(instances, start=1))
+    for number, instance in numbered if overlap == "latest" else reversed(numbered):
         if instance.mask.shape != tuple(shape):
             raise InputError(
                 f"masks must have the shape of the picture, {tuple(shape)}. Received: {instance.mask.shape}"
             )
-        claimed = instance.mask & unclaimed
-        if claimed.any():
-            count += 1
-            labels[claimed] = count
-            unclaimed &= ~claimed
-    return labels
+        labels[instance.mask] = number
+    if void is not None:
+        labels[void] = 0
+    kept = np.bincount(labels.ravel(), minlength=len(numbered) + 1) > 0  # (n + 1,)
+    kept[0] = False
+    return np.cumsum(kept, dtype=np.int32)[labels]
 
 
 def consecutive(labels: np.ndarray) -> np.ndarray:

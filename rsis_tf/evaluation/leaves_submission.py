@@ -35,18 +35,20 @@ class SubmissionFolder:
     Args:
         folder: made if it is not there.
         leaf_set: "A1" … "A5", the subfolder.
+        overlap: which step keeps a pixel that several claim, see `leaves.label_map`.
     """
 
-    def __init__(self, folder: str | pathlib.Path, *, leaf_set: str = "A1") -> None:
+    def __init__(self, folder: str | pathlib.Path, *, leaf_set: str = "A1", overlap: str = "earliest") -> None:
         if leaf_set not in SETS:
             raise InputError(f"the set must be one of {', '.join(SETS)}. Received: {leaf_set!r}")
         self.folder = pathlib.Path(folder) / leaf_set
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._overlap = overlap
 
     def __call__(self, sample: Sample, instances: "Sequence[Instance]") -> None:
         if not re.search(r"\d", sample.image_id):
             raise InputError(f"expected a plant's number in the name of its picture. Received: {sample.image_id!r}")
-        labels = leaves.label_map(instances, sample.image.shape[:2])
+        labels = leaves.label_map(instances, sample.image.shape[:2], overlap=self._overlap)
         if labels.max(initial=0) > 255:
             raise InputError(f"an 8-bit label image holds 255 leaves. Received: {labels.max()} in {sample.image_id!r}")
         path = self.folder / f"{sample.image_id}_label.png"
@@ -117,7 +119,7 @@ def write_csv(path: str | pathlib.Path, scores: dict[str, dict[str, float]]) -> 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs `python -m rsis_tf.evaluation.leaves_submission`."""
-    from rsis_tf.evaluation import command
+    from rsis_tf.evaluation import command, protocols
     from rsis_tf.evaluation.runner import show
 
     arguments = command.parser(
@@ -127,9 +129,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments.add_argument("--score", nargs=2, metavar=("PREDICTED", "TRUTH"), help="folders of *_label.png")
     arguments.add_argument("--csv", metavar="FILE", help="with --score: a row per plant")
-    command.add_model_and_data(arguments, dataset="cvppp", optional=True)
+    command.add_model_and_data(arguments, dataset="cvppp", stop=None, optional=True)
     arguments.add_argument("--set", default="A1", choices=SETS, help="the subfolder (default: %(default)s)")
     arguments.add_argument("--out", metavar="FOLDER", help="for the label images")
+    protocols.add_options(arguments, default="paper-cvppp", scored_by=("overlap",))
     options = arguments.parse_args(argv)
     with command_line():
         if options.score:
@@ -142,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise InputError("expected MODEL and --out FOLDER, or --score PREDICTED TRUTH. Received: neither")
         dataset = command.open_data(options)
         predictor = command.open_model(options)
-        folder = SubmissionFolder(options.out, leaf_set=options.set)
+        folder = SubmissionFolder(options.out, leaf_set=options.set, overlap=protocols.chosen(options).overlap)
         show(predictor, dataset, [folder], progress=ProgressLine())
         print(f"written: {len(dataset)} label images in {folder.folder}")
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from rsis_tf.data.sample import VOID, Dataset, Sample
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation import leaves
+from rsis_tf.evaluation import leaves, protocols
 from rsis_tf.evaluation.average_precision import AP_THRESHOLDS, AveragePrecision
 from rsis_tf.evaluation.bootstrap import RESAMPLES, Interval, mean_interval, precision_intervals, ratio_intervals
 
@@ -46,7 +46,7 @@ class Scores:
         images, objects, predictions: how many there were.
         seconds_per_image: mean time in the predictor.
         at: AP at the IoUs the paper reports: "ap50", "ap60", "ap70", "ap75", "ap80".
-        recall: class-agnostic average recall, "ar50@10" … "ar85@50" (paper, table 4).
+        recall: class-agnostic average recall, "ar50@10" … "ar85@50" (paper, table 4), or at `max_dets` proposals.
         per_class: class name → "objects", "ap", "ap50" …
         intervals: 95 % bootstrap interval over pictures of each score above, by its name.
     """
@@ -80,11 +80,13 @@ def evaluate(
     sinks: Sequence[Sink] = (),
     resamples: int = RESAMPLES,
     seed: int = 0,
+    protocol: protocols.Protocol = protocols.PLAIN,
 ) -> Scores:
     """Predicts every picture at its own size and scores the predictions; masks are not kept.
 
     Masks of one picture may overlap: AP takes them as they are, the leaf scores take the label map in which the
-    earliest step keeps a pixel (`leaves.label_map`). Void pixels are taken out of predictions.
+    earliest step keeps a pixel (`leaves.label_map`) unless the protocol says otherwise. Void pixels are taken out of
+    predictions.
 
     Args:
         predictor: picture → instances.
@@ -93,17 +95,24 @@ def evaluate(
         sinks: each called with (sample, instances) after each picture.
         resamples: draws for the intervals.
         seed: of the draws.
+        protocol: its `every_class`, `min_size` and `max_dets` make the precision, its `overlap` the label map; the
+            predictor should follow it too (`masks.follow`).
 
     Raises:
         InputError: for an empty dataset, or one whose classes are not the predictor's.
     """
-    precision = AveragePrecision(dataset.class_names)
+    precision = AveragePrecision(
+        dataset.class_names,
+        every_class=protocol.every_class,
+        min_share=protocol.min_size,
+        proposals=protocol.max_dets,
+    )
     per_image: dict[str, list[float]] = {name: [] for name in ("sbd", "abs_dic", "dic", "foreground_dice")}
     counts: list[tuple[int, int]] = []
 
     def score(sample: Sample, instances: "list[Instance]") -> None:
         precision.add(sample.image_id, instances, sample.label_map, sample.classes)
-        for name, value in leaf_scores(instances, sample.label_map).items():
+        for name, value in leaf_scores(instances, sample.label_map, overlap=protocol.overlap).items():
             per_image[name].append(value)
         counts.append((len(sample.classes), len(instances)))
 
@@ -168,16 +177,17 @@ def show(
     return seconds
 
 
-def leaf_scores(instances: "Sequence[Instance]", truth: np.ndarray) -> dict[str, float]:
+def leaf_scores(instances: "Sequence[Instance]", truth: np.ndarray, *, overlap: str = "earliest") -> dict[str, float]:
     """Returns the leaf challenge's scores of one picture: "sbd", "abs_dic", "dic", "foreground_dice".
 
     Args:
         instances: predictions, masks (H, W) bool.
         truth: (H, W) int label map; `VOID` pixels are background in it and in the prediction. Objects that others
             hide entirely are left out, the challenge would count their unused ids.
+        overlap: see `leaves.label_map`.
     """
     void = truth == VOID
-    prediction = leaves.label_map(instances, truth.shape, void=void)
+    prediction = leaves.label_map(instances, truth.shape, void=void, overlap=overlap)
     truth = leaves.consecutive(np.where(void, 0, truth))
     dic = leaves.count_difference(prediction, truth)
     return {

@@ -1,7 +1,8 @@
 """The paper's tables for Pascal VOC: AP at IoU .5/.6/.7/.8 (table 3) and class-agnostic average recall (table 4).
 
-As the original's evaluation does it: each mask stands for all classes, with score class probability × objectness; void
-pixels are taken out; masks under 0.1 % of the picture are left out; then COCO's evaluation.
+In the protocol "paper-voc", as the original's evaluation does it: each mask stands for all classes, with score class
+probability × objectness; void pixels are taken out; masks under 0.1 % of the picture are left out; then COCO's
+evaluation.
 
 The recall is taken over the same repeated masks, as in the original: the ten best of a picture may be one mask under
 ten class names, so recall with 50 proposals can exceed that with 10 although a sequence has ten steps.
@@ -15,10 +16,11 @@ from rsis_tf.data.sample import Dataset
 from rsis_tf.errors import command_line
 from rsis_tf.evaluation.average_precision import AP_THRESHOLDS, AveragePrecision
 from rsis_tf.evaluation.bootstrap import RESAMPLES, Interval, precision_intervals, ratio_intervals
+from rsis_tf.evaluation.protocols import PROTOCOLS, Protocol
 from rsis_tf.evaluation.runner import Predictor, Sink, plain, show, write_json
 from rsis_tf.progress import ProgressLine
 
-MIN_SHARE = 0.001
+PAPER = PROTOCOLS["paper-voc"]
 REPORTED = ("ap50", "ap60", "ap70", "ap80")
 
 
@@ -29,7 +31,7 @@ class VocScores:
     Attributes:
         mean: "ap50", "ap60", "ap70", "ap80", mean over classes.
         per_class: class name → the same, and "objects".
-        recall: "ar50@10" … "ar85@50".
+        recall: "ar50@10" … "ar85@50", or at the `max_dets` proposals of the protocol.
         intervals: 95 % bootstrap interval over pictures of each of `mean` and `recall`.
         images: how many there were.
     """
@@ -53,12 +55,18 @@ def evaluate_voc(
     sinks: Sequence[Sink] = (),
     resamples: int = RESAMPLES,
     seed: int = 0,
+    protocol: Protocol = PAPER,
 ) -> VocScores:
     """Predicts every picture and scores it as the paper does; arguments as in `runner.evaluate`.
 
-    The published numbers were made with a predictor that judges every step alone (stop_mode "each").
+    The predictor should follow the protocol too: `masks.follow`, of one opened with stop_mode "each".
     """
-    precision = AveragePrecision(dataset.class_names, every_class=True, min_share=MIN_SHARE)
+    precision = AveragePrecision(
+        dataset.class_names,
+        every_class=protocol.every_class,
+        min_share=protocol.min_size,
+        proposals=protocol.max_dets,
+    )
     show(
         predictor,
         dataset,
@@ -87,10 +95,11 @@ def table(scores: VocScores) -> str:
     lines = [f"AP in percent, {scores.images} images", " " * width + "".join(f"{n.upper():>8}" for n in REPORTED)]
     for name, values in [("mean", scores.mean), *scores.per_class.items()]:
         lines.append(f"{name:<{width}}" + "".join(f"{_percent(values[key]):>8}" for key in REPORTED))
-    lines += ["", "class-agnostic average recall in percent", f"{'IoU':<8}{'10 proposals':>14}{'50 proposals':>14}"]
+    proposals = [name.split("@")[1] for name in scores.recall if name.startswith("ar50@")]
+    head = "".join(f"{n + ' proposals':>15}" for n in proposals)
+    lines += ["", "class-agnostic average recall in percent", f"{'IoU':<8}{head}"]
     for iou in (50, 70, 85):
-        pair = "".join(f"{_percent(scores.recall[f'ar{iou}@{n}']):>14}" for n in (10, 50))
-        lines.append(f"{iou / 100:<8}{pair}")
+        lines.append(f"{iou / 100:<8}" + "".join(f"{_percent(scores.recall[f'ar{iou}@{n}']):>15}" for n in proposals))
     lines += ["", "95 % intervals over images"]
     lines += [f"{name:<10}{_percent(low)} … {_percent(high)}" for name, (low, high) in scores.intervals.items()]
     return "\n".join(lines)
@@ -98,22 +107,24 @@ def table(scores: VocScores) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs `python -m rsis_tf.evaluation.voc`."""
-    from rsis_tf.evaluation import command
+    from rsis_tf.evaluation import command, protocols
     from rsis_tf.evaluation.coco_results import ResultsFile
 
     arguments = command.parser(
         "Scores a model on Pascal VOC as tables 3 and 4 of the paper do.",
         "python -m rsis_tf.evaluation.voc runs/voc --data VOCdevkit/VOC2012 --out runs/voc/voc",
     )
-    command.add_model_and_data(arguments, dataset="voc", stop="each")
+    command.add_model_and_data(arguments, dataset="voc", stop=None)
     arguments.add_argument("--out", metavar="FOLDER", required=True, help="for voc.json and results.json (COCO)")
+    protocols.add_options(arguments, default=PAPER.name, scored_by=("every_class", "max_dets"))
     options = arguments.parse_args(argv)
     with command_line():
+        protocol = protocols.chosen(options)
         dataset, predictor = command.open_data(options), command.open_model(options)
         out = command.output_folder(options.out)
-        with ResultsFile(out / "results.json", every_class=True) as results:
-            scores = evaluate_voc(predictor, dataset, progress=ProgressLine(), sinks=[results])
-        write_json(out / "voc.json", scores.to_dict())
+        with ResultsFile(out / "results.json", every_class=protocol.every_class) as results:
+            scores = evaluate_voc(predictor, dataset, progress=ProgressLine(), sinks=[results], protocol=protocol)
+        write_json(out / "voc.json", {"protocol": protocol.settings(), **scores.to_dict()})
         print(table(scores))
         print(f"\nwritten: {out / 'voc.json'}, {out / 'results.json'}")
 

@@ -11,7 +11,7 @@ from pycocotools.cocoeval import COCOeval
 from rsis_tf.evaluation.average_precision import AveragePrecision
 
 
-def official(dataset, predictions, *, every_class=False, agnostic=False, min_share=0.0, crowd=None):
+def official(dataset, predictions, *, every_class=False, agnostic=False, min_share=0.0, crowd=None, max_dets=(10, 50)):
     """pycocotools from files to numbers, with run-length codes: shares nothing with the code under test."""
     images, truths, found = [], [], []
     for sample in dataset.samples:
@@ -37,7 +37,7 @@ def official(dataset, predictions, *, every_class=False, agnostic=False, min_sha
         coco.createIndex()
         run = COCOeval(coco, coco.loadRes(found), "segm")
         if agnostic:
-            run.params.useCats, run.params.maxDets, run.params.iouThrs = 0, [10, 50], np.array([0.5, 0.7, 0.85])
+            run.params.useCats, run.params.maxDets, run.params.iouThrs = 0, list(max_dets), np.array([0.5, 0.7, 0.85])
         run.evaluate()
         run.accumulate()
     return run.eval

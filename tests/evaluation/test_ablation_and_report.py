@@ -8,6 +8,7 @@ from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from rsis_tf.config_file import to_json
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation import ablation, report
+from rsis_tf.evaluation.protocols import PROTOCOLS
 from rsis_tf.pictures import write_image
 
 
@@ -69,6 +70,38 @@ def test_command_writes_json_and_markdown(runs, tmp_path, capsys):
     assert "| concat | resnet50 |" in capsys.readouterr().out
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["scores"]["ap50"] for row in rows] == [0.530, 0.567, 0.545]
+
+
+def test_table_5_is_in_the_papers_protocol(runs, tmp_path, capsys):
+    """The columns of table 5 come from the protocol's own file, whatever metrics.json says."""
+    classes = {"dog": {"ap50": 0.9}, "person": {"ap50": 0.6094}}
+    for run, ap50 in zip(runs, (0.576, 0.567, 0.545), strict=True):
+        settings = PROTOCOLS["paper-voc"].settings()
+        paper = metrics(ap50, stop="each", protocol=settings, per_class=classes)
+        (run / "metrics-paper-voc.json").write_text(json.dumps(paper))
+    (runs[2] / "metrics.json").unlink()
+    ablation.main([*map(str, runs), "--out", str(tmp_path / "rows.json")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].index("AP50 (table 5)") < lines[0].index("AP50 person (table 5)") < lines[0].index("|DiC|")
+    assert "57.6 (52.6–62.6)" in lines[1]
+    assert "60.9" in lines[1]
+    assert "53.0 (48.0–58.0)" in lines[1]  # evaluate.py's own, in a column of its own
+    assert lines[3].split()[-4:] == ["–"] * 4
+    assert "not scored in the protocol" not in "".join(lines)
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["scores"]["table5_ap50"] for row in rows] == [0.576, 0.567, 0.545]
+    assert rows[0]["scores"]["table5_person"] == 0.6094
+    ablation.main([str(runs[2]), "--class", "dog"])
+    assert "AP50 dog (table 5)" in capsys.readouterr().out
+
+
+def test_runs_without_the_papers_protocol_or_with_changes_to_it_are_pointed_out(runs, capsys):
+    settings = PROTOCOLS["paper-voc"].settings() | {"min_size": 0.0}
+    (runs[0] / "metrics-paper-voc.json").write_text(json.dumps(metrics(0.576, protocol=settings)))
+    ablation.main([*map(str, runs)])
+    text = capsys.readouterr().out
+    assert text.splitlines()[-1].endswith("(python evaluate.py RUN --protocol paper-voc): sum, two")
+    assert "min_size=0.0" in text
 
 
 def test_what_is_no_scored_run_is_refused(runs, tmp_path, capsys):

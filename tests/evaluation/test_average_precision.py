@@ -33,6 +33,21 @@ def test_recall_equals_pycocotools_without_categories(random_dataset, every_clas
     assert scores.recall == pytest.approx(expected, abs=1e-12)
 
 
+def test_average_precision_takes_the_best_of_a_class_up_to_the_last_number_of_proposals():
+    """100 wrong masks before the right one: COCO's limit hides it, a greater number of proposals does not."""
+    truth = np.zeros((12, 12), np.int32)
+    truth[:6] = 1
+    wrong = [np.arange(144).reshape(12, 12) == 143 - i % 60 for i in range(100)]
+    found = [make_instance(mask, objectness=0.9, step=i) for i, mask in enumerate(wrong)]
+    found.append(make_instance(truth == 1, objectness=0.5, step=100))
+    for proposals, ap50 in (((10, 50), 0.0), ((1, 100), 0.0), ((10, 101), 1 / 101)):
+        scores = AveragePrecision(("background", "a", "b", "c"), proposals=proposals)
+        scores.add("x", found, truth, [1])
+        summary = scores.summarize()
+        assert summary.mean["ap50"] == pytest.approx(ap50)
+        assert summary.recall[f"ar50@{proposals[-1]}"] == (1 if proposals[-1] > 100 else 0)
+
+
 def test_crowds_equal_pycocotools(random_dataset):
     dataset, predictions = random_dataset
     rng = np.random.default_rng(1)

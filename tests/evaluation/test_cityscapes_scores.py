@@ -1,11 +1,10 @@
 import json
 import os
-import subprocess
-import sys
 import warnings
 
 import numpy as np
 import pytest
+from cityscapes_reference import official
 from evaluation_fakes import make_instance, make_sample
 from PIL import Image
 
@@ -82,29 +81,6 @@ def files(tmp_path):
         truths.append(write_truth(tmp_path, stem, ids, rng))
         writer(make_sample(np.zeros(SIZE), [], stem), predictions(rng, ids))
     return tmp_path, truths
-
-
-OFFICIAL = """
-import numpy as np
-if not hasattr(np, "in1d"):  # the command as released does not run with NumPy 2.4: no in1d, counts that JSON refuses
-    count = np.count_nonzero
-    np.in1d, np.count_nonzero = np.isin, lambda values: int(count(values))
-from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as official
-official.args.gtInstancesFile, official.args.exportFile = "truth.json", "scores.json"
-official.args.distanceAvailable = DISTANCES
-official.main()
-"""
-
-
-def official(root, *, with_distances=False):
-    """The official command, as its authors call it, on the same files."""
-    script = OFFICIAL.replace("DISTANCES", str(with_distances))
-    variables = {"CITYSCAPES_DATASET": str(root), "CITYSCAPES_RESULTS": str(root / "results")}
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=root, env=os.environ | variables, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((root / "scores.json").read_text())["averages"]
 
 
 def test_equals_the_official_command(files):
