@@ -17,6 +17,16 @@ _ORIENTATION = 0x0112
 """The EXIF tag that says how an image is to be turned before it is shown."""
 
 
+_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""What takes an EXIF orientation back."""
 _END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 """What ends a file that is whole, by Pillow's name of the format."""
 
@@ -56,16 +66,16 @@ def read_header(path: str | pathlib.Path) -> Header:
     with _opened(path, "an image file") as picture:
         _require_eight_bits(picture, path)
         tail = _tail(pathlib.Path(path))
-        mark = _END_MARKS.get(picture.format or "")
-        # A PNG file may hold its EXIF data behind the pixels.
-        if mark is None or mark not in tail or (picture.format == "PNG" and b"eXIf" in tail):
+        if picture.format == "PNG" and b"eXIf" in tail:  # its EXIF data may lie behind the pixels
             picture.load()
-        # Pillow's own method for PNG files decodes all pixels to look there.
-        orientation = Image.Image.getexif(picture).get(_ORIENTATION, 1)
-        return Header(
-            stored_size=(picture.height, picture.width),
-            orientation=orientation if orientation in range(1, 9) else 1,
-        )
+        orientation = _orientation(picture)
+        mark = _END_MARKS.get(picture.format or "")
+        if mark is None or mark not in tail:
+            picture.load()
+        size = picture.height, picture.width
+        # Pillow turns TIFF files by itself.
+        turned = picture.format == "TIFF" and orientation >= 5
+        return Header(stored_size=size[::-1] if turned else size, orientation=orientation)
 
 
 def read_image(path: str | pathlib.Path, *, as_stored: bool = False) -> np.ndarray:
@@ -88,6 +98,9 @@ def read_image(path: str | pathlib.Path, *, as_stored: bool = False) -> np.ndarr
         _require_eight_bits(picture, path)
         if not as_stored:
             picture = ImageOps.exif_transpose(picture)
+        elif picture.format == "TIFF" and (back := _BACK.get(_orientation(picture))) is not None:
+            # Pillow turns TIFF files by itself.
+            picture = picture.convert("RGB").transpose(back)
         return np.array(picture.convert("RGB"))
 
 
@@ -136,6 +149,12 @@ def _require_eight_bits(picture: Image.Image, path: str | pathlib.Path) -> None:
         )
     if picture.mode not in _EIGHT_BIT_MODES:
         raise InputError(f"expected a greyscale, palette, RGB or CMYK image. Received: mode {picture.mode} in {path}")
+
+
+def _orientation(picture: Image.Image) -> int:
+    # Pillow's own method for PNG files decodes all pixels to look behind them.
+    orientation = Image.Image.getexif(picture).get(_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _tail(path: pathlib.Path) -> bytes:

@@ -92,7 +92,7 @@ def inspect_split(split: str, dataset: Dataset, *, cache: pathlib.Path | None = 
     Raises:
         InputError: naming the first image or annotation that cannot be read, and how many there are.
     """
-    if not hasattr(dataset, "inspect"):
+    if not hasattr(dataset, "annotation_files"):
         return None
     kept = (cache_folder() if cache is None else cache) / f"{_fingerprint(dataset)}.json"
     known = _load(kept)

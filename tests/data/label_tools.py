@@ -32,7 +32,9 @@ SMALL = [30.0, 5.0, 40.0, 5.0, 40.0, 15.0, 30.0, 15.0]
 LARGE_AREA, SMALL_AREA = 400, 100
 
 
-def picture(path: pathlib.Path, *, width: int = WIDTH, height: int = HEIGHT, orientation: int = 1, seed: int = 0) -> None:
+def picture(
+    path: pathlib.Path, *, width: int = WIDTH, height: int = HEIGHT, orientation: int = 1, seed: int = 0
+) -> None:
     """Writes an image; with an EXIF orientation if it is not 1."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
