@@ -49,7 +49,7 @@ def check_split(config: DataConfig, split: str) -> dict[str, Any]:
     paths = getattr(dataset, "image_files", None)
     per_class = np.zeros(len(dataset.class_names), int)
     counts, sizes, without_objects = [], [], []
-    problems, notes = list(getattr(dataset, "problems", ())), _notes_of(dataset)
+    problems, notes = [*getattr(dataset, "problems", ()), *getattr(dataset, "remarks", ())], _notes_of(dataset)
     void_pixels = pixels = 0
     progress = ProgressLine(f"images of {split}")
     for index in range(len(dataset)):

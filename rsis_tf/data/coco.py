@@ -84,11 +84,13 @@ class CocoDataset:
         self.annotation_file = located.annotation_file
         self.annotation_files = [located.annotation_file]
         self.problems = file.problems
+        self.remarks = file.remarks
         self.dropped_categories = tuple(file.dropped)
         if check and self.problems:
             raise InputError(_first_of(self.problems))
         self._file = file
         self._own_folder = located.own_folder
+        self._part = located.part
         self._all_files = _image_files(located, [entry["file_name"] for entry in file.images])
         self._images = file.images
         if located.part is not None:
@@ -150,7 +152,7 @@ class CocoDataset:
 
     def unlisted_files(self) -> list[pathlib.Path]:
         """Image files in the split's own folder that the annotations do not list, sorted."""
-        if self._own_folder is None:  # shared by all splits
+        if self._own_folder is None or self._part == "val":  # shared by all splits
             return []
         listed = set(self._all_files.values())
         return [path for path in list_images(self._own_folder) if path not in listed]

@@ -26,6 +26,7 @@ class CocoFile:
         images, annotations, categories: the entries without the wrong ones; ids are unique among images and categories,
             and every annotation names an image and a category of the file.
         problems: one line for each wrong entry, with the file and the entry's id.
+        remarks: one line for each entry that can be used and is hardly meant so.
         dropped: names of categories that are no classes.
         contributor: who wrote the file, as it says.
         datumaro: whether CVAT's exporter did, by the licence without a name that it lists.
@@ -36,6 +37,7 @@ class CocoFile:
     annotations: list[dict]
     categories: list[dict]
     problems: list[str]
+    remarks: list[str]
     dropped: list[str] = dataclasses.field(default_factory=list)
     contributor: str = ""
     datumaro: bool = False
@@ -67,13 +69,15 @@ def read_coco_file(path: pathlib.Path, siblings: Iterable[pathlib.Path] = ()) ->
     info = content.get("info")
     licenses = content.get("licenses")
     problems: list[str] = []
+    remarks: list[str] = []
     entries = {name: _with_fields(content, name, path, problems) for name in _REQUIRED}
     file = CocoFile(
         path=path,
-        images=_images(entries["images"], path, problems),
+        images=_images(entries["images"], path, problems, remarks),
         annotations=entries["annotations"],
         categories=_unique(entries["categories"], "category", path, problems),
         problems=problems,
+        remarks=remarks,
         contributor=str(info.get("contributor") or "") if isinstance(info, dict) else "",
         datumaro=licenses == [{"name": "", "id": 0, "url": ""}],
     )
@@ -118,7 +122,7 @@ def _with_fields(content: dict, name: str, path: pathlib.Path, problems: list[st
     return kept
 
 
-def _images(entries: list[dict], path: pathlib.Path, problems: list[str]) -> list[dict]:
+def _images(entries: list[dict], path: pathlib.Path, problems: list[str], remarks: list[str]) -> list[dict]:
     kept = []
     names: dict[str, Any] = {}
     for entry in _unique(entries, "image", path, problems):
@@ -135,7 +139,8 @@ def _images(entries: list[dict], path: pathlib.Path, problems: list[str]) -> lis
         else:
             name = entry["file_name"]
             if name in names:
-                problems.append(
+                # Label Studio lists an image once for each person who has annotated it.
+                remarks.append(
                     f"expected every file once. Received: {name} for image {names[name]!r} and again for image "
                     f"{entry['id']!r} of {path}"
                 )
@@ -187,6 +192,10 @@ def _check_names(file: CocoFile) -> None:
     ids: dict[str, Any] = {}
     for entry in file.categories:
         name = str(entry["name"])
+        if not isinstance(entry["name"], str | int) or not name.strip():
+            file.problems.append(
+                f"expected a name for every category. Received: {entry['name']!r} for id {entry['id']!r} in {file.path}"
+            )
         if name in ids:
             file.problems.append(
                 f"expected a different name for every category. Received: {name!r} for id {ids[name]!r} and again "
@@ -214,7 +223,7 @@ def _check_annotations(file: CocoFile) -> None:
                 f"expected the {wrong[0]} of a listed {kind}. Received: {entry[wrong[0]]!r} in {where}"
             )
         # A text would pass for true, whatever it says.
-        elif not isinstance(crowd, bool | int) or crowd not in (0, 1):
+        elif not (crowd is None or (isinstance(crowd, bool | int | float) and crowd in (0, 1))):
             file.problems.append(f"expected 0 or 1 as iscrowd. Received: {crowd!r} in {where}")
         else:
             kept.append(entry)
@@ -227,7 +236,9 @@ def _attributes(annotation: dict) -> dict:
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, int | str) and not isinstance(value, bool)
+    """Numbers and texts are; some tools write 3.0."""
+    whole = isinstance(value, float) and value.is_integer()
+    return (isinstance(value, int | str) or whole) and not isinstance(value, bool)
 
 
 def _side(value: Any) -> int | None:

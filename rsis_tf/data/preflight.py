@@ -200,6 +200,11 @@ def _lines(split: str, dataset: Dataset, checked: Checked, what: str, limit: int
             f"{split}: {checked.empty:,} annotations without a pixel are left out "
             "(python -m rsis_tf.data.check names them)"
         )
+    remarks = getattr(dataset, "remarks", ())
+    if remarks:
+        lines.append(
+            f"{split}: {len(remarks):,} images are listed more than once (python -m rsis_tf.data.check names them)"
+        )
     dropped = getattr(dataset, "dropped_categories", ())
     if dropped:
         lines.append(f"{split}: no class, since nothing is annotated with it: {', '.join(dropped)}")

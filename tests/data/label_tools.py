@@ -15,7 +15,8 @@ with a large object of one class and a small one of another, where nothing else 
   EXIF orientation, and polygons are per cent of the displayed image times these sides (label-studio issue 6608). Older
   versions put the project's number into the path (label-studio-converter issue 139), 1.16 a path outside of the archive
   (label-studio issue 7294).
-- labelme's example `labelme2coco.py`: `annotations.json` and `JPEGImages/`, ids from 0, `_background_` among the labels.
+- labelme's example `labelme2coco.py`: `annotations.json` and `JPEGImages/`, ids from 0, `_background_` among the
+  labels.
 - The package labelme2coco: `dataset.json` beside the images (sahi's `Coco.json`: ids from 1, categories from 0).
 - VGG Image Annotator 2, `export_project_to_coco_format`: one JSON file, supercategory is the attribute's name.
 """

@@ -10,6 +10,7 @@ import pytest
 
 from rsis_tf.config import DataConfig
 from rsis_tf.data import load_dataset
+from rsis_tf.data.preflight import check_training
 from rsis_tf.errors import InputError
 
 NAMES = ("background", "cell", "debris")
@@ -229,6 +230,29 @@ def test_a_share_depends_on_names_alone_and_keeps_copies_together(tmp_path):
     ]
     assert [len(names) for names in sources] == [2, 2]
     assert not sources[0] & sources[1]
+
+
+def test_images_that_two_people_have_annotated_are_read_and_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tools.label_studio(tmp_path, count=4)
+
+    def second(content):
+        content["images"].append({**content["images"][0], "id": 4})
+        content["annotations"].append({**content["annotations"][0], "id": 90, "image_id": 4})
+
+    tools.change(tmp_path / "result.json", second)
+    datasets = {split: load(tmp_path, split, val_share=0.5) for split in ("train", "val")}
+    sides = [[path.name for path in dataset.image_files] for dataset in datasets.values()]
+    assert not set(sides[0]) & set(sides[1])
+    assert sorted(map(len, sides)) == [2, 3]
+    lines = check_training(datasets, max_objects=9, num_steps=9)
+    assert "train: 1 images are listed more than once (python -m rsis_tf.data.check names them)" in lines
+
+
+def test_fiftyone(tmp_path):
+    tools.labelme2coco(tmp_path / "data")
+    os.replace(tmp_path / "data/dataset.json", tmp_path / "labels.json")
+    assert_whole(load(tmp_path, "all"), 5)
 
 
 def test_boxes_without_a_mask_are_named(tmp_path):

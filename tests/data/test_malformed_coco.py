@@ -166,7 +166,7 @@ def test_all_defects_of_a_file_are_named_at_once(export, capsys):
 @pytest.mark.parametrize("name", ["category id", "category name", "image id", "crowd text", "no size", "list as id"])
 def test_the_reader_refuses_what_would_be_read_wrong(export, name):
     edit(export, DEFECTS[name][0])
-    with pytest.raises(InputError, match="instances_default.json") as caught:
+    with pytest.raises(InputError, match=r"instances_default\.json") as caught:
         read_all(export)
     assert "\n" not in str(caught.value)
 
