@@ -37,8 +37,10 @@ class Knowing:
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(monkeypatch, capsys, tmp_path):
     """Runs the command with a predictor for a dataset; returns exit code, stdout, stderr, options of the predictor."""
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def run(*arguments, data, split="val", left_out=0):
         opened = []
@@ -143,8 +145,7 @@ def test_coco_results_have_the_numbers_of_the_annotation_file(call, tmp_path):
     assert (entry["image_id"], entry["category_id"], entry["bbox"]) == (41, 90, [1, 1, 4, 3])
 
 
-def test_a_file_that_is_named_is_scored_whole_and_its_ids_are_kept(call, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_a_file_that_is_named_is_scored_whole_and_its_ids_are_kept(call, tmp_path):
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (8, 6)).save(tmp_path / "photos/x.png")
     box = {"id": 5, "image_id": 41, "category_id": 0, "iscrowd": 0, "segmentation": [[1, 1, 5, 1, 5, 4, 1, 4]]}

@@ -52,9 +52,9 @@ def test_names_in_any_script_pass_through_a_locale_without_them(tmp_path, locale
     sys.path.insert(0, str(ROOT / "tests/data"))
     import label_tools as tools
 
-    tools.cvat(tmp_path, count=2)
+    tools.cvat(tmp_path, ("train",), count=2)
     tools.change(
-        tmp_path / "annotations/instances_default.json",
+        tmp_path / "annotations/instances_train.json",
         lambda content: content["categories"][0].update(name="Größe 猫"),
     )
     command = [

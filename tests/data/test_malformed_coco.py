@@ -14,12 +14,12 @@ from rsis_tf.data import load_dataset
 from rsis_tf.data.check import main
 from rsis_tf.errors import InputError
 
-FILE = "annotations/instances_default.json"
+FILE = "annotations/instances_train.json"
 
 
 @pytest.fixture
 def export(tmp_path):
-    return tools.cvat(tmp_path, count=2)
+    return tools.cvat(tmp_path, ("train",), count=2)
 
 
 def edit(root, change):
@@ -31,7 +31,7 @@ def with_ring(ring):
 
 
 def read_all(root):
-    dataset = load_dataset(DataConfig(dataset="coco", root=str(root)), "all")
+    dataset = load_dataset(DataConfig(dataset="coco", root=str(root)), "train")
     return [dataset[index] for index in range(len(dataset))]
 
 
@@ -67,7 +67,7 @@ def test_coordinates_that_would_end_the_process_are_refused(export, ring, receiv
         "from rsis_tf.data import load_dataset\n"
         "from rsis_tf.errors import InputError\n"
         "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
-        "dataset = load_dataset(DataConfig(dataset='coco', root=sys.argv[1]), 'all')\n"
+        "dataset = load_dataset(DataConfig(dataset='coco', root=sys.argv[1]), 'train')\n"
         "for read in (lambda: dataset[0], lambda: dataset.inspect(0)):\n"
         "    try:\n"
         "        read()\n"
@@ -125,12 +125,12 @@ DEFECTS = {
         ["different name for every category", "'cell' for id 1 and again for id 3"],
     ),
     "image id": (
-        lambda c: c["images"].append({**c["images"][0], "file_name": "default_2.png"}),
-        ["different id for every image", "id 1 for 'default_1.png' and again for 'default_2.png'"],
+        lambda c: c["images"].append({**c["images"][0], "file_name": "train_2.png"}),
+        ["different id for every image", "id 1 for 'train_1.png' and again for 'train_2.png'"],
     ),
     "image twice": (
         lambda c: c["images"].append({**c["images"][0], "id": 9}),
-        ["every file once", "default_1.png for image 1 and again for image 9"],
+        ["every file once", "train_1.png for image 1 and again for image 9"],
     ),
     "crowd text": (lambda c: c["annotations"][1].update(iscrowd="0"), ["0 or 1 as iscrowd", "'0'", "annotation 2 of"]),
     "unknown image": (lambda c: c["annotations"][1].update(image_id=99), ["image_id", "99", "annotation 2 of"]),
@@ -166,7 +166,7 @@ def test_all_defects_of_a_file_are_named_at_once(export, capsys):
 @pytest.mark.parametrize("name", ["category id", "category name", "image id", "crowd text", "no size", "list as id"])
 def test_the_reader_refuses_what_would_be_read_wrong(export, name):
     edit(export, DEFECTS[name][0])
-    with pytest.raises(InputError, match=r"instances_default\.json") as caught:
+    with pytest.raises(InputError, match=r"instances_train\.json") as caught:
         read_all(export)
     assert "\n" not in str(caught.value)
 

@@ -226,6 +226,29 @@ def test_made_scenes_need_no_check():
     assert check_evaluation("val", scenes, num_steps=1) == []
 
 
+def test_no_check_skips_all_but_the_names_of_classes(export, monkeypatch, capsys):
+    import train
+
+    def stop():
+        raise SystemExit(7)
+
+    monkeypatch.setattr(train, "quiet_start", stop)
+    monkeypatch.setattr(train, "check_training", lambda *a, **k: pytest.fail("checked"))
+    options = ["--dataset", "coco", "--data", str(export), "--out", str(export / "run"), "--no-check"]
+    with pytest.raises(SystemExit) as caught:
+        train.main(options)
+    assert caught.value.code == 7
+
+    def swap(content):
+        content["categories"][1]["name"], content["categories"][2]["name"] = "debris", "cell"
+
+    tools.change(export / VALID, swap)
+    with pytest.raises(SystemExit) as caught:
+        train.main(options)
+    assert caught.value.code == 2
+    assert "the same categories" in capsys.readouterr().err
+
+
 def test_train_refuses_before_tensorflow_is_imported(export, capsys):
     import train
 
