@@ -5,6 +5,7 @@ import contextlib
 import pathlib
 from collections.abc import Sequence
 
+from rsis_tf.data.options import coco_fields
 from rsis_tf.errors import InputError, command_line
 from rsis_tf.evaluation import command, protocols, runner
 from rsis_tf.progress import ProgressLine
@@ -73,7 +74,9 @@ def scores_file(arguments: argparse.Namespace) -> pathlib.Path | None:
         if not arguments.out.absolute().parent.is_dir():
             raise InputError(f"expected a file in a folder that is there. Received: --out {arguments.out}")
         return arguments.out
-    asked_for_others = arguments.dataset or arguments.data or arguments.limit or arguments.split != "val"
+    asked_for_others = (
+        arguments.dataset or arguments.data or arguments.limit or arguments.split != "val" or coco_fields(arguments)
+    )
     of_the_run = (arguments.model / "config.json").is_file() and not asked_for_others
     return arguments.model / protocols.metrics_file(arguments.protocol) if of_the_run else None
 
@@ -85,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         protocol = protocols.chosen(arguments)
         dataset = command.open_data(arguments)
         predictor = command.open_model(arguments)
+        for line in command.check_data(arguments, dataset, predictor):
+            print(line, flush=True)
         with contextlib.ExitStack() as stack:
             sinks = open_sinks(arguments, dataset.class_names, protocol, stack)
             scores = runner.evaluate(predictor, dataset, progress=ProgressLine(), sinks=sinks, protocol=protocol)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsis_tf import config
 from rsis_tf.data import Dataset, load_dataset
+from rsis_tf.data.preflight import check_training, require_same_classes
 from rsis_tf.engine import device, quiet_start
 from rsis_tf.errors import InputError, command_line
 from rsis_tf.train_options import configure, parse, resumed, write_config
@@ -217,6 +218,11 @@ def main(argv: list[str] | None = None) -> None:
         resume = arguments.resume is not None
         settings = resumed(arguments) if resume else configure(arguments)
         datasets = {split: load_dataset(settings.data, split) for split in ("train", "val")}
+        remarks = []
+        if arguments.check is None:
+            limits = {"max_objects": settings.data.max_objects, "num_steps": settings.train.num_steps}
+            remarks = check_training(datasets, **limits)
+        require_same_classes(datasets, ids=False)
         quiet_start()
         from rsis_tf.training.distribution import start
 
@@ -224,9 +230,11 @@ def main(argv: list[str] | None = None) -> None:
         distribution = start(settings.train.strategy, batch_size=settings.data.batch_size)
         if not resume:
             settings = fitted(arguments, settings, datasets["train"])
+        if distribution.chief and remarks:
+            print("\n".join(remarks), flush=True)
         if not distribution.chief:
             # The chief's screen and folder tell everything.
-            with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+            with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
                 train(settings, datasets, arguments.resume or arguments.out, distribution, resume=resume)
             return
         run = arguments.resume if resume else new_folder(arguments.out, settings.data.dataset)

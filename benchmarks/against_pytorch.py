@@ -126,7 +126,7 @@ def write_weights(model: Any, path: pathlib.Path) -> None:
         },
         "image_size": list(config.image_size),
     }
-    path.with_name(path.name + ".json").write_text(json.dumps(facts, indent=2) + "\n")
+    path.with_name(path.name + ".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def cases(folder: pathlib.Path, devices: list[str], batches: list[int]) -> list[benchmark.Case]:

@@ -32,7 +32,7 @@ def open_rendition(path: pathlib.Path, task: Task) -> Opened:
         torch.set_num_threads(task.threads)
     tf32 = options.get("tf32") == "1"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-    described = json.loads(path.with_name(path.name + ".json").read_text())
+    described = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
     model = Rendition(**described["rendition"]).eval()
     with np.load(path) as stored:
         model.load_state_dict({name: torch.from_numpy(stored[name]) for name in stored.files})

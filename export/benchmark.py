@@ -148,7 +148,11 @@ def environment() -> dict[str, Any]:
             continue
     information = pathlib.Path("/proc/cpuinfo")
     names = (
-        [line.split(":", 1)[1].strip() for line in information.read_text().splitlines() if "model name" in line]
+        [
+            line.split(":", 1)[1].strip()
+            for line in information.read_text(encoding="utf-8").splitlines()
+            if "model name" in line
+        ]
         if information.is_file()
         else []
     )

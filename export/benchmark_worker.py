@@ -128,7 +128,7 @@ def _peak_memory() -> float:
     """Returns the most megabytes of main memory that this process has held."""
     status = pathlib.Path("/proc/self/status")
     if status.is_file():  # the system call also counts what the parent held when it started this process
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -202,7 +202,7 @@ def _open(path: pathlib.Path, task: Task) -> Opened:
 
 def _described(path: pathlib.Path, run: Run) -> Opened:
     """Takes sizes and types from the JSON file beside an export."""
-    described = json.loads(path.with_name(path.name + ".json").read_text())
+    described = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
     batch, *_ = described["input"]["shape"]
     return Opened(
         run=run,

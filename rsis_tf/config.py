@@ -24,6 +24,7 @@ SKIP_MODES = ("concat", "sum", "mul", "none")
 MASK_HEADS = ("convolution", "voting")
 CLASS_FEATURES = ("pooled", "mask")
 AUGMENTATIONS = ("paper", "strong")
+CROWDS = ("auto", "ignore", "objects")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("none", "mirrored", "multi_worker")
 OPTIMIZERS = ("adam", "rmsprop", "sgd")
@@ -135,7 +136,14 @@ class DataConfig:
 
     Attributes:
         dataset: name of a reader in `rsis_tf.data`.
-        root: the dataset's folder; None for data made by the project.
+        root: the dataset's folder; None for data made by the project, or where files are named.
+        annotations, val_annotations: annotation files of "train" and "val" ("coco" only), instead of those found in
+            `root`.
+        images, val_images: folders of their images; None for those beside the files.
+        val_share: part of the images of a dataset without validation split ("coco" only) that is kept for validation,
+            chosen by name (`rsis_tf.data.val_share`); None to take the splits that there are.
+        crowds: what COCO annotations with `iscrowd` 1 are: "ignore", "objects", or "auto": ignored, except for the
+            brush masks of CVAT, which it marks so.
         image_size: (height, width) of the batches.
         max_objects: N, the largest objects kept of one picture; the others are void.
         batch_size: B.
@@ -150,6 +158,12 @@ class DataConfig:
 
     dataset: str = "synthetic"
     root: str | None = None
+    annotations: str | None = None
+    val_annotations: str | None = None
+    images: str | None = None
+    val_images: str | None = None
+    val_share: float | None = None
+    crowds: str = "auto"
     image_size: tuple[int, int] = (64, 64)
     max_objects: int = 20
     batch_size: int = 8
@@ -164,6 +178,8 @@ class DataConfig:
         object.__setattr__(self, "image_size", tuple(self.image_size))
         _require(_is_size(self.image_size), "image_size", "two positive integers (height, width)", self.image_size)
         _one_of("augmentation", self.augmentation, AUGMENTATIONS)
+        _one_of("crowds", self.crowds, CROWDS)
+        _require(self.val_share is None or 0 < self.val_share < 1, "val_share", "between 0 and 1", self.val_share)
         _require(0 <= self.begin_anywhere <= 1, "begin_anywhere", "in 0..1", self.begin_anywhere)
         for name in ("max_objects", "batch_size"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))

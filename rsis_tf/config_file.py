@@ -47,7 +47,7 @@ def read_json(path: pathlib.Path, expected: str) -> dict[str, Any]:
         InputError: if the file is missing or holds something else; `expected` says what it should have been.
     """
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"expected {expected}. Received: {path} ({error})") from None
     if not isinstance(values, dict):

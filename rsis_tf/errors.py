@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -25,6 +26,10 @@ class ArgumentParser(argparse.ArgumentParser):
 @contextlib.contextmanager
 def command_line() -> Iterator[None]:
     """Turns an `InputError` into one line on standard error and exit code 2, and Ctrl-C into exit code 130."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a letter shows its number; it must not end the command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
     except InputError as error:

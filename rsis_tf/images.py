@@ -1,6 +1,7 @@
 """Reading pictures and label images from files, strictly: what cannot be shown as 8-bit RGB is refused, not guessed."""
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Iterator
 
@@ -12,9 +13,72 @@ from rsis_tf.errors import InputError
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _LARGEST_ID = 65535
+_ORIENTATION = 0x0112
+"""The EXIF tag that says how an image is to be turned before it is shown."""
 
 
-def read_image(path: str | pathlib.Path) -> np.ndarray:
+_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""What takes an EXIF orientation back."""
+_END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+"""What ends a file that is whole, by Pillow's name of the format."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Header:
+    """What an image file says of itself before its pixels are read.
+
+    Attributes:
+        stored_size: (height, width) of the pixels in the file.
+        orientation: EXIF orientation 1 … 8; 1 (shown as stored) if the file has none.
+    """
+
+    stored_size: tuple[int, int]
+    orientation: int
+
+    @property
+    def turned(self) -> bool:
+        """Whether the orientation swaps the sides."""
+        return self.orientation >= 5
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) as `read_image` returns it, with the EXIF orientation applied."""
+        return self.stored_size[::-1] if self.turned else self.stored_size
+
+
+def read_header(path: str | pathlib.Path) -> Header:
+    """Reads size and orientation of an image and makes sure that `read_image` would take it; decodes no pixels.
+
+    A JPEG or PNG file that has no end is decoded after all, to find whether it was cut off; so is every file of another
+    format.
+
+    Raises:
+        InputError: as `read_image` does.
+    """
+    with _opened(path, "an image file") as picture:
+        _require_eight_bits(picture, path)
+        tail = _tail(pathlib.Path(path))
+        if picture.format == "PNG" and b"eXIf" in tail:  # its EXIF data may lie behind the pixels
+            picture.load()
+        orientation = _orientation(picture)
+        mark = _END_MARKS.get(picture.format or "")
+        if mark is None or mark not in tail:
+            picture.load()
+        size = picture.height, picture.width
+        # Pillow turns TIFF files by itself.
+        turned = picture.format == "TIFF" and orientation >= 5
+        return Header(stored_size=size[::-1] if turned else size, orientation=orientation)
+
+
+def read_image(path: str | pathlib.Path, *, as_stored: bool = False) -> np.ndarray:
     """Reads a picture as RGB.
 
     Greyscale, palette, CMYK and pictures with transparency are converted (transparency is dropped, not blended), the
@@ -22,6 +86,7 @@ def read_image(path: str | pathlib.Path) -> np.ndarray:
 
     Args:
         path: of a file that Pillow can read (PNG, JPEG, TIFF, WebP, BMP, GIF …), 8 bits per channel.
+        as_stored: leave the pixels as they lie in the file, whatever the EXIF orientation.
 
     Returns:
         (H, W, 3) uint8.
@@ -30,16 +95,12 @@ def read_image(path: str | pathlib.Path) -> np.ndarray:
         InputError: when the file is missing, unreadable or truncated, or has 16-bit or floating-point channels.
     """
     with _opened(path, "an image file") as picture:
-        depth = _channel_depth(picture)
-        if depth != 8:
-            raise InputError(
-                f"expected an image of 8 bits per channel (convert it first). Received: {depth}-bit channels in {path}"
-            )
-        if picture.mode not in _EIGHT_BIT_MODES:
-            raise InputError(
-                f"expected a greyscale, palette, RGB or CMYK image. Received: mode {picture.mode} in {path}"
-            )
-        picture = ImageOps.exif_transpose(picture)
+        _require_eight_bits(picture, path)
+        if not as_stored:
+            picture = ImageOps.exif_transpose(picture)
+        elif picture.format == "TIFF" and (back := _BACK.get(_orientation(picture))) is not None:
+            # Pillow turns TIFF files by itself.
+            picture = picture.convert("RGB").transpose(back)
         return np.array(picture.convert("RGB"))
 
 
@@ -78,6 +139,29 @@ def _opened(path: str | pathlib.Path, expected: str) -> Iterator[Image.Image]:
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"expected {expected} that can be read. Received: {path} ({reason})") from None
+
+
+def _require_eight_bits(picture: Image.Image, path: str | pathlib.Path) -> None:
+    depth = _channel_depth(picture)
+    if depth != 8:
+        raise InputError(
+            f"expected an image of 8 bits per channel (convert it first). Received: {depth}-bit channels in {path}"
+        )
+    if picture.mode not in _EIGHT_BIT_MODES:
+        raise InputError(f"expected a greyscale, palette, RGB or CMYK image. Received: mode {picture.mode} in {path}")
+
+
+def _orientation(picture: Image.Image) -> int:
+    # Pillow's own method for PNG files decodes all pixels to look behind them.
+    orientation = Image.Image.getexif(picture).get(_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _tail(path: pathlib.Path) -> bytes:
+    """The last 4 KB of a file."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        return file.read()
 
 
 def _channel_depth(picture: Image.Image) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rsis_tf import config, config_file
 from rsis_tf.data import DATASETS
+from rsis_tf.data.options import add_coco_options
 from rsis_tf.errors import ArgumentParser, InputError
 from rsis_tf.presets import PRESETS, preset
 
@@ -15,7 +16,9 @@ _EPILOG = """examples:
   python train.py
       scenes made by the project, a few minutes on a CPU
   python train.py --dataset coco --data photos --image-size 320 --epochs 100
-      photos/annotations/{train,val}.json and photos/{train,val}/*.png
+      an export of Roboflow, CVAT, Label Studio, labelme … as it is (docs/datasets.md)
+  python train.py --dataset coco --data export --val-share 0.2
+      the same without a validation split
   python train.py --preset cvppp --data CVPPP/A1
       the paper's schedule, from ImageNet weights
   python train.py --resume runs/synthetic
@@ -55,6 +58,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     data = parser.add_argument_group("data")
     data.add_argument("--dataset", choices=DATASETS, help="how the pictures are stored (default: synthetic)")
     data.add_argument("--data", metavar="DIR", help="the dataset's folder")
+    add_coco_options(data, training=True)
+    data.add_argument("--no-check", dest="check", action="store_false", default=None,
+                      help="do not read all annotations and image headers before the training (the result is kept, so "
+                      "that the same files are checked once)")  # fmt: skip
     data.add_argument("--image-size", type=_size, metavar="S|HxW", help="pictures are brought to this size")
     data.add_argument("--gt-maxseqlen", type=int, metavar="N", help="objects kept of a picture, the largest ones")
     data.add_argument("--batch-size", type=int, metavar="B")
@@ -152,11 +159,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def configure(arguments: argparse.Namespace) -> config.RunConfig:
     """Returns the preset with what the command line changes in it (class names come from the dataset)."""
-    if arguments.preset is None and arguments.dataset is None and arguments.data is not None:
+    given_data = [name for name in ("data", "annotations", "val_annotations") if getattr(arguments, name) is not None]
+    if arguments.preset is None and arguments.dataset is None and given_data:
+        option = f"--{given_data[0].replace('_', '-')}"
         raise InputError(
-            f"expected --dataset with --data, one of {', '.join(DATASETS)}. Received: --data {arguments.data}"
+            f"expected --dataset with {option}, one of {', '.join(DATASETS)}. "
+            f"Received: {option} {getattr(arguments, given_data[0])}"
         )
-    synthetic = arguments.dataset == "synthetic" or (arguments.dataset is None and arguments.data is None)
+    synthetic = arguments.dataset == "synthetic" or (arguments.dataset is None and not given_data)
     start = preset(arguments.preset, synthetic=synthetic)
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     given = implied(given, start) | given
@@ -214,7 +224,11 @@ def implied(given: dict[str, Any], preset: config.RunConfig) -> dict[str, Any]:
 def resumed(arguments: argparse.Namespace) -> config.RunConfig:
     """Returns the settings of an interrupted run, with more epochs if asked for."""
     run = arguments.resume
-    given = [name for name, value in vars(arguments).items() if value is not None and name not in ("resume", "epochs")]
+    given = [
+        name
+        for name, value in vars(arguments).items()
+        if value is not None and name not in ("resume", "epochs", "check")
+    ]
     if given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
         raise InputError(f"--resume goes on with the settings of the run. Received: {options} beside --resume {run}")
@@ -232,7 +246,7 @@ def resumed(arguments: argparse.Namespace) -> config.RunConfig:
 def write_config(settings: config.RunConfig, run: pathlib.Path) -> None:
     """Writes `config.json`, whole or not at all."""
     partial = run / ".config.json.partial"
-    partial.write_text(config_file.to_json(settings))
+    partial.write_text(config_file.to_json(settings), encoding="utf-8")
     os.replace(partial, run / "config.json")
 
 

@@ -38,8 +38,10 @@ class Knowing:
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(monkeypatch, capsys, tmp_path):
     """Runs the command with a predictor for a dataset; returns exit code, stdout, stderr, options of the predictor."""
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def run(*arguments, data, split="val", left_out=0):
         opened = []
@@ -160,6 +162,30 @@ def test_coco_results_have_the_numbers_of_the_annotation_file(call, tmp_path):
     assert call(tmp_path / "model.onnx", *options, data=data)[0] == 0
     (entry,) = json.loads((tmp_path / "results.json").read_text())
     assert (entry["image_id"], entry["category_id"], entry["bbox"]) == (41, 90, [1, 1, 4, 3])
+
+
+def test_a_file_that_is_named_is_scored_whole_and_its_ids_are_kept(call, tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 6)).save(tmp_path / "photos/x.png")
+    box = {"id": 5, "image_id": 41, "category_id": 0, "iscrowd": 0, "segmentation": [[1, 1, 5, 1, 5, 4, 1, 4]]}
+    content = {
+        "images": [{"id": 41, "file_name": "x.png", "width": 8, "height": 6}],
+        "annotations": [box, {**box, "id": 6, "segmentation": [[9, 9, 12, 9, 12, 12]]}],
+        "categories": [{"id": 0, "name": "cup"}],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    (tmp_path / "model.onnx").touch()
+    files = {"annotations": str(tmp_path / "c.json"), "images": str(tmp_path / "photos")}
+    options = [word for name, value in files.items() for word in (f"--{name}", value)]
+    code, out, err, _ = call(
+        *(tmp_path / "model.onnx", *options, "--coco-results", tmp_path / "results.json"),
+        data=DataConfig(dataset="coco", **files),
+        split="all",
+    )
+    assert (code, err) == (0, "")
+    assert out.startswith("all: 1 annotations without a pixel are left out")
+    (entry,) = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert (entry["image_id"], entry["category_id"]) == (41, 0)
 
 
 def test_submission_of_leaves_is_the_truth_when_all_is_found(call, tmp_path):

@@ -90,8 +90,7 @@ def test_what_an_encoder_starts_from(name, encoder, given):
     """All presets, encoders and weights: trained ones keep the preset's rate, others learn as fast as the rest."""
     preset = PRESETS[name]()
     options = [
-        "--preset",
-        name,
+        *("--preset", name, "--data", "there"),
         *(["--encoder", encoder] * bool(encoder)),
         *(["--encoder-weights", given] * bool(given)),
     ]

@@ -3,15 +3,21 @@
 A reader's module is imported when its dataset is asked for.
 """
 
+import dataclasses
+import pathlib
+from typing import Any
+
 from rsis_tf.config import DataConfig
 from rsis_tf.data.files import require_folder
-from rsis_tf.data.sample import VOID, Dataset, Sample
+from rsis_tf.data.sample import VOID, Dataset, Inspection, Sample
 from rsis_tf.errors import InputError
 
 __all__ = ["DATASETS", "SPLITS", "VOID", "Dataset", "Sample", "Subset", "load_dataset", "require_dataset"]
 
 DATASETS = ("cityscapes", "coco", "cvppp", "folder", "synthetic", "voc")
 SPLITS = ("train", "val", "test")
+_COCO_FIELDS = ("annotations", "val_annotations", "images", "val_images", "val_share", "crowds")
+"""Fields of the configuration that only this reader has."""
 
 
 class Subset:
@@ -21,6 +27,19 @@ class Subset:
         self.class_names = dataset.class_names
         self._dataset = dataset
         self._length = min(length, len(dataset))
+
+    def __getattr__(self, name: str) -> Any:
+        """What else a reader has, such as the files of its annotations."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._dataset, name)
+
+    @property
+    def image_files(self) -> list[pathlib.Path]:
+        return self._dataset.image_files[: self._length]
+
+    def inspect(self, index: int) -> Inspection:
+        return self._dataset.inspect(index)
 
     def __len__(self) -> int:
         return self._length
@@ -37,7 +56,7 @@ def load_dataset(config: DataConfig, split: str, *, check: bool = True) -> Datas
     Args:
         config: names the dataset and its folder; `train_size` and `val_size` limit the splits "train" and "val"
             ("synthetic": 4096 and 128 pictures unless given, "test" as many as "val").
-        split: "train", "val" or "test".
+        split: "train", "val" or "test"; for "coco" also "all", a dataset without splits.
         check: make sure at once that every file of the split exists; False leaves that to the reading.
 
     Returns:
@@ -47,9 +66,9 @@ def load_dataset(config: DataConfig, split: str, *, check: bool = True) -> Datas
         InputError: for an unknown dataset or split, a missing folder or file, or a split without pictures.
     """
     require_dataset(config)
-    if split not in SPLITS:
+    if split not in SPLITS and (config.dataset, split) != ("coco", "all"):
         raise InputError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
-    limit = {"train": config.train_size, "val": config.val_size, "test": None}[split]
+    limit = {"train": config.train_size, "val": config.val_size}.get(split)
     if config.dataset == "synthetic":
         from rsis_tf.data.synthetic import SyntheticDataset
 
@@ -62,7 +81,7 @@ def load_dataset(config: DataConfig, split: str, *, check: bool = True) -> Datas
         seed = len(SPLITS) * config.seed + SPLITS.index(split)
         length = (config.train_size or 4096) if split == "train" else (config.val_size or 128)
         return SyntheticDataset(size=config.image_size, length=length, seed=seed)
-    dataset = _open(config.dataset, config.root, split, check)
+    dataset = _open(config, split, check)
     return dataset if limit is None else Subset(dataset, limit)
 
 
@@ -78,21 +97,31 @@ def require_dataset(config: DataConfig) -> None:
         raise InputError(f"seed must be 0 or more. Received: seed={config.seed}")
     if config.dataset == "synthetic":
         return
-    if config.root is None:
+    given = [name for name in _COCO_FIELDS if getattr(config, name) not in (None, "auto")]
+    if config.dataset != "coco" and given:
+        option = given[0].replace("_", "-")
+        raise InputError(f"--{option} is for --dataset coco. Received: --dataset {config.dataset}")
+    if config.annotations is not None or config.val_annotations is not None:
+        if config.root is None:
+            return
+    elif config.root is None:
         raise InputError(f"dataset {config.dataset!r} needs the folder it lies in. Received: root=None")
     require_folder(config.root, f"the folder of a {config.dataset} dataset")
 
 
-def _open(name: str, root: str, split: str, check: bool) -> Dataset:
-    match name:
+def _open(config: DataConfig, split: str, check: bool) -> Dataset:
+    match config.dataset:
         case "cityscapes":
             from rsis_tf.data.cityscapes import CityscapesDataset as Reader
         case "coco":
-            from rsis_tf.data.coco import CocoDataset as Reader
+            from rsis_tf.data.coco import CocoDataset
+
+            fields = dataclasses.asdict(config)
+            return CocoDataset(config.root, split, check=check, **{name: fields[name] for name in _COCO_FIELDS})
         case "cvppp":
             from rsis_tf.data.cvppp import CvpppDataset as Reader
         case "folder":
             from rsis_tf.data.folder import FolderDataset as Reader
         case "voc":
             from rsis_tf.data.voc import VocDataset as Reader
-    return Reader(root, split, check=check)
+    return Reader(config.root, split, check=check)

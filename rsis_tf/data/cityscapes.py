@@ -5,10 +5,9 @@ import pathlib
 import numpy as np
 
 from rsis_tf.data.files import MissingSplitError, check_files, find, require_folder
-from rsis_tf.data.labels import from_ids, ids_in, read_label_image_of
-from rsis_tf.data.sample import VOID, Sample
+from rsis_tf.data.labels import LabelImageReader, from_ids, ids_in, read_label_image_of
+from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
-from rsis_tf.images import read_image
 
 CLASS_IDS = {24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle"}
 """Cityscapes' ids of the classes with instances, in the order of the numbers 1 … 8 used here."""
@@ -17,7 +16,7 @@ VOID_IDS = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
 """Label ids that the official evaluation ignores (`ignoreInEval` in cityscapesScripts' labels)."""
 
 
-class CityscapesDataset:
+class CityscapesDataset(LabelImageReader):
     """A split of Cityscapes.
 
     Layout: `leftImg8bit/{split}/{city}/{name}_leftImg8bit.png` and
@@ -46,25 +45,22 @@ class CityscapesDataset:
         if not self.image_files:
             raise InputError(f"expected pictures named CITY/…_leftImg8bit.png. Received: none in {folder}")
         self._names = [path.name.removesuffix("_leftImg8bit.png") for path in self.image_files]
-        self._label_files: list[pathlib.Path] | None = [
+        self.annotation_files = [
             root / "gtFine" / split / path.parent.name / f"{name}_gtFine_instanceIds.png"
             for path, name in zip(self.image_files, self._names, strict=True)
         ]
-        if split == "test" and not any(path.exists() for path in self._label_files):
-            self._label_files = None
+        if split == "test" and not any(path.exists() for path in self.annotation_files):
+            self.annotation_files = []
         elif check:
-            check_files(self._label_files, folder)
+            check_files(self.annotation_files, folder)
 
-    def __len__(self) -> int:
-        return len(self.image_files)
+    def _image_id(self, index: int) -> str:
+        return self._names[index]
 
-    def __getitem__(self, index: int) -> Sample:
-        image = read_image(self.image_files[index])
-        if self._label_files is None:
-            label_map, classes = np.full(image.shape[:2], VOID, np.int32), np.zeros(0, np.int32)
-        else:
-            label_map, classes = decode(read_label_image_of(self._label_files[index], image))
-        return Sample(image=image, label_map=label_map, classes=classes, image_id=self._names[index])
+    def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        if not self.annotation_files:
+            return np.full(shape, VOID, np.int32), np.zeros(0, np.int32)
+        return decode(read_label_image_of(self.annotation_files[index], self.image_files[index], shape))
 
 
 def decode(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,15 +5,14 @@ import pathlib
 import numpy as np
 
 from rsis_tf.data.files import MissingSplitError, check_files, require_folder
-from rsis_tf.data.labels import from_ids, ids_in, read_label_image_of
-from rsis_tf.data.sample import VOID, Sample
+from rsis_tf.data.labels import LabelImageReader, from_ids, ids_in, read_label_image_of
+from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
-from rsis_tf.images import read_image
 
 SUBSETS = ("A1", "A2", "A3", "A4")
 
 
-class CvpppDataset:
+class CvpppDataset(LabelImageReader):
     """A split of one of the challenge's sets.
 
     Layout: `{plant}_rgb.png` (RGBA) and `{plant}_label.png` (palette indices, 0 = background) side by side, as in
@@ -60,21 +59,18 @@ class CvpppDataset:
                 raise InputError(f"expected at least 2 plants to split. Received: fewer in {folder}")
         self._names = names
         self.image_files = [folder / f"{name}_rgb.png" for name in names]
-        self._label_files = None if split == "test" else [folder / f"{name}_label.png" for name in names]
-        if check and self._label_files is not None:
-            check_files(self._label_files, folder)
+        self.annotation_files = [] if split == "test" else [folder / f"{name}_label.png" for name in names]
+        if check:
+            check_files(self.annotation_files, folder)
 
-    def __len__(self) -> int:
-        return len(self._names)
+    def _image_id(self, index: int) -> str:
+        return self._names[index]
 
-    def __getitem__(self, index: int) -> Sample:
-        image = read_image(self.image_files[index])
-        if self._label_files is None:
-            label_map, classes = np.full(image.shape[:2], VOID, np.int32), np.zeros(0, np.int32)
-        else:
-            ids = read_label_image_of(self._label_files[index], image)
-            label_map, classes = from_ids(ids, {value: 1 for value in ids_in(ids) if value != 0})
-        return Sample(image=image, label_map=label_map, classes=classes, image_id=self._names[index])
+    def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        if not self.annotation_files:
+            return np.full(shape, VOID, np.int32), np.zeros(0, np.int32)
+        ids = read_label_image_of(self.annotation_files[index], self.image_files[index], shape)
+        return from_ids(ids, {value: 1 for value in ids_in(ids) if value != 0})
 
 
 def _training_folder(root: pathlib.Path, subset: str) -> pathlib.Path:

@@ -12,6 +12,10 @@ class MissingSplitError(InputError):
     """The dataset's folder is there, but not what makes up the split asked for."""
 
 
+class UnsplitError(MissingSplitError):
+    """The dataset is there, but it is not divided into splits."""
+
+
 def require_folder(path: str | pathlib.Path, expected: str) -> pathlib.Path:
     """Returns `path` if it is a folder.
 
@@ -50,7 +54,7 @@ def read_names(path: pathlib.Path) -> list[str]:
         InputError: if the file cannot be read as text.
     """
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"expected a text file with one name per line. Received: {path} ({error})") from None
 

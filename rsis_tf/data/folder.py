@@ -2,11 +2,11 @@
 
 import pathlib
 
+import numpy as np
+
 from rsis_tf.data.files import MissingSplitError, check_files, find, list_images, read_names, require_folder
-from rsis_tf.data.labels import from_ids, ids_in, read_label_image_of
-from rsis_tf.data.sample import Sample
+from rsis_tf.data.labels import LabelImageReader, from_ids, ids_in, read_label_image_of
 from rsis_tf.errors import InputError
-from rsis_tf.images import read_image
 
 _PER_CLASS = 1000
 """A label map with classes holds class · 1000 + number, as Cityscapes' instance ids do."""
@@ -15,7 +15,7 @@ _LABEL_SUFFIXES = (".bmp", ".png", ".tif", ".tiff")
 """Formats that keep every value as it is."""
 
 
-class FolderDataset:
+class FolderDataset(LabelImageReader):
     """A split in two folders.
 
     Layout: `{split}/images/NAME.*` and `{split}/labels/NAME.png` (or .tif, .bmp); or `images/{split}/…` and
@@ -49,10 +49,10 @@ class FolderDataset:
             raise InputError(f"expected at least one picture. Received: none in {images}")
         # Where one of the two lacks, a name that does not exist stands for it: checking or reading it reports the lack.
         self.image_files = [pictures.get(name, images / f"{name}.png") for name in self._names]
-        self._label_files = [label_maps.get(name, labels / f"{name}.png") for name in self._names]
+        self.annotation_files = [label_maps.get(name, labels / f"{name}.png") for name in self._names]
         if check:
             check_files(self.image_files, labels)
-            check_files(self._label_files, images)
+            check_files(self.annotation_files, images)
         classes_file = root / "classes.txt"
         self._with_classes = classes_file.is_file()
         names_of_classes = read_names(classes_file) if self._with_classes else ["object"]
@@ -60,27 +60,23 @@ class FolderDataset:
             raise InputError(f"expected one class name per line. Received: an empty {classes_file}")
         self.class_names: tuple[str, ...] = ("background", *names_of_classes)
 
-    def __len__(self) -> int:
-        return len(self._names)
+    def _image_id(self, index: int) -> str:
+        return self._names[index]
 
-    def __getitem__(self, index: int) -> Sample:
-        image = read_image(self.image_files[index])
-        path = self._label_files[index]
-        ids = read_label_image_of(path, image)
+    def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        path = self.annotation_files[index]
+        ids = read_label_image_of(path, self.image_files[index], shape)
         values = [value for value in ids_in(ids) if value != 0]
         if not self._with_classes:
-            label_map, classes = from_ids(ids, dict.fromkeys(values, 1))
-        else:
-            class_of = {value: value // _PER_CLASS for value in values if value >= _PER_CLASS}
-            unknown = [value for value, number in class_of.items() if number >= len(self.class_names)]
-            if unknown:
-                raise InputError(
-                    f"expected values under {len(self.class_names) * _PER_CLASS} with the classes of classes.txt. "
-                    f"Received: {unknown[0]} in {path}"
-                )
-            void = tuple(value for value in values if value < _PER_CLASS)
-            label_map, classes = from_ids(ids, class_of, void_ids=void)
-        return Sample(image=image, label_map=label_map, classes=classes, image_id=self._names[index])
+            return from_ids(ids, dict.fromkeys(values, 1))
+        class_of = {value: value // _PER_CLASS for value in values if value >= _PER_CLASS}
+        unknown = [value for value, number in class_of.items() if number >= len(self.class_names)]
+        if unknown:
+            raise InputError(
+                f"expected values under {len(self.class_names) * _PER_CLASS} with the classes of classes.txt. "
+                f"Received: {unknown[0]} in {path}"
+            )
+        return from_ids(ids, class_of, void_ids=tuple(value for value in values if value < _PER_CLASS))
 
 
 def _by_name(folder: pathlib.Path, paths: list[pathlib.Path]) -> dict[str, pathlib.Path]:

@@ -4,31 +4,70 @@ import pathlib
 
 import numpy as np
 
-from rsis_tf.data.sample import VOID
+from rsis_tf.data.sample import VOID, Inspection, Sample
 from rsis_tf.errors import InputError
-from rsis_tf.images import read_label_image
+from rsis_tf.images import read_header, read_image, read_label_image
 
 
-def read_label_image_of(path: pathlib.Path, image: np.ndarray) -> np.ndarray:
-    """Reads the label image that belongs to a picture.
+def read_label_image_of(path: pathlib.Path, image_file: pathlib.Path, shape: tuple[int, int]) -> np.ndarray:
+    """Reads the label image that belongs to an image.
 
     Args:
         path: of the label image.
-        image: (H, W, 3) the picture.
+        image_file: of the image.
+        shape: (H, W) of the image as it is read.
 
     Returns:
         (H, W) int32.
 
     Raises:
-        InputError: when the file cannot be read or has another size than the picture.
+        InputError: when the file cannot be read or has another size than the image.
     """
     ids = read_label_image(path)
-    if ids.shape != image.shape[:2]:
+    if ids.shape != shape:
+        header = read_header(image_file)
+        exif = ""
+        if header.orientation != 1:
+            height, width = header.stored_size
+            exif = f" (the image's EXIF orientation {header.orientation} turns the stored {width}x{height})"
         raise InputError(
-            f"expected {image.shape[1]}x{image.shape[0]} pixels as in the picture. "
+            f"expected {shape[1]}x{shape[0]} pixels as in the image{exif}. "
             f"Received: {ids.shape[1]}x{ids.shape[0]} in {path}"
         )
     return ids
+
+
+class LabelImageReader:
+    """What readers of label images share: a sample, and its inspection, which decodes the label image only.
+
+    A reader has `image_files` and `annotation_files`, and `_labels` and `_image_id` by index.
+    """
+
+    image_files: list[pathlib.Path]
+    annotation_files: list[pathlib.Path]
+    """Empty where a split has no truth."""
+
+    def __len__(self) -> int:
+        return len(self.image_files)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = read_image(self.image_files[index])
+        label_map, classes = self._labels(index, image.shape[:2])
+        return Sample(image=image, label_map=label_map, classes=classes, image_id=self._image_id(index))
+
+    def inspect(self, index: int) -> Inspection:
+        """Reads the annotation of an image, and of the image the header."""
+        header = read_header(self.image_files[index])
+        _, classes = self._labels(index, header.size)
+        unclear = header.orientation != 1 and header.stored_size == header.size
+        return Inspection(objects=len(classes), note="exif_unclear" if unclear else "")
+
+    def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Label map (H, W) int32 and classes (n,) int32 of an image of a shape (H, W)."""
+        raise NotImplementedError
+
+    def _image_id(self, index: int) -> str:
+        raise NotImplementedError
 
 
 def relabel(

@@ -26,8 +26,29 @@ class Sample:
     image_id: str
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What the annotation of one image and the header of its file say, without decoding its pixels.
+
+    Attributes:
+        objects: how many there are; those that others hide are among them where only painting would tell.
+        empty: annotations without a pixel in the image, which are left out.
+        crowds: annotations of regions that are ignored.
+        note: what a user should know of how the image is read, one of the keys of `rsis_tf.data.preflight.NOTES`.
+    """
+
+    objects: int
+    empty: int = 0
+    crowds: int = 0
+    note: str = ""
+
+
 class Dataset(Protocol):
-    """A sequence of samples that are read when asked for."""
+    """A sequence of samples that are read when asked for.
+
+    Readers of files also have `image_files` and `annotation_files`, lists of paths, and `inspect(index)`, which returns
+    an `Inspection` or raises the `InputError` that reading the sample would raise.
+    """
 
     class_names: tuple[str, ...]
     """K names, the first of them "background"."""

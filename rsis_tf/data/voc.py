@@ -5,10 +5,9 @@ import pathlib
 import numpy as np
 
 from rsis_tf.data.files import MissingSplitError, check_files, find, read_names, require_folder
-from rsis_tf.data.labels import from_ids, ids_in, read_label_image_of
-from rsis_tf.data.sample import VOID, Sample
+from rsis_tf.data.labels import LabelImageReader, from_ids, ids_in, read_label_image_of
+from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
-from rsis_tf.images import read_image
 
 CLASS_NAMES = (
     "background",
@@ -38,7 +37,7 @@ VOID_ID = 255
 """Palette index of void in both label images: the outlines of objects, and what is too unclear to label."""
 
 
-class VocDataset:
+class VocDataset(LabelImageReader):
     """A split of Pascal VOC 2012's segmentation task.
 
     Layout: `ImageSets/Segmentation/{split}.txt` lists names; `JPEGImages/{name}.jpg` is the picture,
@@ -69,16 +68,16 @@ class VocDataset:
         self.image_files = [root / "JPEGImages" / f"{name}.jpg" for name in self.names]
         self._object_files = [root / "SegmentationObject" / f"{name}.png" for name in self.names]
         self._class_files = [root / "SegmentationClass" / f"{name}.png" for name in self.names]
+        self.annotation_files = [*self._object_files, *self._class_files]
         if check:
-            check_files([*self.image_files, *self._object_files, *self._class_files], names_file)
+            check_files([*self.image_files, *self.annotation_files], names_file)
 
-    def __len__(self) -> int:
-        return len(self.names)
+    def _image_id(self, index: int) -> str:
+        return self.names[index]
 
-    def __getitem__(self, index: int) -> Sample:
-        image = read_image(self.image_files[index])
-        objects = read_label_image_of(self._object_files[index], image)
-        classes = read_label_image_of(self._class_files[index], image)
+    def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        objects = read_label_image_of(self._object_files[index], self.image_files[index], shape)
+        classes = read_label_image_of(self._class_files[index], self.image_files[index], shape)
         class_of = {}
         for number in ids_in(objects):
             if number in (0, VOID_ID):
@@ -94,7 +93,7 @@ class VocDataset:
         label_map, class_ids = from_ids(objects, class_of, void_ids=(VOID_ID,))
         # Class images of VOC mark a few pixels void that the object images call background.
         label_map[(label_map == 0) & (classes == VOID_ID)] = VOID
-        return Sample(image=image, label_map=label_map, classes=class_ids, image_id=self.names[index])
+        return label_map, class_ids
 
 
 def locate(root: str | pathlib.Path) -> pathlib.Path:

@@ -214,7 +214,7 @@ def _true_instances(
     stored = {}
     if cache is not None and pathlib.Path(cache).is_file():
         try:
-            stored = json.loads(pathlib.Path(cache).read_text())
+            stored = json.loads(pathlib.Path(cache).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise InputError(f"expected a cache of true instances (delete it). Received: {cache} ({error})") from None
     truths = {}
@@ -244,7 +244,7 @@ def _add_distances(instances: dict[str, list[dict]], file: pathlib.Path) -> None
     disparity = read_label_image(folders[0] / f"{stem}_disparity.png")
     ids = read_label_image(file)
     try:
-        known = distances(ids, disparity, json.loads(camera_file.read_text()))
+        known = distances(ids, disparity, json.loads(camera_file.read_text(encoding="utf-8")))
     except (OSError, KeyError, TypeError, json.JSONDecodeError, IndexError) as error:
         raise InputError(f"expected disparity and camera of {stem}. Received: {camera_file} ({error!r})") from None
     for objects in instances.values():

@@ -63,7 +63,7 @@ class ResultFiles:
                 name = f"masks/{stem}_{number:03d}_{self._label_ids[class_id]}.png"
                 (self._folder / name).write_bytes(buffer.getvalue())
                 lines.append(f"{name} {self._label_ids[class_id]} {float(score):.9g}\n")
-        (self._folder / f"{stem}.txt").write_text("".join(lines))
+        (self._folder / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def prediction_files(results: pathlib.Path, truth_files: Sequence[pathlib.Path]) -> list[pathlib.Path]:

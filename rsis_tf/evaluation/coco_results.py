@@ -73,7 +73,7 @@ class ResultsFile:
 
     def __enter__(self) -> "ResultsFile":
         try:
-            self._file = self._beside.open("w")
+            self._file = self._beside.open("w", encoding="utf-8")
         except OSError as error:
             received = f"{self._path} ({error.strerror})"
             raise InputError(f"expected a file that can be written. Received: {received}") from None

@@ -2,12 +2,13 @@
 
 import argparse
 import dataclasses
-import json
 import pathlib
 
 from rsis_tf.config import DataConfig, RunConfig
 from rsis_tf.config_file import load
 from rsis_tf.data import DATASETS, SPLITS, Subset, load_dataset
+from rsis_tf.data.options import add_coco_options, coco_fields
+from rsis_tf.data.preflight import check_evaluation
 from rsis_tf.data.sample import Dataset
 from rsis_tf.errors import ArgumentParser, InputError
 from rsis_tf.evaluation import masks, protocols
@@ -45,6 +46,10 @@ def add_model_and_data(
     if dataset is None:
         arguments.add_argument("--dataset", choices=DATASETS, help="how pictures are stored (default: as in the run)")
     arguments.add_argument("--data", metavar="FOLDER", help="the dataset's folder (default: the run's)")
+    if dataset in (None, "coco"):
+        add_coco_options(arguments)
+    arguments.add_argument("--no-check", dest="check", action="store_false",
+                           help="do not read all annotations before the first image")  # fmt: skip
     arguments.add_argument("--split", default="val", choices=SPLITS, help="(default: %(default)s)")
     arguments.add_argument("--limit", type=int, metavar="N", help="use the first N pictures only")
     arguments.add_argument(
@@ -74,7 +79,7 @@ def open_data(arguments: argparse.Namespace) -> Dataset:
     """
     if arguments.limit is not None and arguments.limit < 1:
         raise InputError(f"--limit must be at least 1. Received: {arguments.limit}")
-    dataset = load_dataset(data_config(arguments), arguments.split)
+    dataset = load_dataset(data_config(arguments), _split(arguments))
     return dataset if arguments.limit is None else Subset(dataset, arguments.limit)
 
 
@@ -86,10 +91,7 @@ def category_ids(arguments: argparse.Namespace) -> list[int] | None:
     settings = data_config(arguments)
     if settings.dataset != "coco":
         return None
-    # The limits would wrap the reader, which knows the file.
-    settings = dataclasses.replace(settings, train_size=None, val_size=None)
-    content = json.loads(load_dataset(settings, arguments.split, check=False).annotation_file.read_text())
-    return [0, *sorted(category["id"] for category in content["categories"])]
+    return list(load_dataset(settings, _split(arguments), check=False).category_ids)
 
 
 def data_root(arguments: argparse.Namespace) -> str:
@@ -108,6 +110,26 @@ def open_model(arguments: argparse.Namespace) -> Predictor:
     return masks.follow(predictor, protocol)
 
 
+def check_data(arguments: argparse.Namespace, dataset: Dataset, predictor: Predictor) -> list[str]:
+    """Reads all annotations; returns what the user should know, a line each.
+
+    Raises:
+        InputError: if something cannot be read.
+    """
+    if not arguments.check:
+        return []
+    return check_evaluation(_split(arguments), dataset, num_steps=predicted_steps(predictor))
+
+
+def predicted_steps(predictor: Predictor) -> int | None:
+    """Returns T, the most objects that the model predicts of an image, None if it does not say."""
+    model = getattr(predictor, "model", None)
+    if model is not None:
+        return model.config.num_steps
+    stored = getattr(predictor, "metadata", {}).get("num_steps")
+    return None if stored is None else int(stored)
+
+
 def data_config(arguments: argparse.Namespace) -> DataConfig:
     """Returns what the command line says of the data, or the run the model lies in.
 
@@ -117,12 +139,26 @@ def data_config(arguments: argparse.Namespace) -> DataConfig:
     # A run's own folder, or the run an exported file lies in.
     settings = [folder / "config.json" for folder in (arguments.model, arguments.model.absolute().parent)]
     stored = next((load(RunConfig, path).data for path in settings if path.is_file()), None)
-    if arguments.dataset is not None and (stored is None or stored.dataset != arguments.dataset or arguments.data):
-        return DataConfig(dataset=arguments.dataset, root=arguments.data)
+    given = coco_fields(arguments)
+    dataset = arguments.dataset or ("coco" if "annotations" in given else None)
+    if dataset is not None and (
+        stored is None or stored.dataset != dataset or arguments.data or "annotations" in given
+    ):
+        return DataConfig(dataset=dataset, root=arguments.data, **given)
     if stored is None:
         find_model(arguments.model)  # a path that is wrong is the first thing to say
         raise InputError(f"expected --dataset, or a model in a run's folder. Received: {arguments.model}")
-    return dataclasses.replace(stored, root=arguments.data) if arguments.data else stored
+    if arguments.data:
+        # Files and parts that the run names are those of its own folder.
+        nowhere = {"annotations": None, "val_annotations": None, "images": None, "val_images": None, "val_share": None}
+        return dataclasses.replace(stored, **{"root": arguments.data, **nowhere, **given})
+    return dataclasses.replace(stored, **given)
+
+
+def _split(arguments: argparse.Namespace) -> str:
+    """Returns the split to read: a file that is named is read whole."""
+    fields = coco_fields(arguments)
+    return "all" if "annotations" in fields and "val_share" not in fields else arguments.split
 
 
 def output_folder(path: str | pathlib.Path) -> pathlib.Path:

@@ -113,7 +113,7 @@ def write_csv(path: str | pathlib.Path, scores: dict[str, dict[str, float]]) -> 
     writer.writeheader()
     writer.writerows({"file": name} | row for name, row in scores.items())
     beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text.getvalue())
+    beside.write_text(text.getvalue(), encoding="utf-8")
     os.replace(beside, path)
 
 

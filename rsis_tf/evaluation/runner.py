@@ -221,7 +221,8 @@ def write_json(path: str | pathlib.Path, values: Any) -> None:
     """Writes values as JSON, beside the file first; NaN becomes null."""
     path = pathlib.Path(path)
     beside = path.with_name(f".{path.name}.part")
-    beside.write_text(json.dumps(plain(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(plain(values), indent=2, ensure_ascii=False, allow_nan=False)
+    beside.write_text(text + "\n", encoding="utf-8")
     os.replace(beside, path)
 
 

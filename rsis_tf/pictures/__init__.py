@@ -4,6 +4,7 @@ from rsis_tf.pictures.curves import curves
 from rsis_tf.pictures.drawing import PALETTE, colour, write_image
 from rsis_tf.pictures.overlay import overlay
 from rsis_tf.pictures.sequence import animation, sequence_strip, sequences_sheet
+from rsis_tf.pictures.truth import truth_sheet
 
 __all__ = [
     "PALETTE",
@@ -13,5 +14,6 @@ __all__ = [
     "overlay",
     "sequence_strip",
     "sequences_sheet",
+    "truth_sheet",
     "write_image",
 ]

@@ -30,7 +30,7 @@ def read_log(csv_path: str | pathlib.Path) -> dict[str, list[float]]:
     """
     csv_path = pathlib.Path(csv_path)
     try:
-        with csv_path.open(newline="") as file:
+        with csv_path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
             names = reader.fieldnames or []

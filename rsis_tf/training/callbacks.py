@@ -127,7 +127,7 @@ class CsvLog:
         self.path = path
         self.rows: list[dict[str, Any]] = []
         if epochs_done and path.is_file():
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs_done]
 
     def append(self, epoch: int, logs: dict[str, Any], seconds: float) -> None:
@@ -135,7 +135,7 @@ class CsvLog:
         row = {"epoch": epoch + 1, **{name: f"{float(value):.7g}" for name, value in logs.items()}}
         self.rows.append({**row, "seconds": f"{seconds:.2f}"})
         partial = self.path.with_name(f".{self.path.name}.partial")
-        with partial.open("w", newline="") as file:
+        with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(self.rows[-1]), extrasaction="ignore")
             writer.writeheader()
             writer.writerows(self.rows)

@@ -41,7 +41,7 @@ class StateFolder:
         if not path.is_file():
             return None
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] != _FORMAT:
                 raise ValueError(f"format {content['format']} instead of {_FORMAT}")
             return content["state"]
@@ -65,7 +65,7 @@ class StateFolder:
             keep: array files that it refers to; all others are removed.
         """
         partial = self.folder / ".state.json.partial"
-        with partial.open("w") as file:
+        with partial.open("w", encoding="utf-8") as file:
             json.dump({"format": _FORMAT, "state": state}, file, indent=2)
             _flush(file)
         os.replace(partial, self.folder / "state.json")

@@ -191,7 +191,7 @@ class Trainer:
         if not self.writes:
             return
         partial = self.run / ".stages.json.partial"
-        partial.write_text(json.dumps(self.stages, indent=2) + "\n")
+        partial.write_text(json.dumps(self.stages, indent=2) + "\n", encoding="utf-8")
         os.replace(partial, self.run / "stages.json")
 
     def _commit(self, improved: bool | None) -> None:

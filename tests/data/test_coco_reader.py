@@ -143,7 +143,7 @@ def test_missing_files_are_refused(tmp_path):
     assert_refused(tmp_path, "a.png", "no such file")
     assert len(CocoDataset(tmp_path, "train", check=False)) == 1
     (tmp_path / "train").rmdir()
-    assert_refused(tmp_path, "pictures")
+    assert_refused(tmp_path, "a.png", "1 of 1 missing")
 
 
 def test_wrong_annotations_are_refused(tmp_path):

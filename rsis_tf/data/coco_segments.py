@@ -1,0 +1,141 @@
+"""Segmentations of COCO's format as run lengths; what pycocotools would crash on is refused before it sees it."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle_tools
+
+from rsis_tf.errors import InputError
+
+_MOST_POINTS = 1_000_000
+_MOST_STEPS = 4_000_000
+
+
+def run_lengths(
+    segmentation: Any, shape: tuple[int, int], where: str, *, scale: tuple[float, float] = (1.0, 1.0)
+) -> list[int]:
+    """A mask as lengths of runs of 0 and 1 in turn, down the columns.
+
+    Polygons may leave the image by as much as its longer side and are cut off at its border. Beyond that, and with
+    more points or a longer outline than the image has pixels, they are refused: pycocotools walks along every outline
+    in steps of a fifth of a pixel and keeps them all.
+
+    Args:
+        segmentation: list of polygons [x0, y0, x1, y1, …], or {"size": [H, W], "counts": run lengths}, the counts as a
+            list of numbers or compressed to text.
+        shape: (H, W) of the image.
+        where: names the annotation in messages.
+        scale: factors of x and y that bring the polygons to the image.
+
+    Returns:
+        Runs that sum to H · W. Polygons with fewer than three points have no area and no pixels.
+
+    Raises:
+        InputError: for anything else.
+    """
+    pixels = shape[0] * shape[1]
+    if not segmentation or not isinstance(segmentation, list | dict):
+        hint = " (a box alone is no mask)" if segmentation == [] else ""
+        raise InputError(f"expected polygons or run lengths{hint}. Received: segmentation {segmentation!r} in {where}")
+    if isinstance(segmentation, list):
+        rings = [ring for ring in polygons(segmentation, shape, where, scale=scale) if len(ring) >= 6]
+        # Under three corners a ring has no area, and pycocotools would take four numbers for a box.
+        if not rings:
+            return [pixels]
+        return _decompress(rle_tools.merge(rle_tools.frPyObjects(rings, *shape))["counts"])
+    if segmentation.get("size") != list(shape):
+        raise InputError(
+            f"expected run lengths of size {list(shape)} (height, width). "
+            f"Received: {_short(segmentation.get('size'))} in {where}"
+        )
+    if scale != (1.0, 1.0):
+        raise InputError(f"expected polygons, which can be scaled. Received: run lengths in {where}")
+    counts = segmentation.get("counts")
+    runs = _decompress(counts.encode("utf-8", "surrogatepass")) if isinstance(counts, str) else counts
+    if not (isinstance(runs, list) and all(map(_is_length, runs)) and sum(runs) == pixels and runs):
+        raise InputError(f"expected run lengths that sum to {pixels} pixels. Received: other counts in {where}")
+    return [int(run) for run in runs]
+
+
+def polygons(
+    segmentation: list, shape: tuple[int, int], where: str, *, scale: tuple[float, float] = (1.0, 1.0)
+) -> list[list[float]]:
+    """The polygons of a segmentation, scaled and checked as `run_lengths` says.
+
+    Raises:
+        InputError: if they are none, hold numbers that are not finite, or are out of all proportion to the image.
+    """
+    if not all(isinstance(ring, list) and len(ring) % 2 == 0 for ring in segmentation):
+        raise InputError(f"expected polygons as lists of x, y pairs. Received: something else in {where}")
+    height, width = shape
+    reach = max(shape)
+    checked = []
+    for ring in segmentation:
+        if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in ring):
+            raise InputError(f"expected polygons as lists of x, y pairs. Received: something else in {where}")
+        wrong = next((value for value in ring if not _is_finite(value)), None)
+        if wrong is not None:
+            raise InputError(f"expected finite coordinates. Received: {_short(wrong)} in a polygon of {where}")
+        points = np.array(ring, np.float64).reshape(-1, 2) * scale  # (P, 2) x, y
+        outside = (points < -reach) | (points > np.array([width, height]) + reach)
+        if outside.any():
+            raise InputError(
+                f"expected polygons in the image of {width}x{height} pixels, or at most {reach} pixels outside. "
+                f"Received: a point at {points[outside][0]:.6g} in {where}"
+            )
+        steps = np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum() if len(points) else 0.0
+        most_points = min(max(1000, height * width), _MOST_POINTS)
+        most_steps = min(height * width, _MOST_STEPS) + 8 * (height + width)
+        if len(points) > most_points or steps > most_steps:
+            raise InputError(
+                f"expected polygons of at most {most_points} points and {most_steps} pixels of outline in an image of "
+                f"{width}x{height}. Received: {len(points)} points and {steps:.0f} pixels in {where}"
+            )
+        checked.append(points.ravel().tolist())
+    return checked
+
+
+def paint(columns: np.ndarray, runs: list[int], value: int) -> None:
+    """Sets the pixels that the runs mark, in a label map that goes down the columns; in place."""
+    edges = list(itertools.accumulate(runs))
+    for start, end in zip(edges[0::2], edges[1::2], strict=False):
+        columns[start:end] = value
+
+
+def _is_finite(value: int | float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**31 and value % 1 == 0
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else f"{str(value)[:20]}…"
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _decompress(counts: bytes) -> list[int]:
+    """COCO's compressed run lengths as numbers; empty if they are not in that format.
+
+    A number is a chain of characters of 5 bits, lowest first, on '0'; bit 32 says that the chain goes on, bit 16 of the
+    last is the sign. From the fourth number on, the difference to the last but one is stored.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = character - 48
+        if not 0 <= bits < 64 or shift > 60:
+            return []
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits & 16) << (shift - 4)
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return [] if shift else runs

@@ -1,0 +1,187 @@
+"""Wrong annotations: refused by the reader and named by the check, with file and id, before anything crashes."""
+
+import json
+import subprocess
+import sys
+
+import label_tools as tools
+import numpy as np
+import pytest
+from PIL import Image
+
+from rsis_tf.config import DataConfig
+from rsis_tf.data import load_dataset
+from rsis_tf.data.check import main
+from rsis_tf.errors import InputError
+
+FILE = "annotations/instances_train.json"
+
+
+@pytest.fixture
+def export(tmp_path):
+    return tools.cvat(tmp_path, ("train",), count=2)
+
+
+def edit(root, change):
+    tools.change(root / FILE, change)
+
+
+def with_ring(ring):
+    return lambda content: content["annotations"][1].update(segmentation=[ring])
+
+
+def read_all(root):
+    dataset = load_dataset(DataConfig(dataset="coco", root=str(root)), "train")
+    return [dataset[index] for index in range(len(dataset))]
+
+
+def problems(root, capsys):
+    """Exit code, and the lines of the check that name a problem."""
+    code = main(["--dataset", "coco", "--data", str(root), "--json", str(root / "report.json")])
+    capsys.readouterr()
+    (report,) = json.loads((root / "report.json").read_text(encoding="utf-8")).values()
+    return code, report["problems"]
+
+
+@pytest.mark.parametrize(
+    ("ring", "received"),
+    [
+        ([1, 1, float("nan"), 1, 9, 9], "nan"),
+        ([1, 1, float("inf"), 1, 9, 9], "inf"),
+        ([1, 1, 9, float("-inf"), 9, 9], "-inf"),
+        ([1, 1, 1e12, 1, 9, 9], "1e+12"),
+        ([1, 1, 9, -4e9, 9, 9], "-4e+09"),
+        ([1, 1, 10**400, 1, 9, 9], "1000000"),
+        ([1, 1, True, 1, 9, 9], "something else"),
+        ([1, 1, "9", 1, 9, 9], "something else"),
+        ([0, 0, 48, 32] * 2000, "4000 points"),
+        ([0, 0, 48, 32] * 400, "pixels in annotation"),
+    ],
+)
+def test_coordinates_that_would_end_the_process_are_refused(export, ring, received):
+    """In a process of its own with little memory: without the refusal this one would be killed, not failed."""
+    edit(export, with_ring(ring))
+    program = (
+        "import resource, sys\n"
+        "from rsis_tf.config import DataConfig\n"
+        "from rsis_tf.data import load_dataset\n"
+        "from rsis_tf.errors import InputError\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
+        "dataset = load_dataset(DataConfig(dataset='coco', root=sys.argv[1]), 'train')\n"
+        "for read in (lambda: dataset[0], lambda: dataset.inspect(0)):\n"
+        "    try:\n"
+        "        read()\n"
+        "    except InputError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(export)], capture_output=True, encoding="utf-8", check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert received in line
+        assert f"annotation 2 of {export / FILE}" in line
+
+
+def test_the_check_names_them_too(export, capsys):
+    edit(export, with_ring([1, 1, float("nan"), 1, 9, 9]))
+    code, lines = problems(export, capsys)
+    assert code == 1
+    assert len(lines) == 1
+    assert "nan" in lines[0]
+    assert f"annotation 2 of {export / FILE}" in lines[0]
+
+
+@pytest.mark.parametrize("ring", [[-40, 5, 12, 5, 12, 15], [30, -3.5, 47.6, -3.5, 51, 40.2, 30, 33]])
+def test_polygons_that_leave_the_image_a_little_are_cut_off(export, ring):
+    edit(export, with_ring(ring))
+    assert read_all(export)[0].classes.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "counts", ["0" * 50 + "~" * 100_000, "\udcff\ud800", [1e300, -1e300], [float("nan")], [0.5] * 3072]
+)
+def test_run_lengths_that_are_none_are_refused(export, counts):
+    edit(export, lambda c: c["annotations"][1].update(segmentation={"size": [32, 48], "counts": counts}))
+    with pytest.raises(InputError, match=r"run lengths that sum to 1536.*annotation 2 of"):
+        read_all(export)
+
+
+DEFECTS = {
+    "two points": (with_ring([1, 1, 9, 9]), ["at least 3 points", "one of 2", "annotation 2 of"]),
+    "outside": (with_ring([60, 5, 70, 5, 70, 15]), ["outside", "annotation 2 of"]),
+    "hidden": (
+        lambda c: c["annotations"].append({**c["annotations"][1], "id": 77, "image_id": 1}),
+        ["others hide completely", "annotation 2 of"],
+    ),
+    "category id": (
+        lambda c: c["categories"].append({"id": 2, "name": "cell again"}),
+        ["different id for every category", "id 2 for 'debris' and again for 'cell again'"],
+    ),
+    "category name": (
+        lambda c: c["categories"].append({"id": 3, "name": "cell"}),
+        ["different name for every category", "'cell' for id 1 and again for id 3"],
+    ),
+    "image id": (
+        lambda c: c["images"].append({**c["images"][0], "file_name": "train_2.png"}),
+        ["different id for every image", "id 1 for 'train_1.png' and again for 'train_2.png'"],
+    ),
+    "image twice": (
+        lambda c: c["images"].append({**c["images"][0], "id": 9}),
+        ["every file once", "train_1.png for image 1 and again for image 9"],
+    ),
+    "crowd text": (lambda c: c["annotations"][1].update(iscrowd="0"), ["0 or 1 as iscrowd", "'0'", "annotation 2 of"]),
+    "unknown image": (lambda c: c["annotations"][1].update(image_id=99), ["image_id", "99", "annotation 2 of"]),
+    "unknown category": (lambda c: c["annotations"][1].update(category_id=99), ["category_id", "annotation 2 of"]),
+    "no size": (lambda c: c["images"][0].update(width=None), ["height and width", "None", "image 1 of"]),
+    "huge size": (lambda c: c["images"][0].update(width=1e30), ["height and width", "1e+30", "image 1 of"]),
+    "list as id": (lambda c: c["images"][0].update(id=[1]), ["a number or text as id", "[1]"]),
+    "number as name": (lambda c: c["images"][0].update(file_name=3), ["a file name", "image 1 of"]),
+}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_the_check_names_each_defect_with_file_and_id(export, capsys, name):
+    change, words = DEFECTS[name]
+    assert problems(export, capsys) == (0, [])
+    edit(export, change)
+    code, lines = problems(export, capsys)
+    assert code == 1
+    for word in (*words, str(export / FILE)):
+        assert any(word in line for line in lines), (word, lines)
+
+
+def test_all_defects_of_a_file_are_named_at_once(export, capsys):
+    for name in ("two points", "category name", "image id"):
+        edit(export, DEFECTS[name][0])
+    edit(export, lambda c: c["annotations"][2].update(iscrowd="0"))
+    edit(export, lambda c: c["annotations"][3].update(segmentation=[[60, 5, 70, 5, 70, 15]]))
+    _, lines = problems(export, capsys)
+    assert len(lines) == 5
+    assert all(str(export / FILE) in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["category id", "category name", "image id", "crowd text", "no size", "list as id"])
+def test_the_reader_refuses_what_would_be_read_wrong(export, name):
+    edit(export, DEFECTS[name][0])
+    with pytest.raises(InputError, match=r"instances_train\.json") as caught:
+        read_all(export)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_contact_sheet_shows_images_with_their_truth(export, capsys):
+    path = export / "sheet.png"
+    assert main(["--dataset", "coco", "--data", str(export), "--sheet", str(path)]) == 0
+    assert f"{path}: 2 images" in capsys.readouterr().out
+    sheet = np.asarray(Image.open(path))
+    assert sheet.shape[0] > 288
+    assert sheet.shape[1] > 2 * 288
+    from rsis_tf.pictures import colour
+
+    for step in (0, 1):  # the outlines of both objects
+        assert (sheet == colour(step)).all(axis=-1).sum() > 100
+    with pytest.raises(SystemExit) as caught:
+        main(["--dataset", "coco", "--data", str(export), "--sheet", str(export / "no/sheet.png")])
+    assert caught.value.code == 2
