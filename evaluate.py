@@ -5,8 +5,10 @@ import contextlib
 import pathlib
 from collections.abc import Sequence
 
+from rsis_tf.data import category_ids
 from rsis_tf.errors import InputError, command_line
 from rsis_tf.evaluation import command, runner
+from rsis_tf.prediction.options import class_ids
 from rsis_tf.progress import ProgressLine
 
 _EXAMPLES = """python evaluate.py runs/synthetic
@@ -25,6 +27,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         more=_MORE,
     )
     command.add_model_and_data(parser)
+    parser.add_argument("--class", dest="classes", action="append", default=[], metavar="NAME|ID",
+                        help="score this class only, by its name or its number in COCO files; may be given several "
+                        "times. Objects of other classes count as background, predictions of others are left out, "
+                        "in result files too")  # fmt: skip
     add = parser.add_argument_group("results").add_argument
     add("--out", type=pathlib.Path, metavar="FILE",
         help="JSON file for the scores (default: metrics.json in the run's folder, if MODEL is one and no "
@@ -41,14 +47,23 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def open_sinks(
-    arguments: argparse.Namespace, class_names: Sequence[str], stack: contextlib.ExitStack
+    arguments: argparse.Namespace,
+    class_names: Sequence[str],
+    numbers: Sequence[int],
+    stack: contextlib.ExitStack,
 ) -> list[runner.Sink]:
-    """Opens the result files asked for; what must be closed is left to the stack."""
+    """Opens the result files asked for; what must be closed is left to the stack.
+
+    Args:
+        arguments: of the command line.
+        class_names: K names, the first of them the background.
+        numbers: K numbers by which COCO files call the classes; empty for 0 … K−1.
+        stack: closes the files.
+    """
     sinks: list[runner.Sink] = []
     if arguments.coco_results:
         from rsis_tf.evaluation.coco_results import ResultsFile
 
-        numbers = command.category_ids(arguments)
         file = ResultsFile(arguments.coco_results, category_ids=numbers, every_class=arguments.every_class)
         sinks.append(stack.enter_context(file))
     if arguments.cityscapes_results:
@@ -72,7 +87,9 @@ def scores_file(arguments: argparse.Namespace) -> pathlib.Path | None:
         if not arguments.out.absolute().parent.is_dir():
             raise InputError(f"expected a file in a folder that is there. Received: --out {arguments.out}")
         return arguments.out
-    asked_for_others = arguments.dataset or arguments.data or arguments.limit or arguments.split != "val"
+    asked_for_others = (
+        arguments.dataset or arguments.data or arguments.limit or arguments.classes or arguments.split != "val"
+    )
     of_the_run = (arguments.model / "config.json").is_file() and not asked_for_others
     return arguments.model / "metrics.json" if of_the_run else None
 
@@ -83,9 +100,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         out = scores_file(arguments)
         dataset = command.open_data(arguments)
         predictor = command.open_model(arguments)
+        # The dataset's own numbers come first: result files are compared with its annotations.
+        numbers = category_ids(dataset) or getattr(predictor, "category_ids", ())
+        classes = class_ids(arguments.classes, dataset.class_names, numbers)
         with contextlib.ExitStack() as stack:
-            sinks = open_sinks(arguments, dataset.class_names, stack)
-            scores = runner.evaluate(predictor, dataset, progress=ProgressLine(), sinks=sinks)
+            sinks = open_sinks(arguments, dataset.class_names, numbers, stack)
+            scores = runner.evaluate(predictor, dataset, progress=ProgressLine(), sinks=sinks, classes=classes)
         print(runner.table(scores))
         written = [
             arguments.coco_results,
@@ -95,6 +115,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
         if out is not None:
             measured = {"dataset": command.data_config(arguments).dataset, "split": arguments.split}
+            if classes is not None:
+                measured["classes"] = list(scores.per_class)
+            if numbers:
+                measured["category_ids"] = dict(zip(dataset.class_names[1:], numbers[1:], strict=True))
             runner.write_json(
                 out,
                 {**measured, "stop": arguments.stop, "stop_threshold": predictor.stop_threshold, **scores.to_dict()},

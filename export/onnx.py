@@ -103,9 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default_out = "model_stepwise" if parsed.layout == "stepwise" else DEFAULT_OUT
         options = read_options(parsed, default_out=default_out)
         _refuse(options, parsed.layout)  # complaints come before the slow imports
-
-    quiet_start()
-    from export.publish import run_command
+        quiet_start()
+        from export.publish import run_command
 
     run_command(lambda: export_onnx(options, opset=parsed.opset, layout=parsed.layout))
 

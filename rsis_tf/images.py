@@ -1,6 +1,7 @@
 """Reading pictures and label images from files, strictly: what cannot be shown as 8-bit RGB is refused, not guessed."""
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Iterator
 
@@ -69,6 +70,12 @@ def _opened(path: str | pathlib.Path, expected: str) -> Iterator[Image.Image]:
     path = pathlib.Path(path)
     if not path.is_file():
         raise InputError(f"expected {expected}. Received: {path} (no such file)")
+    is_heif = path.suffix.lower() in (".heic", ".heif")
+    if is_heif and not _heif_reader():
+        raise InputError(
+            "reading HEIC needs pillow-heif (pip install pillow-heif), or convert the file to JPEG or PNG. "
+            f"Received: {path}"
+        )
     try:
         with Image.open(path) as picture:
             yield picture
@@ -78,6 +85,17 @@ def _opened(path: str | pathlib.Path, expected: str) -> Iterator[Image.Image]:
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"expected {expected} that can be read. Received: {path} ({reason})") from None
+
+
+@functools.cache
+def _heif_reader() -> bool:
+    """Tells Pillow of pillow-heif; False if that is not installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def _channel_depth(picture: Image.Image) -> int:

@@ -12,6 +12,7 @@ from export.runtime import Instance
 from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from rsis_tf.config_file import to_json
 from rsis_tf.data import load_dataset
+from rsis_tf.errors import InputError
 
 
 class Knowing:
@@ -76,7 +77,12 @@ def run_folder(tmp_path):
 def test_scores_of_a_run_are_shown_and_kept(call, run_folder):
     code, out, err, opened = call(run_folder, "--stop", "each", "--stop-threshold", "0.7", data=SCENES)
     assert (code, err) == (0, "")
-    assert opened == [(run_folder, {"stop_mode": "each", "stop_threshold": 0.7})]
+    ((path, options),) = opened
+    assert path == run_folder
+    assert {name: value for name, value in options.items() if value is not None} == {
+        "stop_mode": "each",
+        "stop_threshold": 0.7,
+    }
     assert re.search(r"^AP50 +1\.000 ", out, re.MULTILINE)
     assert "4 images" in out
     kept = json.loads((run_folder / "metrics.json").read_text())
@@ -141,6 +147,10 @@ def test_coco_results_have_the_numbers_of_the_annotation_file(call, tmp_path):
     assert call(tmp_path / "model.onnx", *options, data=data)[0] == 0
     (entry,) = json.loads((tmp_path / "results.json").read_text())
     assert (entry["image_id"], entry["category_id"], entry["bbox"]) == (41, 90, [1, 1, 4, 3])
+    options += ["--out", tmp_path / "scores.json", "--class", "90"]
+    assert call(tmp_path / "model.onnx", *options, data=data)[0] == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert (scores["classes"], scores["category_ids"]) == (["cup"], {"fork": 7, "cup": 90})
 
 
 def test_submission_of_leaves_is_the_truth_when_all_is_found(call, tmp_path):
@@ -216,4 +226,53 @@ def test_a_failed_evaluation_leaves_no_result_file(call, run_folder, tmp_path, m
     monkeypatch.setattr("rsis_tf.evaluation.runner.evaluate", stop)
     code, _, err, _ = call(run_folder, "--coco-results", tmp_path / "results.json", data=SCENES)
     assert (code, err) == (130, "interrupted\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_options_of_the_model_reach_it(call, run_folder):
+    options = "--provider TensorrtExecutionProvider --threads 3 --mask-threshold 0.25 --batch-size 2"
+    code, _, _, opened = call(run_folder, *options.split(), "--limit", 1, data=SCENES)
+    assert code == 0
+    assert opened[0][1] == {
+        "providers": ["tensorrt", "cuda"],
+        "threads": 3,
+        "stop_mode": "first",
+        "stop_threshold": None,
+        "mask_threshold": 0.25,
+        "batch_size": 2,
+    }
+
+
+def test_only_the_classes_asked_for_are_scored(call, run_folder, tmp_path):
+    dataset = load_dataset(SCENES, "val")
+    counts = np.bincount(np.concatenate([dataset[index].classes for index in range(4)]), minlength=4)
+    assert min(counts[1:3]) > 0
+    results = tmp_path / "results.json"
+    for asked, name in (("circle", "circle"), ("2", "square")):
+        code, out, _, _ = call(
+            *(run_folder, "--class", asked, "--out", tmp_path / "scores.json", "--coco-results", results), data=SCENES
+        )
+        assert code == 0
+        kept = json.loads((tmp_path / "scores.json").read_text())
+        expected = counts[dataset.class_names.index(name)]
+        assert (kept["classes"], kept["objects"], kept["predictions"]) == ([name], expected, expected)
+        assert (kept["ap"], kept["abs_dic"], list(kept["per_class"])) == (1, 0, [name])
+        assert len(json.loads(results.read_text())) == expected
+    both = call(run_folder, "--class", "circle", "--class", "square", data=SCENES)[1]
+    assert f"4 images, {counts[1] + counts[2]} objects" in both
+    assert not (run_folder / "metrics.json").exists()
+    code, _, err, _ = call(run_folder, "--class", "cat", data=SCENES)
+    assert (code, err) == (
+        2,
+        "error: expected --class to be one of circle (1), square (2), triangle (3). Received: cat\n",
+    )
+
+
+def test_an_error_in_the_middle_is_one_line(call, run_folder, tmp_path, monkeypatch):
+    def fail(self, image):
+        raise InputError("expected ONNX Runtime to run the model. Received: out of memory")
+
+    monkeypatch.setattr(Knowing, "__call__", fail)
+    code, _, err, _ = call(run_folder, "--coco-results", tmp_path / "results.json", data=SCENES)
+    assert (code, err) == (2, "error: expected ONNX Runtime to run the model. Received: out of memory\n")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -50,6 +50,8 @@ class CocoDataset:
         categories = sorted(content["categories"], key=lambda category: category["id"])
         self._class_of = {category["id"]: number for number, category in enumerate(categories, start=1)}
         self.class_names: tuple[str, ...] = ("background", *(str(category["name"]) for category in categories))
+        numbers = [category["id"] for category in categories]
+        self.category_ids: tuple[int, ...] = (0, *numbers) if all(type(number) is int for number in numbers) else ()
         self._annotations: dict[Any, list[dict]] = {image["id"]: [] for image in self._images}
         for annotation in content["annotations"]:
             for key, known in (("image_id", self._annotations), ("category_id", self._class_of)):

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
 from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.bootstrap import Detections
 
 if TYPE_CHECKING:
+    from pycocotools.cocoeval import COCOeval
+
     from export.runtime import Instance
 
 AP_THRESHOLDS = {"ap50": 0, "ap60": 2, "ap70": 4, "ap75": 5, "ap80": 6}
@@ -70,6 +71,7 @@ class AveragePrecision:
         min_share: float = 0.0,
     ) -> None:
         self.class_names = tuple(class_names)
+        _coco(self.class_names)  # without pycocotools this fails now and not after a whole prediction
         self._remove_void = remove_void
         self._every_class = every_class
         self._min_share = min_share
@@ -217,7 +219,9 @@ class AveragePrecision:
         return Detections.of(records, len(_coco(self.class_names).params.iouThrs))
 
 
-def _coco(class_names: Sequence[str], *, agnostic: bool = False) -> COCOeval:
+def _coco(class_names: Sequence[str], *, agnostic: bool = False) -> "COCOeval":
+    from pycocotools.cocoeval import COCOeval  # here, so that commands can say what to install
+
     coco = COCOeval(iouType="segm")
     coco.params.catIds = list(range(1, len(class_names)))
     coco.params.areaRng, coco.params.areaRngLbl = [_EVERY_AREA], ["all"]
@@ -229,7 +233,7 @@ def _coco(class_names: Sequence[str], *, agnostic: bool = False) -> COCOeval:
     return coco
 
 
-def _evaluate(coco: COCOeval, category: int, found: list[dict], truths: list[dict], ious: np.ndarray) -> dict | None:
+def _evaluate(coco: "COCOeval", category: int, found: list[dict], truths: list[dict], ious: np.ndarray) -> dict | None:
     """Runs COCO's matching on one picture and keeps what `accumulate` reads of it."""
     order = np.argsort([-d["score"] for d in found], kind="stable")[: coco.params.maxDets[-1]]
     key = (0, category if coco.params.useCats else -1)

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import pathlib
 
 from rsis_tf.config import DataConfig, RunConfig
@@ -11,6 +10,7 @@ from rsis_tf.data import DATASETS, SPLITS, Subset, load_dataset
 from rsis_tf.data.sample import Dataset
 from rsis_tf.errors import ArgumentParser, InputError
 from rsis_tf.evaluation.runner import Predictor
+from rsis_tf.prediction.options import add_options, predictor_options
 from rsis_tf.predictor import MODEL_HELP, find_model, open_predictor
 
 
@@ -30,7 +30,10 @@ def parser(description: str, example: str, *, more: str = "") -> ArgumentParser:
 def add_model_and_data(
     arguments: argparse.ArgumentParser, *, dataset: str | None = None, stop: str = "first", optional: bool = False
 ) -> None:
-    """Adds MODEL (or MODEL that may be left out) and the options that choose pictures; `dataset` fixes the reader."""
+    """Adds MODEL (or MODEL that may be left out) and the options that choose images and say how the model runs.
+
+    `dataset` fixes the reader, `stop` is the default of --stop.
+    """
     arguments.add_argument(
         "model", type=pathlib.Path, metavar="MODEL", nargs="?" if optional else None, help=MODEL_HELP
     )
@@ -39,19 +42,7 @@ def add_model_and_data(
     arguments.add_argument("--data", metavar="FOLDER", help="the dataset's folder (default: the run's)")
     arguments.add_argument("--split", default="val", choices=SPLITS, help="(default: %(default)s)")
     arguments.add_argument("--limit", type=int, metavar="N", help="use the first N pictures only")
-    arguments.add_argument(
-        "--stop-threshold",
-        type=float,
-        metavar="P",
-        help="probability from which there is an object (default: the model's own)",
-    )
-    arguments.add_argument(
-        "--stop",
-        default=stop,
-        choices=("first", "each"),
-        help="first: the sequence ends at the first step without an object, as in the paper; "
-        "each: every step is judged alone, as in the original's evaluation (default: %(default)s)",
-    )
+    add_options(arguments, stop=stop)
     if dataset is not None:
         arguments.set_defaults(dataset=dataset)
 
@@ -68,20 +59,6 @@ def open_data(arguments: argparse.Namespace) -> Dataset:
     return dataset if arguments.limit is None else Subset(dataset, arguments.limit)
 
 
-def category_ids(arguments: argparse.Namespace) -> list[int] | None:
-    """Returns the dataset's own number of each class (0 for background), None for those that have no other than ours.
-
-    COCO's files number their categories as they like; results must say the same numbers.
-    """
-    settings = data_config(arguments)
-    if settings.dataset != "coco":
-        return None
-    # The limits would wrap the reader, which knows the file.
-    settings = dataclasses.replace(settings, train_size=None, val_size=None)
-    content = json.loads(load_dataset(settings, arguments.split, check=False).annotation_file.read_text())
-    return [0, *sorted(category["id"] for category in content["categories"])]
-
-
 def data_root(arguments: argparse.Namespace) -> str:
     """Returns the dataset's folder: `--data`, or that of the run."""
     return data_config(arguments).root or "."
@@ -93,7 +70,7 @@ def open_model(arguments: argparse.Namespace) -> Predictor:
     Raises:
         InputError: if it cannot be used.
     """
-    return open_predictor(arguments.model, stop_mode=arguments.stop, stop_threshold=arguments.stop_threshold)
+    return open_predictor(arguments.model, **predictor_options(arguments))
 
 
 def data_config(arguments: argparse.Namespace) -> DataConfig:
