@@ -270,10 +270,11 @@ class Predictor:
         self._graph = open_graph(self.path, providers=providers, threads=threads)
         self._input = self._check_graph()
         self.metadata: dict[str, str] = dict(self._graph.get_modelmeta().custom_metadata_map)
-        self.class_names = tuple(self._read("class_names"))
+        self.class_names = tuple(self._read("class_names", list))
         # Older files have none.
-        self.category_ids = tuple(self._read("category_ids")) if "category_ids" in self.metadata else ()
-        size = tuple(self._read("image_size"))
+        self.category_ids = tuple(self._read("category_ids", list)) if "category_ids" in self.metadata else ()
+        size = tuple(self._read("image_size", list))
+        check_options(image_size=size)
         image_size = None if image_size is None else tuple(map(int, image_size))
         self.image_size = _only("image_size", image_size, None if self._read("dynamic_size") else size) or size
         self._fixed_batch = self._input.shape[0] if isinstance(self._input.shape[0], int) else None
@@ -346,14 +347,19 @@ class Predictor:
         return inputs[0]
 
     def _threshold(self, name: str, asked: float | None) -> float:
-        value = self._read(name) if asked is None else asked
+        if asked is not None:
+            return float(asked)
+        value = self._read(name, int | float)
         check_options(**{name: value})
         return float(value)
 
-    def _read(self, key: str) -> Any:
+    def _read(self, key: str, kind: Any = object) -> Any:
         try:
-            return json.loads(self.metadata[key])
-        except (KeyError, json.JSONDecodeError):
+            value = json.loads(self.metadata[key])
+            if not isinstance(value, kind):
+                raise ValueError
+            return value
+        except (KeyError, ValueError):
             raise RuntimeInputError(
                 f"expected a model written by export.onnx, with {key!r} in its metadata. "
                 f"Received: {self.path} with {self.metadata.get(key)!r}"

@@ -249,7 +249,7 @@ def test_only_the_classes_asked_for_are_scored(call, run_folder, tmp_path):
     assert min(counts[1:3]) > 0
     results = tmp_path / "results.json"
     for asked, name in (("circle", "circle"), ("2", "square")):
-        code, out, _, _ = call(
+        code, _, _, _ = call(
             *(run_folder, "--class", asked, "--out", tmp_path / "scores.json", "--coco-results", results), data=SCENES
         )
         assert code == 0

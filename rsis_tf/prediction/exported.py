@@ -111,7 +111,7 @@ def _open_graph(
         options = {"threads": threads}
     try:
         return open_run(path, **options)
-    except ImportError:
-        raise  # the command line says what to install
+    except ImportError as error:
+        raise InputError(f'running {path} needs pip install "rsis_tf[train]". Received: {error}') from None
     except Exception as error:  # whatever the reader stumbled on
         raise InputError(f"expected {expected} that can be read. Received: {path} ({reason_of(error)})") from None
