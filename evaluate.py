@@ -121,7 +121,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                 measured["category_ids"] = dict(zip(dataset.class_names[1:], numbers[1:], strict=True))
             runner.write_json(
                 out,
-                {**measured, "stop": arguments.stop, "stop_threshold": predictor.stop_threshold, **scores.to_dict()},
+                {
+                    **measured,
+                    "stop": arguments.stop,
+                    "stop_threshold": predictor.stop_threshold,
+                    "mask_threshold": predictor.mask_threshold,
+                    **scores.to_dict(),
+                },
             )
             written.append(out)
         if any(written):

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -49,8 +50,12 @@ class ArgumentParser(argparse.ArgumentParser):
 def command_line() -> Iterator[None]:
     """Turns wrong input into one line on standard error and exit code 2, and Ctrl-C into exit code 130.
 
-    Wrong input is an `InputError`, and a package of an extra that is not installed.
+    Wrong input is an `InputError`, and a package of an extra that is not installed. Characters that the screen does not
+    have are shown as escapes.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
     except InputError as error:

@@ -123,6 +123,18 @@ def test_an_onnx_file_needs_no_more(place, toy_model_in, tmp_path):
     }
 
 
+def test_a_screen_without_the_characters_of_a_name(place, toy_model_in, tmp_path):
+    names = {"class_names": json.dumps(["background", "猫", "Größe"]), "image_size": "[8, 8]", "dynamic_size": "false"}
+    toy_model_in(tmp_path / "model.onnx", metadata={**names, "stop_threshold": "0.5", "mask_threshold": "0.5"})
+    Image.new("RGB", (8, 8), (255, 255, 255)).save(tmp_path / "a.png")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    command = [sys.executable, "-m", "rsis_tf.predict", "model.onnx", "a.png", "--what", "counts"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "a.png: 3 objects: \\u732b 0.70, Gr\\xf6\\xdfe 0.70" in result.stdout
+    assert (tmp_path / "predictions/counts.csv").read_text(encoding="utf-8").startswith("image,objects,猫,Größe\n")
+
+
 def test_other_missing_modules_are_not_hidden():
     from rsis_tf.errors import command_line, missing_module
 

@@ -11,7 +11,7 @@ import evaluate
 from export.runtime import Instance
 from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from rsis_tf.config_file import to_json
-from rsis_tf.data import load_dataset
+from rsis_tf.data import Subset, category_ids, load_dataset
 from rsis_tf.errors import InputError
 
 
@@ -23,7 +23,7 @@ class Knowing:
         samples = (dataset[index] for index in range(len(dataset)))
         self._answers = {sample.image.tobytes(): sample for sample in samples}
         self._left_out = left_out
-        self.stop_threshold = 0.7
+        self.stop_threshold, self.mask_threshold = 0.7, 0.25
 
     def __call__(self, image):
         sample = self._answers[image.tobytes()]
@@ -87,7 +87,7 @@ def test_scores_of_a_run_are_shown_and_kept(call, run_folder):
     assert "4 images" in out
     kept = json.loads((run_folder / "metrics.json").read_text())
     assert (kept["dataset"], kept["split"], kept["stop"], kept["images"]) == ("synthetic", "val", "each", 4)
-    assert kept["stop_threshold"] == 0.7
+    assert (kept["stop_threshold"], kept["mask_threshold"]) == (0.7, 0.25)
     assert (kept["ap"], kept["sbd"], kept["abs_dic"]) == (1, 1, 0)
     call(run_folder, data=SCENES, left_out=1)
     assert json.loads((run_folder / "metrics.json").read_text())["dic"] == -1
@@ -130,19 +130,26 @@ def test_coco_results_and_pictures(call, run_folder, tmp_path):
     assert len(json.loads((tmp_path / "results.json").read_text())) == 3 * objects
 
 
-def test_coco_results_have_the_numbers_of_the_annotation_file(call, tmp_path):
-    (tmp_path / "data/val").mkdir(parents=True)
-    (tmp_path / "data/annotations").mkdir()
-    Image.new("RGB", (8, 6)).save(tmp_path / "data/val/x.png")
+@pytest.fixture
+def coco_folder(tmp_path):
+    """A dataset whose categories are numbered 7 and 90, listed in another order."""
+    (tmp_path / "data/annotations").mkdir(parents=True)
     box = {"id": 5, "image_id": 41, "category_id": 90, "iscrowd": 0, "segmentation": [[1, 1, 5, 1, 5, 4, 1, 4]]}
     content = {
         "images": [{"id": 41, "file_name": "x.png", "width": 8, "height": 6}],
         "annotations": [box],
         "categories": [{"id": 90, "name": "cup"}, {"id": 7, "name": "fork"}],
     }
-    (tmp_path / "data/annotations/val.json").write_text(json.dumps(content))
+    for split in ("train", "val"):
+        (tmp_path / "data" / split).mkdir()
+        Image.new("RGB", (8, 6)).save(tmp_path / "data" / split / "x.png")
+        (tmp_path / f"data/annotations/{split}.json").write_text(json.dumps(content), encoding="utf-8")
+    return tmp_path / "data"
+
+
+def test_coco_results_have_the_numbers_of_the_annotation_file(call, tmp_path, coco_folder):
     (tmp_path / "model.onnx").touch()
-    data = DataConfig(dataset="coco", root=str(tmp_path / "data"))
+    data = DataConfig(dataset="coco", root=str(coco_folder))
     options = ["--dataset", "coco", "--data", data.root, "--limit", 1, "--coco-results", tmp_path / "results.json"]
     assert call(tmp_path / "model.onnx", *options, data=data)[0] == 0
     (entry,) = json.loads((tmp_path / "results.json").read_text())
@@ -151,6 +158,21 @@ def test_coco_results_have_the_numbers_of_the_annotation_file(call, tmp_path):
     assert call(tmp_path / "model.onnx", *options, data=data)[0] == 0
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert (scores["classes"], scores["category_ids"]) == (["cup"], {"fork": 7, "cup": 90})
+
+
+def test_a_model_keeps_the_numbers_of_its_dataset(coco_folder):
+    import train
+
+    arguments = train.parse(["--dataset", "coco", "--data", str(coco_folder)])
+    settings = train.configure(arguments)
+    dataset = load_dataset(settings.data, "train")
+    assert category_ids(dataset) == category_ids(Subset(dataset, 1)) == (0, 7, 90)
+    model = train.fitted(arguments, settings, dataset).model
+    assert (model.class_names, model.category_ids) == (("background", "fork", "cup"), (0, 7, 90))
+    assert category_ids(load_dataset(SCENES, "val")) == ()
+    for wrong in ((0, 7), (0, 7, 7), (0, 7, "90")):
+        with pytest.raises(InputError, match="category_ids must be empty or 3 whole numbers"):
+            ModelConfig(num_classes=3, category_ids=wrong)
 
 
 def test_submission_of_leaves_is_the_truth_when_all_is_found(call, tmp_path):

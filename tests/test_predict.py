@@ -485,3 +485,20 @@ def test_a_failure_in_the_middle_is_one_line_and_leaves_no_half_file(run, tmp_pa
     code, _, err = run("a.png", "b.png", "--what", "all")
     assert (code, err) == (2, "error: expected the graph to run. Received: out of memory\n")
     assert not {"instances.json", "counts.csv"} & set(files_in(tmp_path / "predictions"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_file_names_that_are_no_text(run, tmp_path):
+    names = ["line\nbreak.png", "back\\nslash.png", os.fsdecode(b"latin-\xe9.png")]
+    draw(tmp_path / "photos/a.png")
+    content = (tmp_path / "photos/a.png").read_bytes()
+    for name in names:
+        (tmp_path / "photos" / name).write_bytes(content)
+    code, out, err = run("photos", "--what", "labels,json,counts", "--out", "found")
+    assert (code, err) == (0, "")
+    assert "latin-\\udce9.png: 2 objects" in out
+    read = json.loads((tmp_path / "found/instances.json").read_text())
+    assert sorted(image["file_name"] for image in read["images"]) == sorted(["a.png", *names])
+    (tmp_path / "photos/a.png").rename(tmp_path / "b.png")
+    assert run("b.png", "--what", "labels", "--out", "found", "--overwrite")[0] == 0
+    assert files_in(tmp_path / "found") == ["b_labels.png", "results.txt"]

@@ -30,7 +30,8 @@ class CocoFile:
         self._beside = path.with_name(f".{path.name}.part")
         self._images: list[dict[str, Any]] = []
         self._count = 0
-        self._file = self._beside.open("w", encoding="utf-8")
+        # What UTF-8 cannot hold (file names need not be text) becomes an escape of JSON.
+        self._file = self._beside.open("w", encoding="utf-8", errors="backslashreplace")
         self._file.write('{"annotations": [')
 
     def add(self, file: str, size: tuple[int, int], instances: "Sequence[Instance]", labels: Sequence[int]) -> None:

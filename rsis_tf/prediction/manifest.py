@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 from collections.abc import Iterable
 
 from rsis_tf.errors import InputError
@@ -31,14 +32,15 @@ class Manifest:
             InputError: for a list that cannot be read or names something outside the folder.
         """
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
+            # File names need not be text.
+            lines = self.path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
         except (FileNotFoundError, NotADirectoryError):
             return []
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise InputError(f"expected the list of an earlier run's files. Received: {self.path} ({error})") from None
-        if not lines or lines[0] != _HEAD.rstrip("\n"):
+        if lines[0] != _HEAD.rstrip("\n"):
             raise InputError(f"expected the list of an earlier run's files. Received: {self.path}, which is another")
-        names = [pathlib.PurePath(line) for line in lines[1:] if line]
+        names = [pathlib.PurePath(re.sub(r"\\(.)", _unescaped, line)) for line in lines[1:] if line]
         for name in names:
             if name.is_absolute() or ".." in name.parts:
                 raise InputError(f"expected files below {self._folder}. Received: {name} in {self.path}")
@@ -60,10 +62,15 @@ class Manifest:
     def add(self, paths: Iterable[pathlib.Path]) -> None:
         """Lists files that are about to be written."""
         fresh = not self.path.exists()
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
+        with self.path.open("a", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             if fresh:
                 file.write(_HEAD)
             for path in paths:
-                file.write(f"{path.relative_to(self._folder).as_posix()}\n")
+                name = path.relative_to(self._folder).as_posix()
+                file.write(name.replace("\\", "\\\\").replace("\n", "\\n") + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return "\n" if match[1] == "n" else match[1]

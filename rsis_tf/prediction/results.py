@@ -207,7 +207,7 @@ class Results:
             counts = np.pad(counts, (0, len(names) - len(counts)))
             writer.writerow([file, counts.sum(), *counts[1:]])
         beside = self._folder / ".counts.csv.part"
-        beside.write_text(text.getvalue(), encoding="utf-8")
+        beside.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")  # file names need not be text
         os.replace(beside, self._folder / "counts.csv")
 
 
