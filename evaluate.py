@@ -5,9 +5,11 @@ import contextlib
 import pathlib
 from collections.abc import Sequence
 
+from rsis_tf.data import category_ids
 from rsis_tf.data.options import coco_fields
 from rsis_tf.errors import InputError, command_line
 from rsis_tf.evaluation import command, protocols, runner
+from rsis_tf.prediction.options import class_ids
 from rsis_tf.progress import ProgressLine
 
 _EXAMPLES = """python evaluate.py runs/synthetic
@@ -26,6 +28,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         more=_MORE,
     )
     command.add_model_and_data(parser, stop=None)
+    parser.add_argument("--class", dest="classes", action="append", default=[], metavar="NAME|ID",
+                        help="score this class only, by its name or its number in COCO files; may be given several "
+                        "times. Objects of other classes count as background, predictions of others are left out, "
+                        "in result files too")  # fmt: skip
     add = parser.add_argument_group("results").add_argument
     add("--out", type=pathlib.Path, metavar="FILE",
         help="JSON file for the scores (default: metrics.json in the run's folder, metrics-PROTOCOL.json for "
@@ -43,14 +49,21 @@ def open_sinks(
     arguments: argparse.Namespace,
     class_names: Sequence[str],
     protocol: protocols.Protocol,
+    numbers: Sequence[int],
     stack: contextlib.ExitStack,
 ) -> list[runner.Sink]:
-    """Opens the result files asked for; what must be closed is left to the stack."""
+    """Opens the result files asked for; what must be closed is left to the stack.
+
+    Args:
+        arguments: of the command line.
+        class_names: K names, the first of them the background.
+        numbers: K numbers by which COCO files call the classes; empty for 0 … K−1.
+        stack: closes the files.
+    """
     sinks: list[runner.Sink] = []
     if arguments.coco_results:
         from rsis_tf.evaluation.coco_results import ResultsFile
 
-        numbers = command.category_ids(arguments)
         file = ResultsFile(arguments.coco_results, category_ids=numbers, every_class=protocol.every_class)
         sinks.append(stack.enter_context(file))
     if arguments.cityscapes_results:
@@ -75,7 +88,12 @@ def scores_file(arguments: argparse.Namespace) -> pathlib.Path | None:
             raise InputError(f"expected a file in a folder that is there. Received: --out {arguments.out}")
         return arguments.out
     asked_for_others = (
-        arguments.dataset or arguments.data or arguments.limit or arguments.split != "val" or coco_fields(arguments)
+        arguments.dataset
+        or arguments.data
+        or arguments.limit
+        or arguments.classes
+        or arguments.split != "val"
+        or coco_fields(arguments)
     )
     of_the_run = (arguments.model / "config.json").is_file() and not asked_for_others
     return arguments.model / protocols.metrics_file(arguments.protocol) if of_the_run else None
@@ -90,9 +108,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         predictor = command.open_model(arguments)
         for line in command.check_data(arguments, dataset, predictor):
             print(line, flush=True)
+        # The dataset's own numbers come first: result files are compared with its annotations.
+        numbers = category_ids(dataset) or getattr(predictor, "category_ids", ())
+        classes = class_ids(arguments.classes, dataset.class_names, numbers)
         with contextlib.ExitStack() as stack:
-            sinks = open_sinks(arguments, dataset.class_names, protocol, stack)
-            scores = runner.evaluate(predictor, dataset, progress=ProgressLine(), sinks=sinks, protocol=protocol)
+            sinks = open_sinks(arguments, dataset.class_names, protocol, numbers, stack)
+            scores = runner.evaluate(
+                predictor, dataset, progress=ProgressLine(), sinks=sinks, classes=classes, protocol=protocol
+            )
         print(runner.table(scores))
         written = [
             arguments.coco_results,
@@ -103,7 +126,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if out is not None:
             measured = {"dataset": command.data_config(arguments).dataset, "split": arguments.split}
             measured |= {"protocol": protocol.settings()}
+            if classes is not None:
+                measured["classes"] = list(scores.per_class)
+            if numbers:
+                measured["category_ids"] = dict(zip(dataset.class_names[1:], numbers[1:], strict=True))
             measured |= {"stop": protocol.stop_mode, "stop_threshold": predictor.stop_threshold}
+            measured |= {"mask_threshold": predictor.mask_threshold}
             runner.write_json(out, {**measured, **scores.to_dict()})
             written.append(out)
         if any(written):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rsis_tf import config
-from rsis_tf.data import Dataset, load_dataset
+from rsis_tf.data import Dataset, category_ids, load_dataset
 from rsis_tf.data.preflight import check_training, require_same_classes
 from rsis_tf.engine import device, quiet_start
 from rsis_tf.errors import InputError, command_line
@@ -42,6 +42,7 @@ def fitted(arguments: argparse.Namespace, settings: config.RunConfig, dataset: D
     model = dataclasses.replace(
         model,
         class_names=dataset.class_names,
+        category_ids=category_ids(dataset),
         num_classes=len(dataset.class_names),
         image_size=data.image_size,
         num_steps=training.num_steps,
@@ -197,6 +198,8 @@ def report(settings: config.RunConfig, run: pathlib.Path, dataset: Dataset) -> N
         "stop": "first",
         "stop_threshold": predictor.stop_threshold,
     }
+    if settings.model.category_ids:
+        measured["category_ids"] = dict(zip(dataset.class_names[1:], settings.model.category_ids[1:], strict=True))
     runner.write_json(run / "metrics.json", measured | scores.to_dict())
     curves(run / "log.csv", run / "curves.png")
     strips = []

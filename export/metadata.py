@@ -34,6 +34,7 @@ def describe(model: RSIS, spec: GraphSpec, options: Options, *, format: str, **e
         "format": format,
         "format_version": FORMAT_VERSION,
         "class_names": list(names),
+        "category_ids": list(config.category_ids),
         "num_steps": spec.steps,
         "stop_threshold": options.stop_threshold,
         "mask_threshold": options.mask_threshold,

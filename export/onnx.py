@@ -134,9 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = read_options(parsed, default_out=default_out)
         _refuse(options, parsed.layout)  # complaints come before the slow imports
         _check_provider(options, parsed.verify_provider)
-
-    quiet_start()
-    from export.publish import run_command
+        quiet_start()
+        from export.publish import run_command
 
     run_command(
         lambda: export_onnx(options, opset=parsed.opset, layout=parsed.layout, verify_provider=parsed.verify_provider)

@@ -7,9 +7,11 @@ for instance in predictor(image):  # image: (H, W, 3) uint8, any size
     print(instance.step, instance.class_name, instance.score, instance.mask.sum())
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
+import numbers
 import os
 import pathlib
 import types
@@ -66,6 +68,37 @@ def check_image(image: Any) -> Array:
     return image
 
 
+def check_batch(images: Any, fixed: int | None) -> int:
+    """Returns B of a (B, h, w, 3) uint8 array; `fixed` is the batch that a graph always takes.
+
+    Raises:
+        RuntimeInputError: for anything else, or more images than `fixed`.
+    """
+    if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+        received = (
+            f"shape {images.shape}, dtype {images.dtype}" if isinstance(images, np.ndarray) else type(images).__name__
+        )
+        raise RuntimeInputError(f"images must be a (B, h, w, 3) uint8 RGB array. Received: {received}")
+    if images.size == 0 or (fixed is not None and len(images) > fixed):
+        most = "at least one image" if fixed is None else f"1 to {fixed} images"
+        raise RuntimeInputError(f"images must hold {most}. Received: shape {images.shape}")
+    return len(images)
+
+
+def each_image(images: Any) -> Iterator[Any]:
+    """Returns an iterator over images, which `check_image` has not seen yet.
+
+    Raises:
+        RuntimeInputError: for something that holds no images, or for one image in place of several.
+    """
+    if isinstance(images, Iterable) and not isinstance(images, str | bytes | dict | np.ndarray):
+        return iter(images)
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        return iter(images)
+    received = f"one array of shape {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+    raise RuntimeInputError(f"images must be a sequence of (H, W, 3) uint8 RGB arrays. Received: {received}")
+
+
 def resize_image(image: Array, size: tuple[int, int]) -> Array:
     """Scales a picture with an antialiased triangle filter, the one every predictor of the project uses.
 
@@ -113,9 +146,9 @@ def decode(
         The instances; those without a pixel are left out.
 
     Raises:
-        RuntimeInputError: for shapes that do not belong together, or an unknown `stop_mode`.
+        RuntimeInputError: for shapes that do not belong together, a threshold outside 0 … 1, or an unknown `stop_mode`.
     """
-    _one_of("stop_mode", stop_mode, STOP_MODES)
+    check_options(stop_mode=stop_mode, stop_threshold=stop_threshold, mask_threshold=mask_threshold)
     masks, classes, stop = np.asarray(masks), np.asarray(classes), np.asarray(stop)
     if masks.ndim != 3 or classes.shape[:1] != masks.shape[:1] or classes.ndim != 2 or stop.shape != masks.shape[:1]:
         raise RuntimeInputError(
@@ -152,6 +185,39 @@ def decode(
     return instances
 
 
+def check_options(
+    *,
+    providers: str | Sequence[str | tuple[str, dict]] | None = None,
+    threads: int | None = None,
+    stop_mode: str = "first",
+    stop_threshold: float | None = None,
+    mask_threshold: float | None = None,
+    image_size: Sequence[int] | None = None,
+    batch_size: int | None = None,
+) -> None:
+    """Checks the options that every predictor takes, see `Predictor`; None stands for the default.
+
+    Raises:
+        RuntimeInputError: for a value of another type or out of range; the message names the option.
+    """
+    if not isinstance(stop_mode, str) or stop_mode not in STOP_MODES:
+        raise RuntimeInputError(f"stop_mode must be one of {', '.join(STOP_MODES)}. Received: {stop_mode!r}")
+    for name, value in (("stop_threshold", stop_threshold), ("mask_threshold", mask_threshold)):
+        # NaN fails the comparison.
+        if value is not None and not (_is_number(value, numbers.Real) and 0 <= value <= 1):
+            raise RuntimeInputError(f"{name} must be a number in 0..1. Received: {name}={value!r}")
+    for name, value in (("threads", threads), ("batch_size", batch_size)):
+        if value is not None and not (_is_number(value, numbers.Integral) and value >= 1):
+            raise RuntimeInputError(f"{name} must be a positive integer. Received: {value!r}")
+    if image_size is not None:
+        sides = tuple(image_size) if isinstance(image_size, Sequence | np.ndarray) else ()
+        if len(sides) != 2 or not all(_is_number(side, numbers.Integral) and side >= 1 for side in sides):
+            raise RuntimeInputError(
+                f"image_size must be two positive integers (height, width). Received: {image_size!r}"
+            )
+    _provider_entries(providers)
+
+
 class Predictor:
     """Pictures in, instances out, from a file that `python -m export.onnx` wrote.
 
@@ -160,7 +226,8 @@ class Predictor:
     Args:
         path: the .onnx file, or the folder of an export in the layout `stepwise`.
         providers: where to compute, best first: "cpu", "cuda", "tensorrt", ONNX Runtime's own names, or
-            (name, options) pairs. Default: the CPU. One that is not to be had is an error, never replaced.
+            (name, options) pairs; one name stands for a list of it. Default: the CPU. One that is unavailable is an
+            error, never replaced.
         threads: CPU threads for one call; default: one for each core.
         stop_mode: "first" or "each", see `decode`.
         stop_threshold, mask_threshold: see `decode`; default: those in the file.
@@ -169,12 +236,15 @@ class Predictor:
 
     Attributes:
         class_names: K names, the first of them "background"; empty if the file holds none.
+        category_ids: K numbers by which COCO files call the classes, 0 for background; empty if the file holds none.
         metadata: what the exporter wrote into the file, as text.
         stop_threshold: objectness from which a step holds an object.
+        mask_threshold: probability from which a pixel belongs to an object.
         draw: see `decode`; None unless set.
 
     Raises:
-        RuntimeInputError: for a file that is missing, broken or not of this project, or an option out of range.
+        RuntimeInputError: for a file that is missing, broken or not of this project, or an option out of range; in
+            calls, for something that is not an image, and when ONNX Runtime fails.
     """
 
     draw: Callable[[Array, tuple[int, int], float], Array] | None = None
@@ -183,7 +253,7 @@ class Predictor:
         self,
         path: str | os.PathLike,
         *,
-        providers: Sequence[str | tuple[str, dict]] | None = None,
+        providers: str | Sequence[str | tuple[str, dict]] | None = None,
         threads: int | None = None,
         stop_mode: str = "first",
         stop_threshold: float | None = None,
@@ -191,21 +261,37 @@ class Predictor:
         image_size: tuple[int, int] | None = None,
         batch_size: int | None = None,
     ) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise RuntimeInputError(f"path must be a string or a path. Received: path={path!r}")
         self.path = pathlib.Path(path)
+        check_options(
+            providers=providers,
+            threads=threads,
+            stop_mode=stop_mode,
+            stop_threshold=stop_threshold,
+            mask_threshold=mask_threshold,
+            image_size=image_size,
+            batch_size=batch_size,
+        )
         self._graph = open_graph(self.path, providers=providers, threads=threads)
         self._input = self._check_graph()
         self.metadata: dict[str, str] = dict(self._graph.get_modelmeta().custom_metadata_map)
-        self.class_names = tuple(self._read("class_names"))
-        size = tuple(self._read("image_size"))
+        self.class_names = tuple(self._read("class_names", list))
+        # Older files have none.
+        self.category_ids = tuple(self._read("category_ids", list)) if "category_ids" in self.metadata else ()
+        size = tuple(self._read("image_size", list))
+        check_options(image_size=size)
+        image_size = None if image_size is None else tuple(map(int, image_size))
         self.image_size = _only("image_size", image_size, None if self._read("dynamic_size") else size) or size
         self._fixed_batch = self._input.shape[0] if isinstance(self._input.shape[0], int) else None
-        self.batch_size = _only("batch_size", batch_size, self._fixed_batch) or 8
-        self.stop_threshold = self._read("stop_threshold") if stop_threshold is None else stop_threshold
+        self.batch_size = int(_only("batch_size", batch_size, self._fixed_batch) or 8)
+        self.stop_threshold = self._threshold("stop_threshold", stop_threshold)
+        self.mask_threshold = self._threshold("mask_threshold", mask_threshold)
         self._decoding = {
             "class_names": self.class_names,
             "stop_threshold": self.stop_threshold,
-            "mask_threshold": self._read("mask_threshold") if mask_threshold is None else mask_threshold,
-            "stop_mode": _one_of("stop_mode", stop_mode, STOP_MODES),
+            "mask_threshold": self.mask_threshold,
+            "stop_mode": stop_mode,
         }
         if stop_mode == "each" and self.metadata.get("layout") == "loop":
             raise RuntimeInputError(f"a file of the layout loop stops by itself. Received: stop_mode='each' for {path}")
@@ -227,7 +313,7 @@ class Predictor:
 
     def stream(self, images: Iterable[Array]) -> Iterator[list[Instance]]:
         """Predicts pictures as they come, `batch_size` at a time, and holds no more than those."""
-        images = iter(images)
+        images = each_image(images)
         while chunk := list(itertools.islice(images, self.batch_size)):
             sizes = [check_image(image).shape[:2] for image in chunk]
             outputs = self.run(np.stack([resize_image(image, self.image_size) for image in chunk]))
@@ -243,12 +329,16 @@ class Predictor:
         Returns:
             masks (B, T, h, w), classes (B, T, K) and stop (B, T): probabilities, float32; fewer than T steps from a
             file that stops early.
+
+        Raises:
+            RuntimeInputError: for other arrays, and when ONNX Runtime fails.
         """
-        count = len(images)
+        count = check_batch(images, self._fixed_batch)
         if self._fixed_batch is not None:  # the places left over are filled with black pictures
             images = np.pad(images, [(0, self._fixed_batch - count), (0, 0), (0, 0), (0, 0)])
         feed = images.astype(np.float32 if self._input.type == "tensor(float)" else np.uint8, copy=False)
-        outputs = self._graph.run(list(OUTPUTS), {self._input.name: feed})
+        with _failures(f"expected ONNX Runtime to run {self.path} on an input of shape {feed.shape}"):
+            outputs = self._graph.run(list(OUTPUTS), {self._input.name: feed})
         masks, classes, stop = (output[:count].astype(np.float32, copy=False) for output in outputs)
         return masks, classes, stop
 
@@ -262,10 +352,20 @@ class Predictor:
             )
         return inputs[0]
 
-    def _read(self, key: str) -> Any:
+    def _threshold(self, name: str, asked: float | None) -> float:
+        if asked is not None:
+            return float(asked)
+        value = self._read(name, int | float)
+        check_options(**{name: value})
+        return float(value)
+
+    def _read(self, key: str, kind: Any = object) -> Any:
         try:
-            return json.loads(self.metadata[key])
-        except (KeyError, json.JSONDecodeError):
+            value = json.loads(self.metadata[key])
+            if not isinstance(value, kind):
+                raise ValueError
+            return value
+        except (KeyError, ValueError):
             raise RuntimeInputError(
                 f"expected a model written by export.onnx, with {key!r} in its metadata. "
                 f"Received: {self.path} with {self.metadata.get(key)!r}"
@@ -296,7 +396,13 @@ class Stepwise:
             open_session(folder / name, providers=providers, threads=threads) for name in ("encoder.onnx", "step.onnx")
         )
         self.stop_threshold: float | None = None
-        self._steps = int(self._encoder.get_modelmeta().custom_metadata_map["num_steps"])
+        steps = self._encoder.get_modelmeta().custom_metadata_map.get("num_steps")
+        if steps is None or not steps.isdecimal():
+            raise RuntimeInputError(
+                "expected the folder of a stepwise export, with 'num_steps' in its metadata. "
+                f"Received: {folder} with {steps!r}"
+            )
+        self._steps = int(steps)
         on_gpu = self._encoder.get_providers()[0] in ("CUDAExecutionProvider", "TensorrtExecutionProvider")
         self._device = "cuda" if on_gpu else "cpu"
         self.get_inputs, self.get_modelmeta = self._encoder.get_inputs, self._encoder.get_modelmeta
@@ -362,7 +468,6 @@ def open_session(
     """
     try:
         import onnxruntime  # here, so that decoding works without it and importing this module stays quick
-        from onnxruntime.capi import onnxruntime_pybind11_state as errors
     except ImportError as error:
         raise RuntimeInputError(
             'running ONNX files needs one ONNX Runtime: pip install "rsis_tf[cpu]", or, for NVIDIA GPUs, '
@@ -370,9 +475,8 @@ def open_session(
         ) from None
     if not path.is_file():
         raise RuntimeInputError(f"expected an ONNX file. Received: {path}, which is not a file")
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise RuntimeInputError(f"threads must be a positive integer. Received: {threads!r}")
-    asked = [_provider_name(entry) for entry in (providers or ["cpu"])]
+    check_options(providers=providers, threads=threads)
+    asked = _provider_entries(providers)
     names = [name for name, _ in asked]
     missing = [name for name in names if name not in onnxruntime.get_available_providers()]
     if missing:
@@ -385,17 +489,9 @@ def open_session(
     if any("CUDA" in name or "Tensorrt" in name for name in names) and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    failures = tuple(
-        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)
-    )
-    try:
+    options.intra_op_num_threads = int(threads or 0)
+    with _failures(f"expected an ONNX file that loads on {names[0]}", f"{path} "):
         session = onnxruntime.InferenceSession(str(path), options, providers=asked, enable_fallback=0)
-    except (*failures, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise RuntimeInputError(
-            f"expected an ONNX file that loads on {names[0]}. Received: {path} ({reason})"
-        ) from None
     if session.get_providers()[: len(names)] != names:
         raise RuntimeInputError(
             f"expected {names}, but not all of them start here. Received: {session.get_providers()}"
@@ -403,10 +499,50 @@ def open_session(
     return session
 
 
-def _provider_name(entry: str | tuple[str, dict]) -> tuple[str, dict]:
-    name, options = (entry, {}) if isinstance(entry, str) else entry
+def _provider_entries(providers: str | Sequence[str | tuple[str, dict]] | None) -> list[tuple[str, dict]]:
+    """Returns (ONNX Runtime's name, options) pairs; those of the CPU for None."""
     short = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-    return short.get(name.lower(), name), dict(options)
+    if providers is None:
+        providers = ["cpu"]
+    pairs = []
+    for entry in [providers] if isinstance(providers, str) else _sequence(providers):
+        name, options = (entry, {}) if isinstance(entry, str) else entry if _is_pair(entry) else (None, None)
+        if not isinstance(name, str) or not isinstance(options, dict):
+            pairs = []
+            break
+        pairs.append((short.get(name.lower(), name), dict(options)))
+    if not pairs:
+        raise RuntimeInputError(
+            f"providers must be a name, or a list of names and (name, options) pairs. Received: {providers!r}"
+        )
+    return pairs
+
+
+def _sequence(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool | np.bool_)
+
+
+@contextlib.contextmanager
+def _failures(expected: str, received: str = "") -> Iterator[None]:
+    """Turns what ONNX Runtime raises into a `RuntimeInputError` of one line."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    own = tuple(value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception))
+    try:
+        yield
+    except (*own, ValueError, RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RuntimeInputError(
+            f"{expected}. Received: {received}({reason})" if received else f"{expected}. Received: {reason}"
+        ) from None
 
 
 def _draw(mask: Array, size: tuple[int, int], threshold: float) -> Array:
@@ -425,9 +561,3 @@ def _only(name: str, asked: Any, fixed: Any) -> Any:
     if asked is not None and fixed is not None and asked != fixed:
         raise RuntimeInputError(f"this file takes {name} {fixed} alone. Received: {asked}")
     return asked if fixed is None else fixed
-
-
-def _one_of(name: str, value: str, choices: Sequence[str]) -> str:
-    if value not in choices:
-        raise RuntimeInputError(f"{name} must be one of {', '.join(choices)}. Received: {value!r}")
-    return value

@@ -78,9 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser(module="export.saved_model", default_out=DEFAULT_OUT, example=EXAMPLE)
     with command_line():
         options = read_options(parser.parse_args(arguments), default_out=DEFAULT_OUT)
-
-    quiet_start()
-    from export.publish import run_command
+        quiet_start()
+        from export.publish import run_command
 
     run_command(lambda: export_saved_model(options))
 

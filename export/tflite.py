@@ -72,9 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with command_line():
         options = read_options(parser.parse_args(arguments), default_out=DEFAULT_OUT)
         _refuse(options)
-
-    quiet_start()
-    from export.publish import run_command
+        quiet_start()
+        from export.publish import run_command
 
     run_command(lambda: export_tflite(options))
 

@@ -55,6 +55,8 @@ class ModelConfig:
         image_size: (height, width) the model was trained at; pictures are resized to it for prediction.
         stop_threshold: objectness from which a step counts as an object, in prediction; one half in the paper.
         class_names: K names, the first of them "background"; empty if unknown.
+        category_ids: K whole numbers, by which the training dataset's COCO files call the classes (0 for background);
+            predictions are written with them. Empty if the dataset has none.
     """
 
     encoder: str = "resnet50"
@@ -74,6 +76,7 @@ class ModelConfig:
     image_size: tuple[int, int] = (256, 256)
     stop_threshold: float = 0.5
     class_names: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _one_of("encoder", self.encoder, ENCODERS)
@@ -121,12 +124,21 @@ class ModelConfig:
         _require(0 <= self.stop_threshold <= 1, "stop_threshold", "in 0..1", self.stop_threshold)
         object.__setattr__(self, "image_size", tuple(self.image_size))
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "category_ids", tuple(self.category_ids))
         _require(_is_size(self.image_size), "image_size", "two positive integers (height, width)", self.image_size)
         _require(
             len(self.class_names) in (0, self.num_classes),
             "class_names",
             f"empty or {self.num_classes} names (num_classes)",
             self.class_names,
+        )
+        _require(
+            len(self.category_ids) in (0, self.num_classes)
+            and all(isinstance(number, int) for number in self.category_ids)
+            and len(set(self.category_ids[1:])) == len(self.category_ids[1:]),
+            "category_ids",
+            f"empty or {self.num_classes} whole numbers (num_classes), different ones for different classes",
+            self.category_ids,
         )
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in what the user gave (a path, a file, an option), and how command lines show them."""
+"""Mistakes in what the user gave (a path, a file, an option) or installed, and how command lines show them."""
 
 import argparse
 import contextlib
@@ -10,6 +10,29 @@ from typing import Any, NoReturn
 
 class InputError(ValueError):
     """Input the program cannot work with; the message is one line that ends in what was received."""
+
+
+_EXTRAS = {
+    "train": (
+        *("tensorflow", "keras", "scipy", "pycocotools", "matplotlib", "tensorboard", "tf2onnx", "onnx"),
+        "ai_edge_litert",
+    ),
+    "cityscapes": ("cityscapesscripts",),
+    "jax": ("jax",),
+    "ray": ("ray",),
+    "video": ("av",),
+    "torch": ("torch",),
+}
+"""Extra of this package → the modules it brings; a base install has none of them."""
+
+
+def missing_module(error: ImportError) -> str | None:
+    """Returns what to install if the error is that of a package of an extra that is not there, None otherwise."""
+    name = (error.name or "").partition(".")[0]
+    extra = next((extra for extra, modules in _EXTRAS.items() if name in modules), None)
+    if extra is None or not isinstance(error, ModuleNotFoundError):
+        return None
+    return f'this needs more than the base install: pip install "rsis_tf[{extra}]". Received: no module {error.name}'
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -25,7 +48,11 @@ class ArgumentParser(argparse.ArgumentParser):
 
 @contextlib.contextmanager
 def command_line() -> Iterator[None]:
-    """Turns an `InputError` into one line on standard error and exit code 2, and Ctrl-C into exit code 130."""
+    """Turns wrong input into one line on standard error and exit code 2, and Ctrl-C into exit code 130.
+
+    Wrong input is an `InputError`, and a package of an extra that is not installed. Characters that the screen does not
+    have are shown as escapes.
+    """
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a letter shows its number; it must not end the command.
         if isinstance(stream, io.TextIOWrapper):
@@ -34,6 +61,12 @@ def command_line() -> Iterator[None]:
         yield
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        what = missing_module(error)
+        if what is None:
+            raise
+        print(f"error: {what}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

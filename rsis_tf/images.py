@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterator
 
@@ -130,6 +131,12 @@ def _opened(path: str | pathlib.Path, expected: str) -> Iterator[Image.Image]:
     path = pathlib.Path(path)
     if not path.is_file():
         raise InputError(f"expected {expected}. Received: {path} (no such file)")
+    is_heif = path.suffix.lower() in (".heic", ".heif")
+    if is_heif and not _heif_reader():
+        raise InputError(
+            "reading HEIC needs pillow-heif (pip install pillow-heif), or convert the file to JPEG or PNG. "
+            f"Received: {path}"
+        )
     try:
         with Image.open(path) as picture:
             yield picture
@@ -162,6 +169,17 @@ def _tail(path: pathlib.Path) -> bytes:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 4096))
         return file.read()
+
+
+@functools.cache
+def _heif_reader() -> bool:
+    """Tells Pillow of pillow-heif; False if that is not installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def _channel_depth(picture: Image.Image) -> int:

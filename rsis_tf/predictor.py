@@ -1,15 +1,15 @@
-"""One way to predict with any model file: picture in, instances out."""
+"""One way to predict with any model file: image in, instances out."""
 
-import itertools
-import json
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export.runtime import Instance, Predictor, RuntimeInputError, check_image, decode, resize_image
+from export.runtime import check_options
 from rsis_tf.errors import InputError
+from rsis_tf.prediction.devices import Providers, limit_threads, require_cpu
+from rsis_tf.prediction.exported import ExportedPredictor
+from rsis_tf.prediction.streaming import OnnxPredictor, Streaming, input_errors, reason_of
 
 if TYPE_CHECKING:
     from rsis_tf.models import RSIS
@@ -76,7 +76,7 @@ def load_model(path: str | pathlib.Path) -> "RSIS":
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises what it stumbled on: zip, JSON, HDF5, key and value errors
-        raise InputError(f"expected a whole model file of rsis_tf. Received: {path} ({_reason(error)})") from None
+        raise InputError(f"expected a whole model file of rsis_tf. Received: {path} ({reason_of(error)})") from None
     if not isinstance(model, RSIS):
         raise InputError(f"expected a model of rsis_tf. Received: a {type(model).__name__} in {path}")
     return model
@@ -85,179 +85,112 @@ def load_model(path: str | pathlib.Path) -> "RSIS":
 def open_predictor(
     path: str | pathlib.Path,
     *,
+    providers: Providers = None,
+    threads: int | None = None,
     stop_mode: str = "first",
     stop_threshold: float | None = None,
+    mask_threshold: float | None = None,
+    image_size: tuple[int, int] | None = None,
     batch_size: int | None = None,
-) -> "Predictor | KerasPredictor | ExportedPredictor":
+) -> "OnnxPredictor | KerasPredictor | ExportedPredictor":
     """Opens a model file of any kind.
 
     Args:
         path: a run's folder, a `.keras` file, or a folder with the original's `encoder.pt`, `decoder.pt` and
-            `args.pkl` (converted in memory): run by Keras; a SavedModel: run by TensorFlow; `.onnx`:
-            run by ONNX Runtime; `.tflite`: run by LiteRT. The last two need neither Keras nor TensorFlow.
+            `args.pkl` (converted in memory): run by Keras; a SavedModel: run by TensorFlow; `.onnx`, or the folder of a
+            stepwise export: run by ONNX Runtime; `.tflite`: run by LiteRT. The last two need neither Keras nor
+            TensorFlow.
+        providers: execution providers of ONNX Runtime, see `export.runtime.Predictor`. Other files run where their own
+            library runs: "cpu" is accepted if that is the CPU, anything else is refused.
+        threads: CPU threads for one operation; default: as many as the library takes. TensorFlow can be told only
+            before it has computed anything in this process.
         stop_mode: "first" ends the sequence at the first step without an object, as in the paper; "each" judges each
             step alone, as the original's evaluation does.
         stop_threshold: probability from which there is an object; default: what the model or the file says.
-        batch_size: pictures in one run of `stream`; default: what the file is made for, else 8.
+        mask_threshold: probability from which a pixel belongs to an object; default: what the file says, else 0.5.
+        image_size: (height, width) the network runs at; default: what the model or the file says. Files of a fixed
+            size take no other.
+        batch_size: images in one run of `stream`; default: what the file is made for, else 8.
 
     Returns:
-        A callable, (H, W, 3) uint8 of any size → instances in predicted order; `stream` takes many pictures.
+        A callable, (H, W, 3) uint8 of any size → instances in predicted order; `stream` takes many images.
 
     Raises:
-        InputError: if the file cannot be used.
+        InputError: if the file or an option cannot be used; in calls, for something that is not an image, and when the
+            library that runs the file fails.
     """
     kind, path = find_model(path)
-    if stop_threshold is not None and not 0 <= stop_threshold <= 1:
-        raise InputError(f"stop_threshold must be in 0..1. Received: stop_threshold={stop_threshold:g}")
-    options = {"stop_mode": stop_mode, "stop_threshold": stop_threshold, "batch_size": batch_size}
-    try:
-        if kind == "onnx":
-            return Predictor(path, **options)
-        if kind in ("tflite", "saved_model"):
-            return ExportedPredictor(path, **options)
-        return KerasPredictor(path, **options)
-    except RuntimeInputError as error:
-        raise InputError(str(error)) from None
+    options = {
+        "providers": providers,
+        "threads": threads,
+        "stop_mode": stop_mode,
+        "stop_threshold": stop_threshold,
+        "mask_threshold": mask_threshold,
+        "image_size": image_size,
+        "batch_size": batch_size,
+    }
+    if kind == "onnx":
+        return OnnxPredictor(path, **options)
+    if kind in ("tflite", "saved_model"):
+        return ExportedPredictor(path, **options)
+    return KerasPredictor(path, **options)
 
 
-class _Streaming:
-    """What predictors share: pictures of any size to the network's size, batches, outputs to instances.
-
-    Attributes:
-        class_names: K names, the first of them "background"; empty if the model knows none.
-        image_size: (h, w) the network runs at.
-        batch_size: pictures in one run of `stream`.
-        stop_threshold: objectness from which a step holds an object.
-        draw: makes masks of the image from those of the network, see `export.runtime.decode`; None unless set.
-    """
-
-    class_names: tuple[str, ...]
-    image_size: tuple[int, int]
-    batch_size: int
-    stop_threshold: float
-    draw: Callable[[np.ndarray, tuple[int, int], float], np.ndarray] | None = None
-    _decoding: dict[str, Any]
-
-    def __call__(self, image: np.ndarray) -> list[Instance]:
-        """Predicts one picture: (H, W, 3) uint8 of any size → its instances in predicted order."""
-        return next(self.stream([image]))
-
-    def stream(self, images: Iterable[np.ndarray]) -> Iterator[list[Instance]]:
-        """Predicts pictures of any sizes as they come, `batch_size` at a time, and holds no more than those."""
-        images = iter(images)
-        while chunk := list(itertools.islice(images, self.batch_size)):
-            sizes = [check_image(image).shape[:2] for image in chunk]
-            outputs = self.run(np.stack([resize_image(image, self.image_size) for image in chunk]))  # (B, h, w, 3)
-            for size, *output in zip(sizes, *outputs, strict=True):
-                yield decode(*output, size=size, class_names=self.class_names, draw=self.draw, **self._decoding)
-
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Runs the network alone: (B, h, w, 3) → masks (B, T, h, w), classes (B, T, K), stop (B, T), probabilities."""
-        raise NotImplementedError
-
-
-class KerasPredictor(_Streaming):
+class KerasPredictor(Streaming):
     """Predicts with a Keras model as `export.runtime.Predictor` does with an ONNX file: same input, same instances.
 
     Args:
         model: a model, or a path that `load_model` takes.
-        stop_mode, stop_threshold, batch_size: see `open_predictor`.
+        providers, threads, stop_mode, stop_threshold, mask_threshold, image_size, batch_size: see `open_predictor`.
+
+    Raises:
+        InputError: for a model or an option that cannot be used.
     """
 
     def __init__(
         self,
         model: "RSIS | str | pathlib.Path",
         *,
+        providers: Providers = None,
+        threads: int | None = None,
         stop_mode: str = "first",
         stop_threshold: float | None = None,
+        mask_threshold: float | None = None,
+        image_size: tuple[int, int] | None = None,
         batch_size: int | None = None,
     ) -> None:
-        self.model = load_model(model) if isinstance(model, str | pathlib.Path) else model
-        self.class_names = self.model.config.class_names
-        self.image_size = self.model.config.image_size
-        self.batch_size = batch_size or 8
-        stored = self.model.config.stop_threshold
-        self.stop_threshold = stored if stop_threshold is None else stop_threshold
-        self._decoding = {"stop_mode": stop_mode, "stop_threshold": self.stop_threshold}
+        with input_errors():
+            check_options(
+                providers=providers,
+                threads=threads,
+                stop_mode=stop_mode,
+                stop_threshold=stop_threshold,
+                mask_threshold=mask_threshold,
+                image_size=image_size,
+                batch_size=batch_size,
+            )
+        given = isinstance(model, str | pathlib.Path)
+        self._path = model if given else "the model"
+        if threads is not None:
+            limit_threads(threads)
+        if providers is not None:
+            require_cpu(providers, self._path)
+        self.model = load_model(model) if given else model
+        config = self.model.config
+        self.class_names = config.class_names
+        self.category_ids = config.category_ids
+        self.image_size = config.image_size if image_size is None else tuple(map(int, image_size))
+        self.batch_size = int(batch_size or 8)
+        self.set_decoding(
+            stop_mode=stop_mode,
+            stop_threshold=stop_threshold,
+            mask_threshold=mask_threshold,
+            stored={"stop_threshold": config.stop_threshold, "mask_threshold": 0.5},
+        )
 
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def run_network(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         outputs = self.model.predict_on_batch(images)
         return _sigmoid(outputs["mask_logits"]), outputs["class_probs"], _sigmoid(outputs["stop_logits"])
-
-
-class ExportedPredictor(_Streaming):
-    """Predicts with a SavedModel or a TFLite file; the JSON file that its exporter wrote must lie beside it.
-
-    A TFLite file is for one thread at a time.
-
-    Args:
-        path: the folder or file.
-        stop_mode, stop_threshold, batch_size: see `open_predictor`.
-
-    Raises:
-        InputError: for a file that is broken or not of this project, or a batch size it does not take.
-    """
-
-    def __init__(
-        self,
-        path: str | pathlib.Path,
-        *,
-        stop_mode: str = "first",
-        stop_threshold: float | None = None,
-        batch_size: int | None = None,
-    ) -> None:
-        path = pathlib.Path(path)
-        side = path.with_name(path.name + ".json")
-        try:
-            self.metadata: dict[str, Any] = json.loads(side.read_text(encoding="utf-8"))
-            fixed, self._dtype = self.metadata["input"]["shape"][0], np.dtype(self.metadata["input"]["dtype"])
-            self.class_names = tuple(self.metadata["class_names"])
-            self.image_size = tuple(self.metadata["image_size"])
-            stored = self.metadata["stop_threshold"]
-            self._decoding = {"mask_threshold": self.metadata["mask_threshold"]}
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise InputError(
-                f"expected the JSON file that the exporter writes beside {path.name}. Received: {side} "
-                f"({_reason(error)})"
-            ) from None
-        self.stop_threshold = stored if stop_threshold is None else stop_threshold
-        self._decoding |= {"stop_mode": stop_mode, "stop_threshold": self.stop_threshold}
-        self._fixed_batch = fixed if isinstance(fixed, int) else None
-        if self._fixed_batch and batch_size not in (None, self._fixed_batch):
-            raise InputError(f"this file takes batches of {fixed} alone. Received: batch size {batch_size}, {path}")
-        self.batch_size = self._fixed_batch or batch_size or 8
-        self._run = _open_graph(path)
-
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        count = len(images)
-        if self._fixed_batch:  # the places left over are filled with black pictures
-            images = np.pad(images, [(0, self._fixed_batch - count), (0, 0), (0, 0), (0, 0)])
-        outputs = self._run(images.astype(self._dtype, copy=False))
-        masks, classes, stop = (np.asarray(outputs[name])[:count] for name in ("masks", "classes", "stop"))
-        return masks, classes, stop
-
-
-def _open_graph(path: pathlib.Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    expected = "a SavedModel of export.saved_model" if path.is_dir() else "a file of export.tflite"
-    if path.is_dir():
-        from rsis_tf.engine import quiet_start
-
-        quiet_start()
-        from export.saved_model import open_run
-    else:
-        from export.tflite import open_run
-    try:
-        return open_run(path)
-    except ImportError as error:
-        raise InputError(f'running {path} needs pip install "rsis_tf[train]". Received: {error}') from None
-    except Exception as error:  # whatever the reader stumbled on
-        raise InputError(f"expected {expected} that can be read. Received: {path} ({_reason(error)})") from None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -34,7 +35,7 @@ def trained(tmp_path_factory):
     program = (
         "import sys, keras, rsis_tf.models\n"
         "model = keras.models.load_model(sys.argv[1])\n"
-        "model.decoder.stop_head.bias.assign([9.0]); model.decoder.mask_head.bias.assign([0.05])\n"
+        "model.decoder.stop_head.bias.assign([9.0]); model.decoder.voting.dense_head.bias.assign([3.0, 0, 0, 0])\n"
         "model.save(sys.argv[1])\n"
     )
     assert run("-c", program, folder / "best.keras").returncode == 0
@@ -66,8 +67,9 @@ def test_train_leaves_a_whole_run(trained):
 
 def test_evaluate_keras_and_onnx_agree(trained, tmp_path):
     folder, _ = trained
+    options = {"best.keras": ["--threads", "1"], "model.onnx": ["--provider", "cpu", "--batch-size", "3"]}
     for model in ("best.keras", "model.onnx"):
-        result = run("evaluate.py", folder / model, "--out", tmp_path / f"{model}.json")
+        result = run("evaluate.py", folder / model, "--out", tmp_path / f"{model}.json", *options[model])
         assert result.returncode == 0, result.stderr
         assert "SBD" in result.stdout
     scores, others = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("best.keras", "model.onnx"))
@@ -119,6 +121,20 @@ def test_predict_with_onnx_imports_no_tensorflow(trained, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt", "CUDAExecutionProvider", "gpu"])
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="needs no CUDA build")
+def test_a_provider_that_is_unavailable_is_never_replaced(trained, provider, tmp_path):
+    folder, _ = trained
+    for command in (
+        ["evaluate.py", folder / "model.onnx", "--limit", "1"],
+        ["-m", "rsis_tf.predict", folder / "model.onnx", folder / "samples/0.png", "--out", tmp_path / "out"],
+    ):
+        result = run(*command, "--provider", provider)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert re.fullmatch(r"error: expected providers of the installed onnxruntime.* Received: .*\n", result.stderr)
+    assert not (tmp_path / "out").exists()
+
+
 def test_pictures_of_other_kinds(trained, tmp_path):
     folder, _ = trained
     colours = np.random.default_rng(0).integers(0, 256, (40, 40, 4), np.uint8)
@@ -134,7 +150,8 @@ def test_pictures_of_other_kinds(trained, tmp_path):
     for line, name in zip(errors, ("deep.png", "broken.jpg", "missing.png"), strict=True):
         assert re.fullmatch(rf"error: expected .* Received: .*{name}.*", line)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("counts.csv", "rgba_labels.png", "rgba_overlay.png", "grey_labels.png", "grey_overlay.png")
+        *("counts.csv", "results.txt"),
+        *("rgba_labels.png", "rgba_overlay.png", "grey_labels.png", "grey_overlay.png"),
     }
 
 
@@ -158,6 +175,10 @@ def test_pictures_of_other_kinds(trained, tmp_path):
         (["evaluate.py", "{text}", "--dataset", "synthetic"], "Received: .*text.keras"),
         (["-m", "rsis_tf.predict", "{text}", "x.png"], "Received: .*text.keras"),
         (["-m", "rsis_tf.predict", "{missing}", "x.png"], "Received: .*missing"),
+        (["-m", "rsis_tf.predict", "{text}", "x.png", "--provider", "cuda"], "Received: .*text.keras"),
+        (["-m", "rsis_tf.predict", "{text}", "x.png", "--stop-threshold", "nan"], "Received: nan"),
+        (["evaluate.py", "{text}", "--mask-threshold", "1.5"], "Received: 1.5"),
+        (["evaluate.py", "{text}", "--threads", "0"], "Received: 0"),
         (["-m", "export.onnx", "{missing}"], "Received: .*missing"),
         (["-m", "export.onnx", "{text}"], "Received: .*text.keras"),
     ],

@@ -11,7 +11,8 @@ import evaluate
 from export.runtime import Instance
 from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from rsis_tf.config_file import to_json
-from rsis_tf.data import load_dataset
+from rsis_tf.data import Subset, category_ids, load_dataset
+from rsis_tf.errors import InputError
 from rsis_tf.evaluation import ablation
 
 
@@ -23,7 +24,7 @@ class Knowing:
         samples = (dataset[index] for index in range(len(dataset)))
         self._answers = {sample.image.tobytes(): sample for sample in samples}
         self._left_out = left_out
-        self.stop_threshold = 0.7
+        self.stop_threshold, self.mask_threshold = 0.7, 0.25
 
     def __call__(self, image):
         sample = self._answers[image.tobytes()]
@@ -79,12 +80,17 @@ def run_folder(tmp_path):
 def test_scores_of_a_run_are_shown_and_kept(call, run_folder):
     code, out, err, opened = call(run_folder, "--stop", "each", "--stop-threshold", "0.7", data=SCENES)
     assert (code, err) == (0, "")
-    assert opened == [(run_folder, {"stop_mode": "each", "stop_threshold": 0.7})]
+    ((path, options),) = opened
+    assert path == run_folder
+    assert {name: value for name, value in options.items() if value is not None} == {
+        "stop_mode": "each",
+        "stop_threshold": 0.7,
+    }
     assert re.search(r"^AP50 +1\.000 ", out, re.MULTILINE)
     assert "4 images" in out
     kept = json.loads((run_folder / "metrics.json").read_text())
     assert (kept["dataset"], kept["split"], kept["stop"], kept["images"]) == ("synthetic", "val", "each", 4)
-    assert kept["stop_threshold"] == 0.7
+    assert (kept["stop_threshold"], kept["mask_threshold"]) == (0.7, 0.25)
     assert (kept["ap"], kept["sbd"], kept["abs_dic"]) == (1, 1, 0)
     call(run_folder, data=SCENES, left_out=1)
     assert json.loads((run_folder / "metrics.json").read_text())["dic"] == -1
@@ -145,23 +151,49 @@ def test_coco_results_and_pictures(call, run_folder, tmp_path):
     assert len(json.loads((tmp_path / "results.json").read_text())) == 3 * objects
 
 
-def test_coco_results_have_the_numbers_of_the_annotation_file(call, tmp_path):
-    (tmp_path / "data/val").mkdir(parents=True)
-    (tmp_path / "data/annotations").mkdir()
-    Image.new("RGB", (8, 6)).save(tmp_path / "data/val/x.png")
+@pytest.fixture
+def coco_folder(tmp_path):
+    """A dataset whose categories are numbered 7 and 90, listed in another order."""
+    (tmp_path / "data/annotations").mkdir(parents=True)
     box = {"id": 5, "image_id": 41, "category_id": 90, "iscrowd": 0, "segmentation": [[1, 1, 5, 1, 5, 4, 1, 4]]}
     content = {
         "images": [{"id": 41, "file_name": "x.png", "width": 8, "height": 6}],
         "annotations": [box],
         "categories": [{"id": 90, "name": "cup"}, {"id": 7, "name": "fork"}],
     }
-    (tmp_path / "data/annotations/val.json").write_text(json.dumps(content))
+    for split in ("train", "val"):
+        (tmp_path / "data" / split).mkdir()
+        Image.new("RGB", (8, 6)).save(tmp_path / "data" / split / "x.png")
+        (tmp_path / f"data/annotations/{split}.json").write_text(json.dumps(content), encoding="utf-8")
+    return tmp_path / "data"
+
+
+def test_coco_results_have_the_numbers_of_the_annotation_file(call, tmp_path, coco_folder):
     (tmp_path / "model.onnx").touch()
-    data = DataConfig(dataset="coco", root=str(tmp_path / "data"))
+    data = DataConfig(dataset="coco", root=str(coco_folder))
     options = ["--dataset", "coco", "--data", data.root, "--limit", 1, "--coco-results", tmp_path / "results.json"]
     assert call(tmp_path / "model.onnx", *options, data=data)[0] == 0
     (entry,) = json.loads((tmp_path / "results.json").read_text())
     assert (entry["image_id"], entry["category_id"], entry["bbox"]) == (41, 90, [1, 1, 4, 3])
+    options += ["--out", tmp_path / "scores.json", "--class", "90"]
+    assert call(tmp_path / "model.onnx", *options, data=data)[0] == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert (scores["classes"], scores["category_ids"]) == (["cup"], {"fork": 7, "cup": 90})
+
+
+def test_a_model_keeps_the_numbers_of_its_dataset(coco_folder):
+    import train
+
+    arguments = train.parse(["--dataset", "coco", "--data", str(coco_folder)])
+    settings = train.configure(arguments)
+    dataset = load_dataset(settings.data, "train")
+    assert category_ids(dataset) == category_ids(Subset(dataset, 1)) == (0, 7, 90)
+    model = train.fitted(arguments, settings, dataset).model
+    assert (model.class_names, model.category_ids) == (("background", "fork", "cup"), (0, 7, 90))
+    assert category_ids(load_dataset(SCENES, "val")) == ()
+    for wrong in ((0, 7), (0, 7, 7), (0, 7, "90")):
+        with pytest.raises(InputError, match="category_ids must be empty or 3 whole numbers"):
+            ModelConfig(num_classes=3, category_ids=wrong)
 
 
 def test_a_file_that_is_named_is_scored_whole_and_its_ids_are_kept(call, tmp_path):
@@ -261,4 +293,53 @@ def test_a_failed_evaluation_leaves_no_result_file(call, run_folder, tmp_path, m
     monkeypatch.setattr("rsis_tf.evaluation.runner.evaluate", stop)
     code, _, err, _ = call(run_folder, "--coco-results", tmp_path / "results.json", data=SCENES)
     assert (code, err) == (130, "interrupted\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_options_of_the_model_reach_it(call, run_folder):
+    options = "--provider TensorrtExecutionProvider --threads 3 --mask-threshold 0.25 --batch-size 2"
+    code, _, _, opened = call(run_folder, *options.split(), "--limit", 1, data=SCENES)
+    assert code == 0
+    assert opened[0][1] == {
+        "providers": ["tensorrt", "cuda"],
+        "threads": 3,
+        "stop_mode": "first",
+        "stop_threshold": None,
+        "mask_threshold": 0.25,
+        "batch_size": 2,
+    }
+
+
+def test_only_the_classes_asked_for_are_scored(call, run_folder, tmp_path):
+    dataset = load_dataset(SCENES, "val")
+    counts = np.bincount(np.concatenate([dataset[index].classes for index in range(4)]), minlength=4)
+    assert min(counts[1:3]) > 0
+    results = tmp_path / "results.json"
+    for asked, name in (("circle", "circle"), ("2", "square")):
+        code, _, _, _ = call(
+            *(run_folder, "--class", asked, "--out", tmp_path / "scores.json", "--coco-results", results), data=SCENES
+        )
+        assert code == 0
+        kept = json.loads((tmp_path / "scores.json").read_text())
+        expected = counts[dataset.class_names.index(name)]
+        assert (kept["classes"], kept["objects"], kept["predictions"]) == ([name], expected, expected)
+        assert (kept["ap"], kept["abs_dic"], list(kept["per_class"])) == (1, 0, [name])
+        assert len(json.loads(results.read_text())) == expected
+    both = call(run_folder, "--class", "circle", "--class", "square", data=SCENES)[1]
+    assert f"4 images, {counts[1] + counts[2]} objects" in both
+    assert not (run_folder / "metrics.json").exists()
+    code, _, err, _ = call(run_folder, "--class", "cat", data=SCENES)
+    assert (code, err) == (
+        2,
+        "error: expected --class to be one of circle (1), square (2), triangle (3). Received: cat\n",
+    )
+
+
+def test_an_error_in_the_middle_is_one_line(call, run_folder, tmp_path, monkeypatch):
+    def fail(self, image):
+        raise InputError("expected ONNX Runtime to run the model. Received: out of memory")
+
+    monkeypatch.setattr(Knowing, "__call__", fail)
+    code, _, err, _ = call(run_folder, "--coco-results", tmp_path / "results.json", data=SCENES)
+    assert (code, err) == (2, "error: expected ONNX Runtime to run the model. Received: out of memory\n")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

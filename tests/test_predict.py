@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 import struct
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from export.runtime import Instance
-from rsis_tf import predict
+from rsis_tf import images, predict
 from rsis_tf.errors import InputError
 from rsis_tf.prediction.results import KINDS, Results, label_map
 from rsis_tf.prediction.sources import find_sources
@@ -33,9 +34,10 @@ class Thresholds:
     """Finds what is brighter than 200, then what is brighter than 100; batches of two."""
 
     class_names = NAMES
+    category_ids = ()
 
-    def __init__(self, path, *, stop_mode, stop_threshold, batch_size):
-        self.opened = (path, stop_mode, stop_threshold, batch_size)
+    def __init__(self, path, **options):
+        self.opened = path, options
 
     def stream(self, images):
         images = iter(images)
@@ -83,7 +85,8 @@ def test_all_results_of_one_picture(run, tmp_path):
     assert (code, err) == (0, "")
     assert "a.png: 2 objects: bright 0.75, dark 0.75\n" in out
     results = ("a_labels.png", "a_overlay.png", "a_sequence.gif", "a_strip.png", "counts.csv", "instances.json")
-    assert files_in(tmp_path / "found") == sorted(results)
+    assert files_in(tmp_path / "found") == sorted([*results, "results.txt"])
+    assert sorted((tmp_path / "found/results.txt").read_text().splitlines()[1:]) == sorted(results)
     labels = np.asarray(Image.open(tmp_path / "found/a_labels.png"))
     assert labels[:2, :3].tolist() == [[2, 2, 2], [2, 1, 2]]
     assert np.count_nonzero(labels) == 6
@@ -98,7 +101,7 @@ def test_coco_file_is_read_by_the_official_tools_and_by_the_projects_reader(run,
     draw(tmp_path / "photos/a.png")
     draw(tmp_path / "photos/b.png", bright=False)
     run("photos", "--what", "json", "--out", "found")
-    assert files_in(tmp_path / "found") == ["instances.json"]
+    assert files_in(tmp_path / "found") == ["instances.json", "results.txt"]
     read = coco.COCO(str(tmp_path / "found/instances.json"))
     assert [read.cats[k]["name"] for k in sorted(read.cats)] == ["dark", "bright"]
     first, second, third = read.loadAnns(read.getAnnIds())
@@ -123,15 +126,14 @@ def test_coco_file_is_read_by_the_official_tools_and_by_the_projects_reader(run,
 def test_folders_patterns_and_files_in_the_order_asked_each_once(run, tmp_path):
     for name in ("p/2.png", "p/10.png", "p/deep/3.JPG", "p/.hidden.png", "q/7.png", "q/x8.png", "one.png"):
         draw(tmp_path / name)
-    (tmp_path / "p/notes.txt").write_text("no picture")
     code, out, err = run("one.png", "p", "q/[0-9].png", "q/*.png", "./one.png")
     assert (code, err) == (0, "")
     shown = [line.split(":")[0] for line in out.splitlines()[:-1]]
     assert shown == ["one.png", "p/10.png", "p/2.png", "p/deep/3.JPG", "q/7.png", "q/x8.png"]
     rows = list(csv.DictReader((tmp_path / "predictions/counts.csv").open()))
     assert [row["image"] for row in rows] == shown
-    assert "predictions: labels, overlay, counts of 6 pictures" in out
-    again = run("**/*.png")[1].splitlines()  # its own results are not taken for pictures
+    assert "predictions: labels, overlay, counts of 6 images" in out
+    again = run("**/*.png", "--overwrite")[1].splitlines()  # its own results are not taken for images
     assert sorted(line.split(":")[0] for line in again[:-1]) == [
         "one.png",
         "p/10.png",
@@ -144,13 +146,15 @@ def test_folders_patterns_and_files_in_the_order_asked_each_once(run, tmp_path):
 def test_files_of_one_name_do_not_overwrite_each_other(run, tmp_path):
     for name in ("a/x.png", "b/x.png"):
         draw(tmp_path / name, bright=name == "a/x.png")
-    run("a", "b", "--what", "labels")
-    assert files_in(tmp_path / "predictions") == ["a/x_labels.png", "b/x_labels.png"]
+    _, out, _ = run("a", "b", "--what", "labels")
+    assert out.count("several inputs share a name, so results keep the paths of their inputs: a/x_…\n") == 1
+    assert files_in(tmp_path / "predictions") == ["a/x_labels.png", "b/x_labels.png", "results.txt"]
     highest = [int(np.asarray(Image.open(tmp_path / f"predictions/{d}/x_labels.png")).max()) for d in "ab"]
     assert highest == [2, 1]
     draw(tmp_path / "a/x.bmp")
-    run("a", "--what", "labels", "--out", "more")
-    assert files_in(tmp_path / "more") == ["x.bmp_labels.png", "x.png_labels.png"]
+    _, out, _ = run("a", "--what", "labels", "--out", "more")
+    assert "so results keep the paths and suffixes of their inputs: x.bmp_…\n" in out
+    assert files_in(tmp_path / "more") == ["results.txt", "x.bmp_labels.png", "x.png_labels.png"]
     draw(tmp_path / "c/X.png")
     names = [source.name for source in find_sources(["b", "c"], out=tmp_path / "new")]
     assert names == ["b/x", "c/X"]  # told apart where case is not
@@ -169,9 +173,13 @@ def test_what_is_broken_is_skipped_and_the_rest_done(run, tmp_path):
     for line, name in zip(lines, ("cut.png", "empty", r"no*.tif", "gone.png"), strict=True):
         assert line.startswith("error: expected ")
         assert name in line.split("Received: ")[1]
-    assert "of 2 pictures\n4 paths could not be read\n" in out
+    assert "of 2 images\nskipped 4 paths: cut.png, empty, no*.tif, gone.png\n" in out
     assert files_in(tmp_path / "predictions") == sorted(
-        ["counts.csv", *(f"{name}_{kind}.png" for name in ("good", "last") for kind in ("labels", "overlay"))]
+        [
+            "counts.csv",
+            "results.txt",
+            *(f"{name}_{kind}.png" for name in ("good", "last") for kind in ("labels", "overlay")),
+        ]
     )
 
 
@@ -215,7 +223,9 @@ def test_an_interrupted_run_leaves_no_half_file(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert files_in(tmp_path) == ["a_labels.png", "a_overlay.png", "a_sequence.gif", "a_strip.png"]
+    results = ["a_labels.png", "a_overlay.png", "a_sequence.gif", "a_strip.png"]
+    assert files_in(tmp_path) == [*results, "results.txt"]
+    assert set(results) < set((tmp_path / "results.txt").read_text().splitlines())
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
@@ -245,9 +255,22 @@ def test_options_reach_the_model_and_wrong_ones_are_one_line(run, tmp_path, monk
     monkeypatch.setattr(
         predict, "open_predictor", lambda path, **options: opened.append(options) or Thresholds(path, **options)
     )
-    assert run("a.png", "--stop", "each", "--stop-threshold", "0.7", "--batch-size", "3")[0] == 0
-    assert opened == [{"stop_mode": "each", "stop_threshold": 0.7, "batch_size": 3}]
-    for wrong in (["--what", "masks"], ["--batch-size", "0"], ["--every", "x"]):
+    options = "--stop each --stop-threshold 0.7 --batch-size 3 --mask-threshold 0.25 --provider cuda --threads 2"
+    assert run("a.png", *options.split())[0] == 0
+    assert opened == [
+        {
+            "stop_mode": "each",
+            "stop_threshold": 0.7,
+            "mask_threshold": 0.25,
+            "batch_size": 3,
+            "providers": "cuda",
+            "threads": 2,
+        }
+    ]
+    for wrong in (
+        *(["--what", "masks"], ["--batch-size", "0"], ["--every", "x"], ["--threads", "-1"], ["--threads", "²"]),
+        *(["--stop-threshold", "2"], ["--stop-threshold", "nan"], ["--mask-threshold", "a"], ["--class", "cat"]),
+    ):
         code, _, err = run("a.png", *wrong)
         assert (code, len(err.splitlines())) == (2, 1)
         assert f"Received: {wrong[1]}" in err
@@ -268,9 +291,9 @@ def test_frames_of_a_video(run, tmp_path):
     assert code == 2
     assert len(err.splitlines()) == 1
     assert "broken.mp4" in err
-    assert "of 3 pictures" in out
+    assert "of 3 images" in out
     frames = ["clip.mp4/000000_labels.png", "clip.mp4/000003_labels.png", "clip.mp4/000006_labels.png"]
-    assert files_in(tmp_path / "predictions") == [*frames, "counts.csv"]
+    assert files_in(tmp_path / "predictions") == [*frames, "counts.csv", "results.txt"]
     widths = [np.asarray(Image.open(tmp_path / "predictions" / name))[8].astype(bool).sum() for name in frames]
     assert widths == pytest.approx([16, 28, 40], abs=3)
 
@@ -331,3 +354,151 @@ def test_json_of_a_model_without_class_names(tmp_path):
     read = json.loads((tmp_path / "instances.json").read_text())
     assert read["categories"] == [{"id": 1, "name": "class 1"}, {"id": 2, "name": "class 2"}]
     assert (tmp_path / "counts.csv").read_text().splitlines() == ["image,objects,class 1,class 2", "a.png,1,0,1"]
+
+
+def test_results_of_an_earlier_run_are_never_mixed_with_new_ones(run, tmp_path):
+    for name in ("one/a.png", "one/b.png", "two/b.png"):
+        draw(tmp_path / name, bright=name != "two/b.png")
+    assert run("one", "--what", "labels,json", "--out", "found")[0] == 0
+    (tmp_path / "found/mine.txt").write_text("kept")
+    before = {name: (tmp_path / "found" / name).read_bytes() for name in files_in(tmp_path / "found")}
+    code, _, err = run("two", "--what", "labels", "--out", "found")
+    assert code == 2
+    assert err == (
+        "error: expected a folder without results of an earlier run (--overwrite removes those, and nothing else). "
+        "Received: --out found with 3 files listed in results.txt\n"
+    )
+    assert {name: (tmp_path / "found" / name).read_bytes() for name in files_in(tmp_path / "found")} == before
+    assert run("two", "--what", "labels", "--out", "found", "--overwrite")[0] == 0
+    assert files_in(tmp_path / "found") == ["b_labels.png", "mine.txt", "results.txt"]
+    assert int(np.asarray(Image.open(tmp_path / "found/b_labels.png")).max()) == 1
+
+
+def test_a_run_that_predicts_nothing_removes_nothing(run, tmp_path):
+    draw(tmp_path / "a.png")
+    run("a.png", "--out", "found")
+    before = files_in(tmp_path / "found")
+    assert run("gone.png", "--out", "found", "--overwrite")[0] == 2
+    assert files_in(tmp_path / "found") == before
+
+
+def test_files_of_others_in_the_place_of_results_stay(run, tmp_path):
+    draw(tmp_path / "a.png")
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found/a_overlay.png").write_text("drawn by hand")
+    code, _, err = run("a.png", "--out", "found")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "Received: found/a_overlay.png, which exists" in err
+    assert files_in(tmp_path / "found") == ["a_overlay.png"]
+    assert (tmp_path / "found/a_overlay.png").read_text() == "drawn by hand"
+
+
+def test_a_list_of_files_outside_the_folder_is_refused(run, tmp_path):
+    draw(tmp_path / "a.png")
+    run("a.png", "--out", "found")
+    (tmp_path / "victim").write_text("kept")
+    with (tmp_path / "found/results.txt").open("a") as file:
+        file.write("../victim\n")
+    code, _, err = run("a.png", "--out", "found", "--overwrite")
+    assert code == 2
+    assert "Received: ../victim in found/results.txt" in err
+    assert (tmp_path / "victim").exists()
+
+
+HEIC = struct.pack(">I4s4sI4s4s4s", 28, b"ftyp", b"heic", 0, b"mif1", b"heic", b"miaf")
+"""The first box of a HEIC file, ISO/IEC 23008-12."""
+
+
+def test_what_a_folder_holds_beside_images_is_named_and_counted(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    images._heif_reader.cache_clear()
+    draw(tmp_path / "photos/a.png")
+    (tmp_path / "photos/IMG_1.HEIC").write_bytes(HEIC)
+    (tmp_path / "photos/notes.txt").write_text("no image")
+    (tmp_path / "photos/raw.cr2").write_bytes(b"II*\0")
+    code, out, err = run("photos")
+    images._heif_reader.cache_clear()
+    assert code == 2
+    assert err.splitlines() == [
+        "error: reading HEIC needs pillow-heif (pip install pillow-heif), or convert the file to JPEG or PNG. "
+        "Received: photos/IMG_1.HEIC",
+        "error: expected an image or a video (by its suffix). Received: photos/notes.txt",
+        "error: expected an image or a video (by its suffix). Received: photos/raw.cr2",
+    ]
+    assert out.endswith("of 1 image\nskipped 3 paths: photos/IMG_1.HEIC, photos/notes.txt, photos/raw.cr2\n")
+    assert [row["image"] for row in csv.DictReader((tmp_path / "predictions/counts.csv").open())] == ["photos/a.png"]
+
+
+def test_heic_is_read_where_its_library_is(run, tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    draw(tmp_path / "a.png", size=(64, 96))
+    heif.from_pillow(Image.open(tmp_path / "a.png")).save(tmp_path / "a.heic", quality=100)
+    (tmp_path / "a.png").unlink()
+    code, out, err = run("a.heic")
+    assert (code, err) == (0, "")
+    assert "a.heic: 2 objects" in out
+
+
+def test_results_in_another_folder_are_not_taken_for_inputs(run, tmp_path):
+    draw(tmp_path / "all/a.png")
+    run("all", "--out", "all/first")
+    code, out, err = run("all", "--out", "all/second")
+    assert (code, err) == (0, "")
+    assert "of 1 image\n" in out
+
+
+def test_only_objects_of_the_classes_asked_for_are_written(run, tmp_path, monkeypatch):
+    draw(tmp_path / "a.png")
+    for asked in ("dark", "1"):
+        code, out, _ = run("a.png", "--class", asked, "--what", "all", "--out", f"found-{asked}")
+        assert code == 0
+        assert "a.png: 1 object: dark 0.75\n" in out
+        folder = tmp_path / f"found-{asked}"
+        assert np.unique(np.asarray(Image.open(folder / "a_labels.png"))).tolist() == [0, 1]
+        assert (folder / "counts.csv").read_text().splitlines()[1] == "a.png,1,1,0"
+        (found,) = json.loads((folder / "instances.json").read_text())["annotations"]
+        assert (found["category_id"], found["step"]) == (1, 1)  # the step keeps its number
+    assert "of 1 image" in run("a.png", "--class", "dark", "--class", "bright", "--out", "both")[1]
+    code, _, err = run("a.png", "--class", "cat", "--out", "none")
+    assert code == 2
+    assert err == "error: expected --class to be one of dark (1), bright (2). Received: cat\n"
+
+
+def test_coco_file_has_the_numbers_of_the_models_dataset(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Thresholds, "category_ids", (0, 7, 90))
+    draw(tmp_path / "a.png")
+    assert run("a.png", "--what", "json", "--class", "90")[0] == 0
+    written = json.loads((tmp_path / "predictions/instances.json").read_text())
+    assert [annotation["category_id"] for annotation in written["annotations"]] == [90]
+    assert written["categories"] == [{"id": 7, "name": "dark"}, {"id": 90, "name": "bright"}]
+
+
+def test_a_failure_in_the_middle_is_one_line_and_leaves_no_half_file(run, tmp_path, monkeypatch):
+    def fail_late(self, images):
+        yield from itertools.islice(stream(self, images), 1)
+        raise InputError("expected the graph to run. Received: out of memory")
+
+    stream = Thresholds.stream
+    monkeypatch.setattr(Thresholds, "stream", fail_late)
+    for name in ("a.png", "b.png"):
+        draw(tmp_path / name)
+    code, _, err = run("a.png", "b.png", "--what", "all")
+    assert (code, err) == (2, "error: expected the graph to run. Received: out of memory\n")
+    assert not {"instances.json", "counts.csv"} & set(files_in(tmp_path / "predictions"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_file_names_that_are_no_text(run, tmp_path):
+    names = ["line\nbreak.png", "back\\nslash.png", os.fsdecode(b"latin-\xe9.png")]
+    draw(tmp_path / "photos/a.png")
+    content = (tmp_path / "photos/a.png").read_bytes()
+    for name in names:
+        (tmp_path / "photos" / name).write_bytes(content)
+    code, out, err = run("photos", "--what", "labels,json,counts", "--out", "found")
+    assert (code, err) == (0, "")
+    assert "latin-\\udce9.png: 2 objects" in out
+    read = json.loads((tmp_path / "found/instances.json").read_text())
+    assert sorted(image["file_name"] for image in read["images"]) == sorted(["a.png", *names])
+    (tmp_path / "photos/a.png").rename(tmp_path / "b.png")
+    assert run("b.png", "--what", "labels", "--out", "found", "--overwrite")[0] == 0
+    assert files_in(tmp_path / "found") == ["b_labels.png", "results.txt"]

@@ -12,7 +12,7 @@ from legacy_torch import original_arguments, write_checkpoint
 
 from export.runtime import Predictor
 from rsis_tf.errors import InputError
-from rsis_tf.predictor import ExportedPredictor, KerasPredictor, find_model, load_model, open_predictor
+from rsis_tf.predictor import ExportedPredictor, KerasPredictor, OnnxPredictor, find_model, load_model, open_predictor
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIDE = 32
@@ -43,7 +43,7 @@ def models(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("models")
     (folder / "run").mkdir()
-    build("compact", stop_threshold=0.45).save(folder / "run/best.keras")
+    build("compact", stop_threshold=0.45, category_ids=(0, 7, 3, 90)).save(folder / "run/best.keras")
     for exporter, options in ((onnx, []), (saved_model, []), (tflite, ["--batch", "2"])):
         exporter.main([str(folder / "run"), "--no-verify", *options])
     return folder
@@ -69,7 +69,8 @@ def pictures():
 def test_kinds_are_told_apart(models):
     assert [find_model(models / kind)[0] for kind in KINDS] == ["keras", "onnx", "saved_model", "tflite"]
     opened = [type(open_predictor(models / kind)) for kind in KINDS]
-    assert opened == [KerasPredictor, Predictor, ExportedPredictor, ExportedPredictor]
+    assert opened == [KerasPredictor, OnnxPredictor, ExportedPredictor, ExportedPredictor]
+    assert issubclass(OnnxPredictor, Predictor)
 
 
 @pytest.mark.parametrize("stop_mode", ["first", "each"])
@@ -154,6 +155,97 @@ def test_the_threshold_of_the_stop_is_that_of_the_call(models, kind):
     assert open_predictor(models / kind, stop_threshold=1.0)(picture) == []
     with pytest.raises(InputError, match=r"Received: stop_threshold=1\.5"):
         open_predictor(models / kind, stop_threshold=1.5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_checks_the_same_options(models, kind):
+    for options in (
+        *({"stop_threshold": value} for value in (2, "a", float("nan"), True)),
+        *({"mask_threshold": value} for value in (-0.1, "0.5", float("nan"))),
+        *({"batch_size": value} for value in (0, -1, 1.5, True)),
+        *({"threads": value} for value in (0, 1.5, "all")),
+        *({"stop_mode": value} for value in ("x", None)),
+        *({"image_size": value} for value in (32, (0, 32))),
+        *({"providers": value} for value in (7, [])),
+    ):
+        with pytest.raises(InputError, match=rf"^{next(iter(options))} must be .*\. Received: ") as caught:
+            open_predictor(models / kind, **options)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_takes_the_same_options(models, kind):
+    image = next(iter(pictures()))
+    predictor = open_predictor(models / kind, mask_threshold=0.0, stop_mode="each", stop_threshold=0.0)
+    assert predictor.mask_threshold == 0.0
+    found = predictor(image)
+    assert [instance.mask.all() for instance in found] == [True, True, True]
+    assert predictor.batch([image])[0][0].score == found[0].score
+    assert open_predictor(models / kind, image_size=(SIDE, SIDE)).image_size == (SIDE, SIDE)
+    assert predictor.category_ids == (0, 7, 3, 90)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_refuses_what_is_no_image(models, kind):
+    predictor = open_predictor(models / kind)
+    for image, received in (
+        (np.zeros((8, 8, 3), np.float32), "shape (8, 8, 3), dtype float32"),
+        (np.zeros((8, 8), np.uint8), "shape (8, 8), dtype uint8"),
+        (np.zeros((8, 0, 3), np.uint8), "shape (8, 0, 3), dtype uint8"),
+        ("photo.png", "str"),
+    ):
+        with pytest.raises(InputError) as caught:
+            predictor(image)
+        assert str(caught.value) == f"an image must be an (H, W, 3) uint8 RGB array. Received: {received}"
+    with pytest.raises(InputError, match="images must be a sequence"):
+        next(predictor.stream(7))
+
+
+def test_providers_that_a_file_cannot_have_are_refused_with_the_reason(models):
+    for kind, reason in {
+        "run": "providers are those of ONNX Runtime; export the model with export.onnx",
+        "run/saved_model": "providers are those of ONNX Runtime; export the model with export.onnx",
+        "run/model.tflite": "a TFLite file runs on the CPU, by LiteRT",
+        "run/model.onnx": "expected providers of the installed onnxruntime",
+    }.items():
+        with pytest.raises(InputError, match=reason) as caught:
+            open_predictor(models / kind, providers="ROCMExecutionProvider")
+        assert "ROCMExecutionProvider" in str(caught.value).split("Received: ")[1]
+    for kind in ("run/model.onnx", "run/model.tflite"):
+        assert open_predictor(models / kind, providers="cpu", threads=1)(next(iter(pictures())))
+
+
+def test_threads_of_tensorflow_are_set_before_it_starts(models):
+    program = (
+        "import sys\n"
+        "from rsis_tf.predictor import open_predictor\n"
+        "open_predictor(sys.argv[1], threads=3)\n"
+        "import tensorflow as tf\n"
+        "assert tf.config.threading.get_intra_op_parallelism_threads() == 3\n"
+    )
+    command = [sys.executable, "-c", program, models / "run"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    with pytest.raises(InputError, match=r"before TensorFlow computes anything .* Received: threads=61 afterwards"):
+        open_predictor(models / "run", threads=61)
+
+
+def test_a_failure_in_a_call_is_an_input_error_of_one_line(models, monkeypatch):
+    image = next(iter(pictures()))
+
+    def fail(*arguments, **options):
+        raise RuntimeError("out of memory\n\tat node 7")
+
+    predictor = open_predictor(models / "run/model.onnx")
+    predictor._graph = type("Graph", (), {"run": fail})()
+    with pytest.raises(InputError, match=r"ONNX Runtime to run .*model\.onnx .*Received: out of memory at node 7$"):
+        predictor(image)
+    for kind, place in (("run", "model"), ("run/saved_model", "_run"), ("run/model.tflite", "_run")):
+        predictor = open_predictor(models / kind)
+        broken = type("Model", (), {"predict_on_batch": fail})() if place == "model" else fail
+        monkeypatch.setattr(predictor, place, broken)
+        with pytest.raises(InputError, match=r"^expected .* to run on a batch of shape .* Received: out of memory"):
+            predictor(image)
 
 
 def test_a_stepwise_export_is_a_model_like_any_other(models):

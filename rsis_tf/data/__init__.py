@@ -12,7 +12,17 @@ from rsis_tf.data.files import require_folder
 from rsis_tf.data.sample import VOID, Dataset, Inspection, Sample
 from rsis_tf.errors import InputError
 
-__all__ = ["DATASETS", "SPLITS", "VOID", "Dataset", "Sample", "Subset", "load_dataset", "require_dataset"]
+__all__ = [
+    "DATASETS",
+    "SPLITS",
+    "VOID",
+    "Dataset",
+    "Sample",
+    "Subset",
+    "category_ids",
+    "load_dataset",
+    "require_dataset",
+]
 
 DATASETS = ("cityscapes", "coco", "cvppp", "folder", "synthetic", "voc")
 SPLITS = ("train", "val", "test")
@@ -25,6 +35,7 @@ class Subset:
 
     def __init__(self, dataset: Dataset, length: int):
         self.class_names = dataset.class_names
+        self.category_ids = category_ids(dataset)
         self._dataset = dataset
         self._length = min(length, len(dataset))
 
@@ -48,6 +59,15 @@ class Subset:
         if not 0 <= index < self._length:
             raise IndexError(f"index must be in 0 … {self._length - 1}. Received: {index}")
         return self._dataset[index]
+
+
+def category_ids(dataset: Dataset) -> tuple[int, ...]:
+    """Returns the K numbers by which the dataset's own files call the classes, 0 for background.
+
+    Empty if they have none, or call them by texts.
+    """
+    numbers = tuple(getattr(dataset, "category_ids", ()))
+    return numbers if all(type(number) is int for number in numbers) else ()
 
 
 def load_dataset(config: DataConfig, split: str, *, check: bool = True) -> Dataset:

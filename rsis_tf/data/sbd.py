@@ -14,8 +14,6 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.io
-import scipy.io.matlab
 from PIL import Image
 
 from rsis_tf.data import voc
@@ -112,6 +110,9 @@ def read_annotation(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: when the file is not such an annotation.
     """
+    import scipy.io  # here, so that the command can say what to install
+    import scipy.io.matlab
+
     try:
         content = scipy.io.loadmat(path)["GTinst"]
         objects = np.asarray(content["Segmentation"][0, 0])

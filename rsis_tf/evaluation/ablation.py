@@ -20,7 +20,7 @@ from rsis_tf.evaluation.runner import plain, write_json
 
 _ALWAYS = ("model.encoder", "model.skip_mode", "model.decoder_stages")
 _TITLES = {"model.encoder": "encoder", "model.skip_mode": "skip", "model.decoder_stages": "stages"}
-_NOT_SETTINGS = ("data.root", "model.class_names", "train.seed", "data.seed")
+_NOT_SETTINGS = ("data.root", "model.class_names", "model.category_ids", "train.seed", "data.seed")
 _SCORES = {"ap50": "AP50", "ap": "AP", "sbd": "SBD", "abs_dic": "|DiC|"}
 _PAPER = PROTOCOLS["paper-voc"]
 _CLASS = "person"

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
 from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.bootstrap import Detections
 
 if TYPE_CHECKING:
+    from pycocotools.cocoeval import COCOeval
+
     from export.runtime import Instance
 
 AP_THRESHOLDS = {"ap50": 0, "ap60": 2, "ap70": 4, "ap75": 5, "ap80": 6}
@@ -78,6 +79,7 @@ class AveragePrecision:
         self._min_share = min_share
         self._proposals = tuple(proposals)
         self._matches: dict[str | int, list[dict | None]] = {}  # image id → per class, then all classes as one
+        self._coco()  # without pycocotools this fails now and not after a whole prediction
 
     def add(
         self,
@@ -220,7 +222,9 @@ class AveragePrecision:
         records = [self._matches[image_id][k] for image_id in sorted(self._matches)]
         return Detections.of(records, len(self._coco().params.iouThrs))
 
-    def _coco(self, *, agnostic: bool = False) -> COCOeval:
+    def _coco(self, *, agnostic: bool = False) -> "COCOeval":
+        from pycocotools.cocoeval import COCOeval  # here, so that commands can say what to install
+
         coco = COCOeval(iouType="segm")
         coco.params.catIds = list(range(1, len(self.class_names)))
         coco.params.areaRng, coco.params.areaRngLbl = [_EVERY_AREA], ["all"]
@@ -232,7 +236,7 @@ class AveragePrecision:
         return coco
 
 
-def _evaluate(coco: COCOeval, category: int, found: list[dict], truths: list[dict], ious: np.ndarray) -> dict | None:
+def _evaluate(coco: "COCOeval", category: int, found: list[dict], truths: list[dict], ious: np.ndarray) -> dict | None:
     """Runs COCO's matching on one picture and keeps what `accumulate` reads of it."""
     order = np.argsort([-d["score"] for d in found], kind="stable")[: coco.params.maxDets[-1]]
     key = (0, category if coco.params.useCats else -1)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
@@ -32,6 +31,8 @@ def records(
         category_ids: K ids by class, where the annotation file has others than 1 … K−1.
         every_class: one entry per class with score class probability × objectness, as in the original's evaluation.
     """
+    from pycocotools import mask as coco_mask  # here, so that commands can say what to install
+
     if str(image_id).isdecimal() and str(int(image_id)) == str(image_id):
         image_id = int(image_id)
     for instance in instances:
@@ -66,6 +67,8 @@ class ResultsFile:
     def __init__(
         self, path: str | pathlib.Path, *, category_ids: Sequence[int] | None = None, every_class: bool = False
     ) -> None:
+        import pycocotools.mask  # noqa: F401 — without it this fails now and not after a whole prediction
+
         self._path = pathlib.Path(path)
         self._beside = self._path.with_name(f".{self._path.name}.part")
         self._options = {"category_ids": category_ids, "every_class": every_class}

@@ -13,6 +13,7 @@ from rsis_tf.data.sample import Dataset
 from rsis_tf.errors import ArgumentParser, InputError
 from rsis_tf.evaluation import masks, protocols
 from rsis_tf.evaluation.runner import Predictor
+from rsis_tf.prediction.options import add_options, predictor_options
 from rsis_tf.predictor import MODEL_HELP, find_model, open_predictor
 
 
@@ -36,9 +37,10 @@ def add_model_and_data(
     stop: str | None = "first",
     optional: bool = False,
 ) -> None:
-    """Adds MODEL (or MODEL that may be left out) and the options that choose pictures; `dataset` fixes the reader.
+    """Adds MODEL (or MODEL that may be left out) and the options that choose images and say how the model runs.
 
-    With `stop=None` the protocol says how a sequence ends (`protocols.add_options`).
+    `dataset` fixes the reader, `stop` is the default of --stop. With `stop=None` the protocol says how a sequence ends
+    (`protocols.add_options`).
     """
     arguments.add_argument(
         "model", type=pathlib.Path, metavar="MODEL", nargs="?" if optional else None, help=MODEL_HELP
@@ -52,21 +54,8 @@ def add_model_and_data(
                            help="do not read all annotations before the first image")  # fmt: skip
     arguments.add_argument("--split", default="val", choices=SPLITS, help="(default: %(default)s)")
     arguments.add_argument("--limit", type=int, metavar="N", help="use the first N pictures only")
-    arguments.add_argument(
-        "--stop-threshold",
-        type=float,
-        metavar="P",
-        help="probability from which there is an object "
-        + ("(default: the model's own)" if stop else f"({protocols.defaults('stop_threshold')})"),
-    )
-    arguments.add_argument(
-        "--stop",
-        default=stop,
-        choices=("first", "each"),
-        help="first: the sequence ends at the first step without an object, as in the paper; "
-        "each: every step is judged alone, as in the original's evaluation "
-        + ("(default: %(default)s)" if stop else f"({protocols.defaults('stop_mode')})"),
-    )
+    settings = () if stop else ("stop_threshold", "stop_mode", "mask_threshold")
+    add_options(arguments, stop=stop, defaults={name: protocols.defaults(name) for name in settings})
     if dataset is not None:
         arguments.set_defaults(dataset=dataset)
 
@@ -83,17 +72,6 @@ def open_data(arguments: argparse.Namespace) -> Dataset:
     return dataset if arguments.limit is None else Subset(dataset, arguments.limit)
 
 
-def category_ids(arguments: argparse.Namespace) -> list[int] | None:
-    """Returns the dataset's own number of each class (0 for background), None for those that have no other than ours.
-
-    COCO's files number their categories as they like; results must say the same numbers.
-    """
-    settings = data_config(arguments)
-    if settings.dataset != "coco":
-        return None
-    return list(load_dataset(settings, _split(arguments), check=False).category_ids)
-
-
 def data_root(arguments: argparse.Namespace) -> str:
     """Returns the dataset's folder: `--data`, or that of the run."""
     return data_config(arguments).root or "."
@@ -106,8 +84,9 @@ def open_model(arguments: argparse.Namespace) -> Predictor:
         InputError: if it cannot be used, or a setting of the protocol is out of range.
     """
     protocol = protocols.chosen(arguments)
-    predictor = open_predictor(arguments.model, stop_mode=protocol.stop_mode, stop_threshold=protocol.stop_threshold)
-    return masks.follow(predictor, protocol)
+    options = predictor_options(arguments)
+    options |= {"stop_mode": protocol.stop_mode, "stop_threshold": protocol.stop_threshold}
+    return masks.follow(open_predictor(arguments.model, **options), protocol)
 
 
 def check_data(arguments: argparse.Namespace, dataset: Dataset, predictor: Predictor) -> list[str]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from scipy.stats import kendalltau
 
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import command_line
@@ -136,6 +135,8 @@ class OrderStudy:
 
 def kendall(keys: Sequence[float]) -> float:
     """Kendall's τ (τ-b) between the order in which keys come and their rising order; NaN if all keys are equal."""
+    from scipy.stats import kendalltau  # here, so that the command can say what to install
+
     if len(set(keys)) < 2:
         return float("nan")
     return float(kendalltau(np.arange(len(keys)), keys).statistic)

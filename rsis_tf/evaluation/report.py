@@ -186,9 +186,13 @@ def _classes(metrics: dict[str, Any]) -> str:
     if not classes:
         return ""
     columns = ("objects", "ap50", "ap75", "ap")
+    # The numbers of the dataset's own files, where they have numbers.
+    numbers = metrics.get("category_ids") or {}
     head = "".join(f"<th>{name}</th>" for name in ("class", "objects", "AP50", "AP75", "AP"))
     rows = [
-        f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td>{_cell(values.get(key))}</td>" for key in columns) + "</tr>"
+        f"<tr><td>{html.escape(name)}{f' ({numbers[name]})' if name in numbers else ''}</td>"
+        + "".join(f"<td>{_cell(values.get(key))}</td>" for key in columns)
+        + "</tr>"
         for name, values in classes.items()
     ]
     return f'<h2>By class</h2><div class="flow"><table><tr>{head}</tr>{"".join(rows)}</table></div>'

@@ -1,12 +1,13 @@
 """Runs a predictor over a dataset and scores it: COCO average precision and the leaf challenge's counts and Dice."""
 
+import collections
 import dataclasses
 import json
 import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class Predictor(Protocol):
-    """(H, W, 3) uint8 picture of any size → instances in predicted order, masks at its size."""
+    """(H, W, 3) uint8 image of any size → instances in predicted order, masks at its size.
+
+    One that also has `stream`, from many images to the instances of each, is handed the images batch by batch.
+    """
 
     class_names: tuple[str, ...]
 
@@ -78,6 +82,7 @@ def evaluate(
     *,
     progress: Callable[[int, int], None] | None = None,
     sinks: Sequence[Sink] = (),
+    classes: frozenset[int] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
     protocol: protocols.Protocol = protocols.PLAIN,
@@ -93,6 +98,7 @@ def evaluate(
         dataset: samples at their own size, image ids unique.
         progress: called with (pictures done, pictures in all) after each.
         sinks: each called with (sample, instances) after each picture.
+        classes: ids of the classes that are scored, see `show`; None for all.
         resamples: draws for the intervals.
         seed: of the draws.
         protocol: its `every_class`, `min_size` and `max_dets` make the precision, its `overlap` the label map; the
@@ -116,7 +122,7 @@ def evaluate(
             per_image[name].append(value)
         counts.append((len(sample.classes), len(instances)))
 
-    seconds = show(predictor, dataset, [score, *sinks], progress=progress)
+    seconds = show(predictor, dataset, [score, *sinks], progress=progress, classes=classes)
     objects, predictions = map(sum, zip(*counts, strict=True))
     scores = precision.summarize()
     names = ("ap", *AP_THRESHOLDS)
@@ -134,7 +140,11 @@ def evaluate(
         seconds_per_image=seconds / len(counts),
         at={name: scores.mean[name] for name in AP_THRESHOLDS},
         recall=scores.recall,
-        per_class=scores.per_class,
+        per_class={
+            name: scores.per_class[name]
+            for k, name in enumerate(dataset.class_names)
+            if k > 0 and (classes is None or k in classes)
+        },
         intervals=intervals,
     )
 
@@ -145,17 +155,20 @@ def show(
     sinks: Sequence[Sink],
     *,
     progress: Callable[[int, int], None] | None = None,
+    classes: frozenset[int] | None = None,
 ) -> float:
-    """Predicts every picture and shows it, with its predictions, to each sink; one picture is in memory at a time.
+    """Predicts every image and shows it, with its predictions, to each sink; one batch is in memory at a time.
 
     Args:
-        predictor: picture → instances.
+        predictor: images → instances.
         dataset: samples at their own size.
-        sinks: each called with (sample, instances) after each picture.
-        progress: called with (pictures done, pictures in all) after each.
+        sinks: each called with (sample, instances) after each image.
+        progress: called with (images done, images in all) after each.
+        classes: ids of the classes that are shown, as if neither dataset nor model had others: their objects become
+            background, their predictions are left out. None for all.
 
     Returns:
-        Seconds spent in the predictor.
+        Seconds spent in the predictor; reading the dataset and the sinks take none of it.
 
     Raises:
         InputError: for an empty dataset, or one whose classes are not the predictor's.
@@ -164,17 +177,44 @@ def show(
     if total == 0:
         raise InputError("expected a dataset with at least one picture. Received: an empty one")
     _check_classes(tuple(predictor.class_names), tuple(dataset.class_names))
+    waiting: collections.deque[Sample] = collections.deque()
+    reading = 0.0
+
+    def images() -> Iterator[np.ndarray]:
+        nonlocal reading
+        for index in range(total):
+            start = time.perf_counter()
+            sample = dataset[index]
+            reading += time.perf_counter() - start
+            waiting.append(sample)
+            yield sample.image
+
+    stream = getattr(predictor, "stream", None)
+    predicted = iter(stream(images()) if stream else map(predictor, images()))
     seconds = 0.0
-    for index in range(total):
-        sample = dataset[index]
+    for done in range(1, total + 1):
         start = time.perf_counter()
-        instances = predictor(sample.image)
+        instances = next(predicted)
         seconds += time.perf_counter() - start
+        sample = waiting.popleft()
+        if classes is not None:
+            sample, instances = only_classes(sample, instances, classes)
         for sink in sinks:
             sink(sample, instances)
         if progress:
-            progress(index + 1, total)
-    return seconds
+            progress(done, total)
+    return seconds - reading
+
+
+def only_classes(
+    sample: Sample, instances: "Sequence[Instance]", classes: frozenset[int]
+) -> "tuple[Sample, list[Instance]]":
+    """Returns the sample and its predictions as if there were no other classes; other objects become background."""
+    kept = np.isin(sample.classes, sorted(classes))  # (n,)
+    numbers = np.zeros(len(kept) + 2, np.int32)  # by label: void, background, objects
+    numbers[0], numbers[2:] = VOID, np.where(kept, np.cumsum(kept), 0)
+    sample = dataclasses.replace(sample, label_map=numbers[sample.label_map + 1], classes=sample.classes[kept])
+    return sample, [instance for instance in instances if instance.class_id in classes]
 
 
 def leaf_scores(instances: "Sequence[Instance]", truth: np.ndarray, *, overlap: str = "earliest") -> dict[str, float]:

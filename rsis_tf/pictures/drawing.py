@@ -6,9 +6,10 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from rsis_tf.errors import InputError
+from rsis_tf.pictures.fonts import font
 
 Colour = tuple[int, int, int]
 
@@ -47,11 +48,6 @@ INK, PAPER, HALO = (25, 28, 33), (255, 255, 255), (12, 12, 14)
 def colour(step: int) -> Colour:
     """Returns the colour of the object found at a step, from 0; they repeat after twenty."""
     return PALETTE[step % len(PALETTE)]
-
-
-def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Returns Pillow's own typeface at a size in pixels."""
-    return ImageFont.load_default(size=size)
 
 
 def text_colour(background: Colour) -> Colour:

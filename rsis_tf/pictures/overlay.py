@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rsis_tf.pictures import drawing
+from rsis_tf.pictures import drawing, fonts
 
 if TYPE_CHECKING:
     from export.runtime import Instance
@@ -76,6 +76,11 @@ def _beside(mask: np.ndarray, point: tuple[float, float], letters: float) -> tup
     return point[0], float(above if above > letters else rows[-1] + letters)
 
 
+def shown_name(instance: "Instance") -> str:
+    """Returns the class's name, or its number if no font here has the name's characters."""
+    return fonts.drawable(instance.class_name, f"class {instance.class_id}")
+
+
 def draw_masks(picture: np.ndarray, masks: Sequence[np.ndarray], colours: Sequence[drawing.Colour], line: int) -> None:
     """Tints and outlines masks of the picture's size, in place; an earlier mask keeps its pixels."""
     taken = np.zeros(picture.shape[:2], bool)
@@ -123,19 +128,20 @@ def _arrowhead(draw: ImageDraw.ImageDraw, start, end, size: float, extra: float)
 
 def _with_legend(canvas: Image.Image, instances: "Sequence[Instance]", letters: int) -> Image.Image:
     """Adds columns at the right, as many as the height asks for."""
-    face, gap = drawing.font(letters), round(letters * 0.8)
+    gap = round(letters * 0.8)
     # Rows move together rather than leave a few for another column.
     shared = (canvas.height - 2 * gap) / max(1, len(instances))
     row = round(min(1.75 * letters, shared)) if shared >= 1.4 * letters else round(1.75 * letters)
     if not instances:
         names, scores = ["no object found"], [""]
     else:
-        names = [instance.class_name for instance in instances]
+        names = [shown_name(instance) for instance in instances]
         scores = [f"{instance.score:.2f}" for instance in instances]
     rows = max(1, (canvas.height - 2 * gap) // row)
-    name_width = max(face.getlength(name) for name in names)
+    name_width = max(fonts.length(name, letters) for name in names)
+    digits = drawing.font(letters)
     swatch = round(letters * 2)
-    column = round(swatch + gap + name_width + gap + face.getlength("0.00") + 2 * gap)
+    column = round(swatch + gap + name_width + gap + digits.getlength("0.00") + 2 * gap)
     columns = math.ceil(len(names) / rows)
     result = Image.new("RGB", (canvas.width + column * columns, canvas.height), drawing.PAPER)
     result.paste(canvas, (0, 0))
@@ -146,7 +152,7 @@ def _with_legend(canvas: Image.Image, instances: "Sequence[Instance]", letters: 
         if instances:
             step = instances[i].step
             drawing.tag(draw, (left + swatch / 2, middle), str(step + 1), drawing.colour(step), letters * 0.95)
-        draw.text((left + swatch + gap * 0.7, middle), name, fill=drawing.INK, font=face, anchor="lm")
+        fonts.write(draw, (left + swatch + gap * 0.7, middle), name, letters, fill=drawing.INK, anchor="lm")
         right = left + column - 2 * gap
-        draw.text((right, middle), score, fill=drawing.INK, font=face, anchor="rm")
+        draw.text((right, middle), score, fill=drawing.INK, font=digits, anchor="rm")
     return result

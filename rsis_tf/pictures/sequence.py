@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from rsis_tf.errors import InputError
-from rsis_tf.pictures import drawing
-from rsis_tf.pictures.overlay import draw_masks
+from rsis_tf.pictures import drawing, fonts
+from rsis_tf.pictures.overlay import draw_masks, shown_name
 
 if TYPE_CHECKING:
     from export.runtime import Instance
@@ -50,7 +50,7 @@ def sequence_strip(
     masks = [drawing.resize_mask(instance.mask, size) for instance in instances]
     panels = [(small, "picture")]
     for instance, mask in zip(instances, masks, strict=True):
-        caption = f"{instance.step + 1}  {instance.class_name}  {instance.score:.2f}"
+        caption = f"{instance.step + 1}  {shown_name(instance)}  {instance.score:.2f}"
         panels.append((_pointed_out(_highlighted(small, mask, drawing.colour(instance.step)), mask), caption))
     together = small.copy()
     draw_masks(together, masks, [drawing.colour(instance.step) for instance in instances], 2)
@@ -79,16 +79,16 @@ def sequences_sheet(rows: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
     """
     if not rows:
         raise InputError("expected at least one strip. Received: none")
-    face = drawing.font(_LETTERS + 3)
+    rows = [(fonts.drawable(label, label.encode("ascii", "replace").decode()), strip) for label, strip in rows]
+    letters = _LETTERS + 3
     head = _LETTERS + 22
-    width = max(
-        [strip.shape[1] for _, strip in rows] + [math.ceil(face.getlength(label)) + 4 * _GAP for label, _ in rows]
-    )
+    widths = [math.ceil(fonts.length(label, letters)) + 4 * _GAP for label, _ in rows]
+    width = max(*widths, *(strip.shape[1] for _, strip in rows))
     sheet = Image.new("RGB", (width, sum(strip.shape[0] + head for _, strip in rows) + _GAP), drawing.PAPER)
     draw = ImageDraw.Draw(sheet)
     top = 0
     for label, strip in rows:
-        draw.text((_GAP, top + head - 4), label, fill=drawing.INK, font=face, anchor="ls")
+        fonts.write(draw, (_GAP, top + head - 4), label, letters, fill=drawing.INK, anchor="ls")
         sheet.paste(Image.fromarray(drawing.checked(strip)), (0, top + head))
         top += head + strip.shape[0]
     return np.asarray(sheet)
@@ -127,7 +127,7 @@ def animation(
         newest = instances[count - 1]
         frame = _highlighted(small, np.logical_or.reduce(masks[:count]), None)
         draw_masks(frame, masks[:count], colours[:count], 2)
-        frames.append(_captioned(frame, f"{newest.step + 1}  {newest.class_name}  {newest.score:.2f}", newest.step))
+        frames.append(_captioned(frame, f"{newest.step + 1}  {shown_name(newest)}  {newest.score:.2f}", newest.step))
     whole = small.copy()
     draw_masks(whole, masks, colours, 2)
     frames.append(_captioned(whole, f"found: {len(instances)}"))
@@ -192,13 +192,12 @@ def _grid(panels: Sequence[tuple[np.ndarray, str]], columns: int) -> np.ndarray:
 def _fitted(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, width: float) -> None:
     """Writes a line, in smaller letters if it is too wide, shortened if that is not enough."""
     size = _LETTERS
-    while size > 10 and drawing.font(size).getlength(text) > width:
+    while size > 10 and fonts.length(text, size) > width:
         size -= 1
-    face = drawing.font(size)
     whole = text
-    while text and face.getlength(text) > width:
+    while text and fonts.length(text, size) > width:
         text = f"{whole[: len(text) - 2]}…"
-    draw.text(at, text, fill=drawing.INK, font=face, anchor="lm")
+    fonts.write(draw, at, text, size, fill=drawing.INK, anchor="lm")
 
 
 def _captioned(frame: np.ndarray, caption: str, step: int | None = None) -> Image.Image:
@@ -211,5 +210,5 @@ def _captioned(frame: np.ndarray, caption: str, step: int | None = None) -> Imag
     if step is not None:
         draw.rectangle((left, height + letters / 2, left + letters, height + letters * 1.5), fill=drawing.colour(step))
         left += 1.5 * letters
-    draw.text((left, height + letters), caption, fill=drawing.INK, font=drawing.font(letters), anchor="lm")
+    fonts.write(draw, (left, height + letters), caption, letters, fill=drawing.INK, anchor="lm")
     return canvas

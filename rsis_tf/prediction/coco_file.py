@@ -21,14 +21,17 @@ class CocoFile:
 
     Args:
         path: of the JSON file; it gets this name in `finish`.
+        category_ids: K numbers by which the file calls the classes; empty for 0 … K−1.
     """
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: pathlib.Path, category_ids: Sequence[int] = ()) -> None:
         self._path = path
+        self._category_ids = tuple(category_ids)
         self._beside = path.with_name(f".{path.name}.part")
         self._images: list[dict[str, Any]] = []
         self._count = 0
-        self._file = self._beside.open("w", encoding="utf-8")
+        # What UTF-8 cannot hold (file names need not be text) becomes an escape of JSON.
+        self._file = self._beside.open("w", encoding="utf-8", errors="backslashreplace")
         self._file.write('{"annotations": [')
 
     def add(self, file: str, size: tuple[int, int], instances: "Sequence[Instance]", labels: Sequence[int]) -> None:
@@ -49,7 +52,7 @@ class CocoFile:
             annotation = {
                 "id": self._count,
                 "image_id": image_id,
-                "category_id": int(instance.class_id),
+                "category_id": self._number(instance.class_id),
                 "segmentation": to_rle(instance.mask),
                 "area": int(instance.mask.sum()),
                 "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
@@ -63,11 +66,14 @@ class CocoFile:
 
     def finish(self, class_names: Sequence[str]) -> None:
         """Closes the file and gives it its name."""
-        categories = [{"id": k, "name": name} for k, name in enumerate(class_names) if k > 0]
+        categories = [{"id": self._number(k), "name": name} for k, name in enumerate(class_names) if k > 0]
         rest = {"images": self._images, "categories": categories}
         self._file.write("\n],\n" + json.dumps(rest, ensure_ascii=False)[1:] + "\n")
         self._file.close()
         os.replace(self._beside, self._path)
+
+    def _number(self, class_id: int) -> int:
+        return int(self._category_ids[class_id] if self._category_ids else class_id)
 
     def discard(self) -> None:
         """Removes what was written."""

@@ -7,8 +7,13 @@ import pathlib
 from collections.abc import Sequence
 
 from rsis_tf.errors import InputError
+from rsis_tf.prediction.manifest import NAME, Manifest
 
-PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
+"""Suffixes of what is taken for an image in folders. Some need a plugin of Pillow; the reader says which."""
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 
@@ -37,13 +42,14 @@ def find_sources(asked: Sequence[str | pathlib.Path], *, out: pathlib.Path) -> l
     """Lists the files that are meant, each once, in the order asked for.
 
     Args:
-        asked: files; folders, of which all pictures and videos are taken, those of subfolders too, sorted; patterns
-            with `*`, `?`, `[…]` or `**`, sorted. Hidden files are left out of folders.
+        asked: files; folders, of which all images and videos are taken, those of subfolders too, sorted; patterns
+            with `*`, `?`, `[…]` or `**`, sorted. Hidden files are left out of folders, and what this command wrote
+            there; any other file gives a source with a problem.
         out: the folder of the results; what lies in it is left out of folders and patterns.
 
     Returns:
         Sources whose names differ: the file's name without its suffix; if two files share that, the path below the
-        folder common to all; if two share that too, the same with the suffix. A folder or pattern without a picture
+        folder common to all; if two share that too, the same with the suffix. A folder or pattern without an image
         gives a source with a problem; a missing file is left to the reader.
 
     Raises:
@@ -56,14 +62,17 @@ def find_sources(asked: Sequence[str | pathlib.Path], *, out: pathlib.Path) -> l
             if os.path.realpath(path) == os.path.realpath(out):
                 raise InputError(f"expected another folder for the results than for the pictures. Received: {out}")
             files = _outside(_walk(path), out)
-            problem = f"expected a folder with pictures ({', '.join(PICTURES)}). Received: {path} without any"
+            problem = f"expected a folder with images ({', '.join(IMAGES)}). Received: {path} without any"
         elif not path.exists() and glob.has_magic(text):
             matches = [pathlib.Path(match) for match in sorted(glob.glob(text, recursive=True))]
             files = _outside([match for match in matches if match.is_file()], out)
             problem = f"expected a pattern that files match. Received: {text}"
         else:
             files = [path]
-        found += [Source(path=file) for file in files] or [Source(path=path, problem=problem)]
+        sources = [Source(path=file, problem=_suffix_problem(file) if path.is_dir() else None) for file in files]
+        if all(source.problem for source in sources):
+            sources.append(Source(path=path, problem=problem))
+        found += sources
     unique = {os.path.abspath(source.path): source for source in reversed(found)}
     sources = [source for source in found if unique[os.path.abspath(source.path)] is source]
     below = _below_common([source.path for source in sources if not source.problem])
@@ -78,12 +87,27 @@ def find_sources(asked: Sequence[str | pathlib.Path], *, out: pathlib.Path) -> l
 
 
 def _walk(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the files below a folder, sorted, without hidden ones and without what this command wrote."""
+    written = {path for list_file in folder.rglob(NAME) for path in _listed(list_file)}
     files = []
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.suffix.lower() in (*PICTURES, *VIDEOS) and path.is_file():
+        if not hidden and path not in written and path.is_file():
             files.append(path)
     return sorted(files)
+
+
+def _listed(list_file: pathlib.Path) -> list[pathlib.Path]:
+    try:
+        return [list_file, *Manifest(list_file.parent).read()]
+    except InputError:  # a file of the user that has the same name
+        return []
+
+
+def _suffix_problem(path: pathlib.Path) -> str | None:
+    if path.suffix.lower() in (*IMAGES, *VIDEOS):
+        return None
+    return f"expected an image or a video (by its suffix). Received: {path}"
 
 
 def _outside(files: list[pathlib.Path], folder: pathlib.Path) -> list[pathlib.Path]:
@@ -96,6 +120,15 @@ def _below_common(paths: Sequence[pathlib.Path]) -> list[pathlib.PurePath]:
         return []
     common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     return [pathlib.PurePath(os.path.relpath(os.path.abspath(path), common)) for path in paths]
+
+
+def naming_note(sources: Sequence[Source]) -> str | None:
+    """Returns a line for the screen if results could not be called after their files alone, None otherwise."""
+    for source in sources:
+        if not source.problem and not source.is_video and source.name != source.path.stem:
+            kept = "paths and suffixes" if source.name == source.below else "paths"
+            return f"several inputs share a name, so results keep the {kept} of their inputs: {source.name}_…"
+    return None
 
 
 def _names(below: Sequence[pathlib.PurePath]) -> list[str]:

@@ -23,7 +23,8 @@ from rsis_tf.evaluation.cityscapes_results import LABEL_IDS
 from rsis_tf.evaluation.leaves import label_map, symmetric_best_dice
 from rsis_tf.evaluation.masks import draw, follow, largest_component, stretched
 from rsis_tf.evaluation.protocols import PLAIN, PROTOCOLS, Protocol
-from rsis_tf.predictor import _Streaming, open_predictor
+from rsis_tf.prediction.streaming import Streaming
+from rsis_tf.predictor import open_predictor
 
 CITY_NAMES = ("background", *LABEL_IDS)
 
@@ -385,7 +386,7 @@ def test_a_predictor_follows_in_every_way_of_calling_it(plants):
     assert opened.draw is None  # the predictor given is not changed
 
 
-class Elsewhere(_Streaming):
+class Elsewhere(Streaming):
     """What Keras models, SavedModels and TFLite files are run by, here with ONNX Runtime behind it."""
 
     def __init__(self, network):
@@ -418,7 +419,7 @@ def test_every_kind_of_predictor_draws_as_the_protocol_says(plants, name):
         (["--min-size", "1.5"], "min_size=1.5"),
         (["--min-size", "nan"], "min_size=nan"),
         (["--class-threshold", "-0.1"], "class_threshold=-0.1"),
-        (["--stop-threshold", "2"], "stop_threshold=2"),
+        (["--stop-threshold", "2"], "--stop-threshold: expected a number from 0 to 1. Received: 2"),
         (["--max-dets", "50", "10"], "50 10"),
         (["--max-dets", "0"], "0"),
         (["--protocol", "paper"], "'paper'"),

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import warnings
 
@@ -9,7 +10,7 @@ from evaluation_fakes import ListDataset, Oracle, make_instance, make_sample, pe
 
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.bootstrap import draws, mean_interval, precision_intervals, ratio_intervals
-from rsis_tf.evaluation.runner import Scores, evaluate, leaf_scores, table, write_json
+from rsis_tf.evaluation.runner import Scores, evaluate, leaf_scores, only_classes, show, table, write_json
 
 FRACTIONS = ("ap", "ap50", "ap75", "sbd", "foreground_dice")
 
@@ -140,3 +141,68 @@ def test_interval_of_precision_has_no_width_when_all_is_found(random_dataset):
     dataset, _ = random_dataset
     classes = ours(dataset, {s.image_id: perfect(s) for s in dataset.samples}).detections()
     assert np.array(precision_intervals(classes, [[0], range(10)], resamples=20)) == pytest.approx(1.0)
+
+
+class Batches:
+    """An oracle that takes several images at a time and counts those that it holds."""
+
+    def __init__(self, oracle, size):
+        self.class_names, self._oracle, self._size, self.most = oracle.class_names, oracle, size, 0
+
+    def __call__(self, image):
+        raise AssertionError("the stream is what should be used")
+
+    def stream(self, images):
+        images = iter(images)
+        while batch := list(itertools.islice(images, self._size)):
+            self.most = max(self.most, len(batch))
+            yield from map(self._oracle, batch)
+
+
+def test_batches_give_the_scores_of_single_images(random_dataset):
+    dataset, predictions = random_dataset
+    oracle = Oracle(dataset, lambda s: predictions[s.image_id])
+    alone = evaluate(oracle, dataset, resamples=20)
+    for size in (7, 64):
+        predictor = Batches(oracle, size)
+        shown = []
+        scores = evaluate(predictor, dataset, resamples=20, sinks=[lambda sample, _: shown.append(sample.image_id)])  # noqa: B023
+        assert predictor.most == min(size, 40)
+        assert dataclasses.replace(scores, seconds_per_image=alone.seconds_per_image) == alone
+        assert shown == [sample.image_id for sample in dataset.samples]
+
+
+def test_time_per_image_leaves_out_reading_and_sinks(random_dataset, monkeypatch):
+    dataset, _ = random_dataset
+    now = [0.0]
+    monkeypatch.setattr("rsis_tf.evaluation.runner.time.perf_counter", lambda: now[0])
+
+    def take(seconds, result=None):
+        now[0] += seconds
+        return result
+
+    class Slow:
+        class_names = dataset.class_names
+
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            return take(100, dataset.samples[index])
+
+    predictor = Batches(Oracle(dataset, lambda s: []), 4)
+    predictor.stream = lambda images: (take(3, found) for found in Batches.stream(predictor, images))
+    assert show(predictor, Slow(), [lambda sample, instances: take(1000)]) == 8 * 3
+    alone = Oracle(dataset, lambda s: [])
+    monkeypatch.setattr(Oracle, "__call__", lambda self, image: take(5, []))
+    assert show(alone, Slow(), [lambda sample, instances: take(1000)]) == 8 * 5
+
+
+def test_classes_that_are_not_asked_for_do_not_exist():
+    labels = np.array([[0, 1, 1], [2, 3, -1]], np.int32)
+    sample = dataclasses.replace(make_sample(labels, [1, 2, 1]), image_id="x")
+    instances = [make_instance(labels == k, class_id=c) for k, c in ((1, 1), (2, 2), (3, 1))]
+    shown, kept = only_classes(sample, instances, frozenset({1}))
+    assert shown.label_map.tolist() == [[0, 1, 1], [0, 2, -1]]
+    assert shown.classes.tolist() == [1, 1]
+    assert [instance.class_id for instance in kept] == [1, 1]

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -154,6 +155,110 @@ def test_models_of_others(toy_model, tmp_path: pathlib.Path):
     assert "['x'] and ['y']" in _message(path)
     assert "'class_names' in its metadata" in _message(toy_model(metadata={}))
     assert "'class_names' in its metadata" in _message(toy_model(metadata={"class_names": "[leaf"}))
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("stop_threshold", [2, -0.1, 1.0001, "a", float("nan"), float("inf"), True, [0.5], np.array([0.5]), 1j]),
+        ("mask_threshold", [2, -1e-9, "0.5", float("nan"), False, (0.5,)]),
+        ("batch_size", [0, -1, 1.5, True, "8", 2.0, [4]]),
+        ("threads", [0, -1, 1.5, True, "all"]),
+        ("stop_mode", ["x", "", None, 1, ["first"], True]),
+        ("image_size", [8, (8,), (8, 8, 3), (0, 8), (8.0, 8.0), "8x8", (True, 8), "88"]),
+        ("providers", [[], [None], 3, [("cpu",)], [("cpu", "fast")], {"cpu": {}}]),
+    ],
+)
+def test_every_option_is_checked(toy_model, option: str, values: list):
+    path = toy_model(size=("height", "width"))
+    for value in values:
+        message = _message(path, **{option: value})
+        assert message.startswith(option), value
+        assert repr(value) in message.split(". Received: ")[1], value
+
+
+def test_options_of_numpys_types_are_taken(toy_model):
+    predictor = Predictor(
+        toy_model(size=("height", "width")),
+        stop_threshold=np.float32(0.25),
+        mask_threshold=np.float64(1),
+        batch_size=np.int64(2),
+        threads=np.int32(1),
+        image_size=np.array([4, 8]),
+        providers="cpu",
+    )
+    assert (predictor.stop_threshold, predictor.mask_threshold) == (0.25, 1.0)
+    assert (predictor.batch_size, predictor.image_size) == (2, (4, 8))
+    assert predictor(_picture(columns=(8, 0, 0)))[0].mask.all()
+
+
+def test_thresholds_in_the_file_are_checked(toy_model):
+    metadata = {"class_names": "[]", "image_size": "[8, 8]", "dynamic_size": "false", "mask_threshold": "0.5"}
+    for value in ("2", "null", '"high"', "NaN"):
+        assert "stop_threshold" in _message(toy_model(metadata={**metadata, "stop_threshold": value}))
+
+
+def test_paths_that_are_none():
+    for value in (None, 3, b"model.onnx"):
+        assert f"Received: path={value!r}" in _message(value)
+
+
+def test_images_in_any_memory_layout(toy_model):
+    predictor = Predictor(toy_model())
+    image = _picture(12, 16, columns=(2, 3, 4))
+    wanted = [int(instance.mask.sum()) for instance in predictor(image)]
+    locked = image.copy()
+    locked.setflags(write=False)
+    reversed_channels = image[..., ::-1].copy()[..., ::-1]  # as OpenCV's BGR is turned
+    wide = np.zeros((12, 32, 3), np.uint8)
+    wide[:, ::2] = image
+    for other in (locked, reversed_channels, np.asfortranarray(image), wide[:, ::2]):
+        assert [int(instance.mask.sum()) for instance in predictor(other)] == wanted
+    assert not locked.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("images", "received"),
+    [
+        (None, "NoneType"),
+        (5, "int"),
+        ("photo.png", "str"),
+        (np.zeros((8, 8, 3), np.uint8), "one array of shape (8, 8, 3)"),
+    ],
+)
+def test_what_is_no_sequence_of_images(toy_model, images, received: str):
+    with pytest.raises(RuntimeInputError) as error:
+        Predictor(toy_model()).batch(images)
+    assert str(error.value) == f"images must be a sequence of (H, W, 3) uint8 RGB arrays. Received: {received}"
+
+
+def test_arrays_for_the_graph_alone_are_checked(toy_model):
+    predictor = Predictor(toy_model(batch=2))
+    for images, received in (
+        (np.zeros((8, 8, 3), np.uint8), "shape (8, 8, 3), dtype uint8"),
+        (np.zeros((1, 8, 8, 3), np.float32), "shape (1, 8, 8, 3), dtype float32"),
+        (np.zeros((0, 8, 8, 3), np.uint8), "shape (0, 8, 8, 3)"),
+        (np.zeros((3, 8, 8, 3), np.uint8), "shape (3, 8, 8, 3)"),
+        ([[0]], "list"),
+    ):
+        with pytest.raises(RuntimeInputError, match=re.escape(f"Received: {received}")):
+            predictor.run(images)
+
+
+def test_a_failure_of_onnx_runtime_is_one_line(toy_model):
+    path = toy_model()
+    with pytest.raises(RuntimeInputError) as error:
+        Predictor(path).run(np.zeros((1, 9, 9, 3), np.uint8))  # the graph takes 8 × 8
+    assert str(error.value).startswith(f"expected ONNX Runtime to run {path} on an input of shape (1, 9, 9, 3)")
+    assert "\n" not in str(error.value)
+    assert ". Received: " in str(error.value)
+
+
+def test_numbers_of_the_classes_in_coco_files(toy_model):
+    metadata = {"class_names": '["background", "leaf", "stone"]', "image_size": "[8, 8]", "dynamic_size": "false"}
+    metadata |= {"stop_threshold": "0.5", "mask_threshold": "0.5"}
+    assert Predictor(toy_model(metadata=metadata)).category_ids == ()  # as older files are
+    assert Predictor(toy_model(metadata={**metadata, "category_ids": "[0, 7, 90]"})).category_ids == (0, 7, 90)
 
 
 def test_options_a_file_cannot_honour(toy_model):

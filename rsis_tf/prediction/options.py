@@ -1,0 +1,109 @@
+"""The command-line options of every command that predicts: how the model runs, and which objects count."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rsis_tf.errors import InputError
+
+
+def add_options(
+    parser: argparse.ArgumentParser, *, stop: str | None = "first", defaults: Mapping[str, str] | None = None
+) -> None:
+    """Adds the options that `predictor_options` reads.
+
+    Args:
+        parser: of the command.
+        stop: default of --stop; None for what the caller decides later.
+        defaults: what `--help` says of the defaults of "stop_mode", "stop_threshold" and "mask_threshold", if others.
+    """
+    said = {
+        "stop_mode": "default: %(default)s",
+        "stop_threshold": "default: the model's own",
+        "mask_threshold": "default: the file's own, else 0.5",
+        **(defaults or {}),
+    }
+    add = parser.add_argument_group("how the model runs").add_argument
+    add("--stop-threshold", type=_share, metavar="P",
+        help=f"probability from which a step holds an object ({said['stop_threshold']})")  # fmt: skip
+    add("--stop", default=stop, choices=("first", "each"),
+        help="first: the sequence ends at the first step without an object, as in the paper; each: every step is "
+        f"judged alone, as in the original's evaluation ({said['stop_mode']})")  # fmt: skip
+    add("--mask-threshold", type=_share, metavar="P",
+        help=f"probability from which a pixel belongs to an object ({said['mask_threshold']})")  # fmt: skip
+    add("--batch-size", type=positive, metavar="B",
+        help="images in one run of the model (default: what the file is made for, else 8)")  # fmt: skip
+    add("--provider", metavar="NAME",
+        help="where ONNX Runtime computes: cpu, cuda, tensorrt, or the full name of an execution provider. One that "
+        "does not start here is an error, never replaced by the CPU. Other model files run where TensorFlow or "
+        "LiteRT runs (default: cpu)")  # fmt: skip
+    add("--threads", type=positive, metavar="N", help="CPU threads for one operation (default: one per core)")
+
+
+def predictor_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns the keyword arguments of `open_predictor` for the options of `add_options`."""
+    provider = arguments.provider
+    # TensorRT leaves to CUDA what it cannot compute; without it in the list that would be the CPU.
+    providers = ["tensorrt", "cuda"] if provider in ("tensorrt", "TensorrtExecutionProvider") else provider
+    return {
+        "providers": providers,
+        "threads": arguments.threads,
+        "stop_mode": arguments.stop,
+        "stop_threshold": arguments.stop_threshold,
+        "mask_threshold": arguments.mask_threshold,
+        "batch_size": arguments.batch_size,
+    }
+
+
+def class_ids(
+    asked: Sequence[str], class_names: Sequence[str], category_ids: Sequence[int] | None = None
+) -> frozenset[int] | None:
+    """Finds the classes that --class names.
+
+    Args:
+        asked: names or numbers; a name is taken first.
+        class_names: K names, the first of them the background, or none if the model knows none.
+        category_ids: K numbers by which COCO files call the classes; None for 0 … K−1.
+
+    Returns:
+        Class ids, 1 … K−1; None for all classes if nothing was asked for.
+
+    Raises:
+        InputError: for a class that does not exist.
+    """
+    if not asked:
+        return None
+    names = {name: k for k, name in enumerate(class_names) if k > 0}
+    if category_ids:
+        numbers = {str(number): k for k, number in enumerate(category_ids) if k > 0}
+    else:
+        numbers = {str(k): k for k in range(1, len(class_names))}
+    found = set()
+    for text in asked:
+        if text in names:
+            found.add(names[text])
+        elif text in numbers:
+            found.add(numbers[text])
+        elif not class_names and text.isdecimal() and int(text) > 0:
+            found.add(int(text))
+        else:
+            known = ", ".join(f"{name} ({number})" for name, number in zip(names, numbers, strict=True))
+            raise InputError(f"expected --class to be one of {known or 'the numbers from 1'}. Received: {text}")
+    return frozenset(found)
+
+
+def positive(text: str) -> int:
+    """Reads a positive whole number of the command line."""
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1. Received: {text}")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1. Received: {text}")
+    return value
