@@ -272,13 +272,18 @@ def finish(rows: Sequence[dict[str, Any]], facts: dict[str, Any], out: pathlib.P
 
 
 def write(rows: Sequence[dict[str, Any]], facts: dict[str, Any], out: pathlib.Path) -> None:
-    """Writes `out` with the suffixes .json, .md and .png."""
+    """Writes `out` with the suffixes .json, .md and, if matplotlib is installed, .png."""
     content = json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n"
     for suffix, text in ((".json", content), (".md", to_markdown(rows, facts))):
         partial = out.with_name(f".{out.name}.partial")
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, out.with_name(out.name + suffix))
-    plot(rows, out.with_name(out.name + ".png"))
+    try:
+        plot(rows, out.with_name(out.name + ".png"))
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        print(f"no plot: it needs pip install matplotlib. Received: {error}", file=sys.stderr)
 
 
 def read_pictures(folder: pathlib.Path | None, count: int = 8) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """The comparison of files: every combination a row, numbers that hang together, and reasons where there is none."""
 
+import importlib.abc
 import json
 import os
 import pathlib
@@ -310,3 +311,22 @@ def test_nothing_measured_is_a_failure(toy_model, tmp_path, capsys):
     assert "error: no row could be measured" in capsys.readouterr().err
     assert "not measured: " in (tmp_path / "result.md").read_text(encoding="utf-8")
     benchmark.main([str(tmp_path / "broken.onnx"), str(toy_model()), "--repeat", "1", "--out", str(tmp_path / "other")])
+
+
+class _Absent(importlib.abc.MetaPathFinder):
+    """Finds matplotlib as Python does where it is not installed."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "matplotlib":
+            raise ModuleNotFoundError(f"No module named {name!r}", name="matplotlib")
+
+
+def test_a_table_without_matplotlib(toy_model, tmp_path, monkeypatch, capsys):
+    """As on a machine that only runs models."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [_Absent(), *sys.meta_path])
+    benchmark.main([str(toy_model()), "--repeat", "1", "--out", str(tmp_path / "result")])
+    assert "no plot: it needs pip install matplotlib" in capsys.readouterr().err
+    assert {"result.json", "result.md"} <= {path.name for path in tmp_path.iterdir()}
+    assert not (tmp_path / "result.png").exists()
