@@ -338,7 +338,7 @@ class Predictor:
             images = np.pad(images, [(0, self._fixed_batch - count), (0, 0), (0, 0), (0, 0)])
         feed = images.astype(np.float32 if self._input.type == "tensor(float)" else np.uint8, copy=False)
         with _failures(f"expected ONNX Runtime to run {self.path} on an input of shape {feed.shape}"):
-            outputs = self._graph.run(list(OUTPUTS), {self._input.name: feed})
+            outputs = self._graph.run(list(OUTPUTS), {self._input.name: feed}, _quiet_run())
         masks, classes, stop = (output[:count].astype(np.float32, copy=False) for output in outputs)
         return masks, classes, stop
 
@@ -411,18 +411,18 @@ class Stepwise:
         """Returns the outputs of one step under the names of the whole."""
         return [types.SimpleNamespace(name=name) for name in OUTPUTS]
 
-    def run(self, names: Sequence[str], feed: dict[str, Array]) -> list[Array]:
+    def run(self, names: Sequence[str], feed: dict[str, Array], run_options: Any = None) -> list[Array]:
         """Does what `InferenceSession.run` does, with as many steps as it takes."""
         binding = self._encoder.io_binding()
         binding.bind_cpu_input("image", np.ascontiguousarray(feed["image"]))
-        values = self._bound(self._encoder, binding, on_device=True)
+        values = self._bound(self._encoder, binding, run_options, on_device=True)
         ended = np.zeros(len(feed["image"]), bool)
         found: list[list[Array]] = []
         while len(found) < self._steps and not ended.all():
             binding = self._step.io_binding()
             for wanted in self._step.get_inputs():
                 binding.bind_ortvalue_input(wanted.name, values[wanted.name])
-            made = self._bound(self._step, binding, on_device=False)
+            made = self._bound(self._step, binding, run_options, on_device=False)
             values |= {name.removeprefix("next_"): value for name, value in made.items() if name.startswith("next_")}
             found.append([made[name].numpy() for name in ("mask", "classes_of_step", "stop_of_step")])
             if self.stop_threshold is not None:
@@ -430,11 +430,11 @@ class Stepwise:
         outputs = dict(zip(OUTPUTS, (np.stack(steps, axis=1) for steps in zip(*found, strict=True)), strict=True))
         return [outputs[name] for name in names]
 
-    def _bound(self, session: Any, binding: Any, *, on_device: bool) -> dict[str, Any]:
+    def _bound(self, session: Any, binding: Any, run_options: Any, *, on_device: bool) -> dict[str, Any]:
         names = [output.name for output in session.get_outputs()]
         for name in names:
             binding.bind_output(name, self._device if on_device or name.startswith("next_") else "cpu")
-        session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding, run_options)
         return dict(zip(names, binding.get_outputs(), strict=True))
 
 
@@ -528,6 +528,15 @@ def _is_pair(value: Any) -> bool:
 
 def _is_number(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool | np.bool_)
+
+
+def _quiet_run() -> Any:
+    """Options of one run: what fails arrives as an exception, so ONNX Runtime need not print it too."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4  # fatal errors alone
+    return options
 
 
 @contextlib.contextmanager

@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from export.runtime import Predictor, RuntimeInputError
 
@@ -252,6 +253,21 @@ def test_a_failure_of_onnx_runtime_is_one_line(toy_model):
     assert str(error.value).startswith(f"expected ONNX Runtime to run {path} on an input of shape (1, 9, 9, 3)")
     assert "\n" not in str(error.value)
     assert ". Received: " in str(error.value)
+
+
+def test_a_failure_inside_the_graph_prints_nothing_else(toy_model, capfd):
+    """A kernel that fails, which ONNX Runtime prints in colours by itself."""
+    path = toy_model()
+    model = onnx.load(path)
+    probs = next(value for value in model.graph.initializer if value.name == "probs")
+    probs.CopyFrom(numpy_helper.from_array(np.tile(numpy_helper.to_array(probs), (2, 1, 1)), "probs"))
+    path.write_bytes(model.SerializeToString())
+    predictor = Predictor(path)
+    assert len(predictor.batch([_picture()] * 2)) == 2
+    capfd.readouterr()
+    with pytest.raises(RuntimeInputError, match="running Add node"):
+        predictor.batch([_picture()] * 3)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_numbers_of_the_classes_in_coco_files(toy_model):
