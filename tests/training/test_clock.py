@@ -75,11 +75,10 @@ def test_the_clock_goes_on_when_the_best_weights_come_back(tmp_path, eager, caps
     assert values[-1] == pytest.approx(1e-4)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_an_interrupted_run_goes_on_with_the_same_rates(tmp_path, eager, optimizer):
+def test_an_interrupted_run_goes_on_with_the_same_rates(tmp_path, eager):
     settings = {
-        **{"schedule": "cosine", "optimizer": optimizer, "encoder_optimizer": "rmsprop", "smooth_curves": True},
-        **{"epochs": 4, "finetune_after": 2, "ema": 0.8},
+        **{"schedule": "cosine", "optimizer": "sgd", "encoder_optimizer": "rmsprop", "smooth_curves": True},
+        **{"epochs": 3, "finetune_after": 1, "ema": 0.8},
     }
     whole, rates = rated_trainer(tmp_path / "whole", **settings)
     whole.fit()
@@ -91,7 +90,7 @@ def test_an_interrupted_run_goes_on_with_the_same_rates(tmp_path, eager, optimiz
     batches = broken.train_batches
 
     def breaking(epoch):
-        if epoch == 3:
+        if epoch == 2:
             raise Killed
         return batches(epoch)
 
@@ -100,7 +99,7 @@ def test_an_interrupted_run_goes_on_with_the_same_rates(tmp_path, eager, optimiz
         broken.fit()
     resumed, others = rated_trainer(tmp_path / "broken", **settings)
     resumed.fit(resume=True)
-    assert others.rows == rates.rows[3:]
+    assert others.rows == rates.rows[2:]
     for row, other in zip(log_rows(whole.run), log_rows(resumed.run), strict=True):
         assert row == pytest.approx(other, rel=1e-5)
     for one, other in zip(state_variables(whole.model), state_variables(resumed.model), strict=True):
