@@ -167,6 +167,8 @@ def _named(
             "expected --val-share or --val-annotations, not both. "
             f"Received: --val-share {val_share} beside --val-annotations {val_annotations}"
         )
+    if val_images is not None and val_annotations is None:
+        raise InputError(f"expected --val-annotations with --val-images. Received: --val-images {val_images} alone")
     divided = val_share is not None and split in ("train", "val")
     name = val_annotations if split == "val" and not divided else annotations
     if name is None or split not in ("train", "val", WHOLE):

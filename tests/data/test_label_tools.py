@@ -156,6 +156,8 @@ def test_files_and_folders_that_are_named(tmp_path):
     assert load_dataset(DataConfig(dataset="coco", **both), "val").image_files[0].parent.name == "second"
     for split in ("train", "val"):
         assert_whole(load_dataset(DataConfig(dataset="coco", **fields, val_share=0.5), split), 1)
+    with pytest.raises(InputError, match="--val-annotations with --val-images"):
+        load_dataset(DataConfig(dataset="coco", **fields, val_images="x", val_share=0.5), "train")
     with pytest.raises(InputError, match="--val-annotations or --val-share"):
         load_dataset(DataConfig(dataset="coco", **fields), "val")
     with pytest.raises(InputError, match=r"nothing\.json"):
