@@ -22,6 +22,8 @@ from PIL import Image
 Array = np.ndarray
 STOP_MODES = ("first", "each")
 OUTPUTS = ("masks", "classes", "stop")
+ASPECTS = ("stretch", "keep")
+"""How an image of another shape fills the network's frame: scaled on each axis, or scaled as a whole and padded."""
 
 
 class RuntimeInputError(ValueError):
@@ -66,12 +68,33 @@ def check_image(image: Any) -> Array:
     return image
 
 
-def resize_image(image: Array, size: tuple[int, int]) -> Array:
-    """Scales a picture with an antialiased triangle filter, the one every predictor of the project uses.
+def letterbox(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Places an image undistorted in the middle of a frame, as large as it fits.
+
+    Whole numbers throughout, so that every language gives the same.
+
+    Args:
+        source: (H, W) of the image.
+        size: (h, w) of the frame.
+
+    Returns:
+        (top, left, height, width) of the image in the frame; height and width are rounded half up, at least 1.
+    """
+    (source_height, source_width), (height, width) = source, size
+    if source_height * width >= source_width * height:
+        inner = height, max((2 * source_width * height + source_height) // (2 * source_height), 1)
+    else:
+        inner = max((2 * source_height * width + source_width) // (2 * source_width), 1), width
+    return (height - inner[0]) // 2, (width - inner[1]) // 2, *inner
+
+
+def resize_image(image: Array, size: tuple[int, int], aspect: str = "stretch") -> Array:
+    """Scales an image with an antialiased triangle filter, the one every predictor of the project uses.
 
     Args:
         image: (H, W, 3) uint8.
         size: (h, w) of the result.
+        aspect: "stretch" scales each axis by itself; "keep" keeps the shape and pads with black (`letterbox`).
 
     Returns:
         (h, w, 3) uint8.
@@ -79,6 +102,11 @@ def resize_image(image: Array, size: tuple[int, int]) -> Array:
     height, width = size
     if check_image(image).shape[:2] == (height, width):
         return image
+    if aspect == "keep":
+        top, left, *inner = letterbox(image.shape[:2], size)
+        frame = np.zeros((height, width, 3), np.uint8)
+        frame[top : top + inner[0], left : left + inner[1]] = resize_image(image, tuple(inner))
+        return frame
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
@@ -92,6 +120,7 @@ def decode(
     stop_threshold: float = 0.5,
     mask_threshold: float = 0.5,
     stop_mode: str = "first",
+    aspect: str = "stretch",
 ) -> list[Instance]:
     """Turns the network's output for one picture into instances, in predicted order.
 
@@ -105,14 +134,16 @@ def decode(
         mask_threshold: a pixel belongs to the object from this probability on.
         stop_mode: "first" ends the sequence at the first step below `stop_threshold` (paper, section 3.2);
             "each" judges every step by itself, as the original's evaluation does.
+        aspect: how the image came to (h, w), see `resize_image`; with "keep" the padding is cut off each mask first.
 
     Returns:
         The instances; those without a pixel are left out.
 
     Raises:
-        RuntimeInputError: for shapes that do not belong together, or an unknown `stop_mode`.
+        RuntimeInputError: for shapes that do not belong together, or an unknown `stop_mode` or `aspect`.
     """
     _one_of("stop_mode", stop_mode, STOP_MODES)
+    _one_of("aspect", aspect, ASPECTS)
     masks, classes, stop = np.asarray(masks), np.asarray(classes), np.asarray(stop)
     if masks.ndim != 3 or classes.shape[:1] != masks.shape[:1] or classes.ndim != 2 or stop.shape != masks.shape[:1]:
         raise RuntimeInputError(
@@ -124,6 +155,9 @@ def decode(
             f"expected a name for each class, background included. Received: {len(class_names)} names, "
             f"{classes.shape[1]} classes"
         )
+    if aspect == "keep":
+        top, left, height, width = letterbox(size, masks.shape[1:])
+        masks = masks[:, top : top + height, left : left + width]
     instances = []
     for step, objectness in enumerate(stop.astype(np.float32)):
         if not objectness >= stop_threshold:  # written so that NaN ends the sequence too
@@ -166,6 +200,7 @@ class Predictor:
 
     Attributes:
         class_names: K names, the first of them "background"; empty if the file holds none.
+        aspect: "stretch" or "keep", see `resize_image`; files that do not say stretch.
         metadata: what the exporter wrote into the file, as text.
         stop_threshold: objectness from which a step holds an object.
 
@@ -192,6 +227,7 @@ class Predictor:
         self.class_names = tuple(self._read("class_names"))
         size = tuple(self._read("image_size"))
         self.image_size = _only("image_size", image_size, None if self._read("dynamic_size") else size) or size
+        self.aspect = _one_of("the file's aspect", self.metadata.get("aspect", "stretch"), ASPECTS)
         self._fixed_batch = self._input.shape[0] if isinstance(self._input.shape[0], int) else None
         self.batch_size = _only("batch_size", batch_size, self._fixed_batch) or 8
         self.stop_threshold = self._read("stop_threshold") if stop_threshold is None else stop_threshold
@@ -200,6 +236,7 @@ class Predictor:
             "stop_threshold": self.stop_threshold,
             "mask_threshold": self._read("mask_threshold") if mask_threshold is None else mask_threshold,
             "stop_mode": _one_of("stop_mode", stop_mode, STOP_MODES),
+            "aspect": self.aspect,
         }
         if stop_mode == "each" and self.metadata.get("layout") == "loop":
             raise RuntimeInputError(f"a file of the layout loop stops by itself. Received: stop_mode='each' for {path}")
@@ -224,7 +261,7 @@ class Predictor:
         images = iter(images)
         while chunk := list(itertools.islice(images, self.batch_size)):
             sizes = [check_image(image).shape[:2] for image in chunk]
-            outputs = self.run(np.stack([resize_image(image, self.image_size) for image in chunk]))
+            outputs = self.run(np.stack([resize_image(image, self.image_size, self.aspect) for image in chunk]))
             for size, *output in zip(sizes, *outputs, strict=True):
                 yield decode(*output, size=size, **self._decoding)
 

@@ -1,6 +1,7 @@
 """Reading pictures and label images from files, strictly: what cannot be shown as 8-bit RGB is refused, not guessed."""
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from rsis_tf.errors import InputError
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _LARGEST_ID = 65535
+_EXIF_ORIENTATION = 0x0112
 
 
 def read_image(path: str | pathlib.Path) -> np.ndarray:
@@ -29,6 +31,36 @@ def read_image(path: str | pathlib.Path) -> np.ndarray:
     Raises:
         InputError: when the file is missing, unreadable or truncated, or has 16-bit or floating-point channels.
     """
+    return read_reduced(path, None).pixels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReducedImage:
+    """An image that may have been decoded at reduced scale.
+
+    Attributes:
+        pixels: (⌈H / reduction⌉, ⌈W / reduction⌉, 3) uint8, RGB.
+        size: (H, W) of the image in the file, after the EXIF orientation.
+        reduction: 1, 2, 4 or 8.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+    reduction: int
+
+
+def read_reduced(path: str | pathlib.Path, at_least: tuple[int, int] | None) -> ReducedImage:
+    """Reads an image as `read_image` does, a JPEG file at 1/2, 1/4 or 1/8 of its size where that is large enough.
+
+    A JPEG decoder leaves out the fine frequencies of each block of 8×8 pixels and does a fraction of the work.
+
+    Args:
+        path: see `read_image`.
+        at_least: (h, w) that the result must have; None for the whole image.
+
+    Raises:
+        InputError: see `read_image`.
+    """
     with _opened(path, "an image file") as picture:
         depth = _channel_depth(picture)
         if depth != 8:
@@ -39,8 +71,17 @@ def read_image(path: str | pathlib.Path) -> np.ndarray:
             raise InputError(
                 f"expected a greyscale, palette, RGB or CMYK image. Received: mode {picture.mode} in {path}"
             )
-        picture = ImageOps.exif_transpose(picture)
-        return np.array(picture.convert("RGB"))
+        whole = picture.size
+        reduction = _reduction(picture, at_least)
+        if reduction > 1:
+            picture.draft(None, (whole[0] // reduction, whole[1] // reduction))
+        upright = ImageOps.exif_transpose(picture)
+        turned = picture.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        return ReducedImage(
+            pixels=np.array(upright.convert("RGB")),
+            size=whole if turned else whole[::-1],
+            reduction=reduction,
+        )
 
 
 def read_label_image(path: str | pathlib.Path) -> np.ndarray:
@@ -62,6 +103,21 @@ def read_label_image(path: str | pathlib.Path) -> np.ndarray:
         if ids.size and not 0 <= ids.min() <= ids.max() <= _LARGEST_ID:
             raise InputError(f"expected ids 0 … {_LARGEST_ID}. Received: {ids.min()} … {ids.max()} in {path}")
         return ids.astype(np.int32)
+
+
+def _reduction(picture: Image.Image, at_least: tuple[int, int] | None) -> int:
+    """The largest factor that a JPEG decoder can divide the image's sides by and leave (h, w)."""
+    if at_least is None or picture.format not in ("JPEG", "MPO"):
+        return 1
+    width, height = picture.size
+    orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    needed_height, needed_width = at_least[::-1] if orientation in (5, 6, 7, 8) else at_least
+    for factor in (8, 4, 2):
+        # A last block that is not whole lies at the end of the stored rows: turned, it would shift the pixels.
+        whole = orientation == 1 or (width % factor == 0 and height % factor == 0)
+        if whole and width // factor >= needed_width and height // factor >= needed_height:
+            return factor
+    return 1
 
 
 @contextlib.contextmanager

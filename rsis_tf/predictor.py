@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.runtime import Instance, Predictor, RuntimeInputError, check_image, decode, resize_image
+from export.runtime import ASPECTS, Instance, Predictor, RuntimeInputError, check_image, decode, resize_image
 from rsis_tf.errors import InputError
 
 if TYPE_CHECKING:
@@ -133,12 +133,14 @@ class _Streaming:
     Attributes:
         class_names: K names, the first of them "background"; empty if the model knows none.
         image_size: (h, w) the network runs at.
+        aspect: "stretch" or "keep", see `export.runtime.resize_image`.
         batch_size: pictures in one run of `stream`.
         stop_threshold: objectness from which a step holds an object.
     """
 
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
+    aspect: str
     batch_size: int
     stop_threshold: float
     _decoding: dict[str, Any]
@@ -152,9 +154,11 @@ class _Streaming:
         images = iter(images)
         while chunk := list(itertools.islice(images, self.batch_size)):
             sizes = [check_image(image).shape[:2] for image in chunk]
-            outputs = self.run(np.stack([resize_image(image, self.image_size) for image in chunk]))  # (B, h, w, 3)
+            outputs = self.run(
+                np.stack([resize_image(image, self.image_size, self.aspect) for image in chunk])  # (B, h, w, 3)
+            )
             for size, *output in zip(sizes, *outputs, strict=True):
-                yield decode(*output, size=size, class_names=self.class_names, **self._decoding)
+                yield decode(*output, size=size, class_names=self.class_names, aspect=self.aspect, **self._decoding)
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Runs the network alone: (B, h, w, 3) → masks (B, T, h, w), classes (B, T, K), stop (B, T), probabilities."""
@@ -180,6 +184,7 @@ class KerasPredictor(_Streaming):
         self.model = load_model(model) if isinstance(model, str | pathlib.Path) else model
         self.class_names = self.model.config.class_names
         self.image_size = self.model.config.image_size
+        self.aspect = self.model.config.aspect
         self.batch_size = batch_size or 8
         stored = self.model.config.stop_threshold
         self.stop_threshold = stored if stop_threshold is None else stop_threshold
@@ -218,6 +223,7 @@ class ExportedPredictor(_Streaming):
             fixed, self._dtype = self.metadata["input"]["shape"][0], np.dtype(self.metadata["input"]["dtype"])
             self.class_names = tuple(self.metadata["class_names"])
             self.image_size = tuple(self.metadata["image_size"])
+            self.aspect = self.metadata.get("aspect", "stretch")
             stored = self.metadata["stop_threshold"]
             self._decoding = {"mask_threshold": self.metadata["mask_threshold"]}
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -225,6 +231,8 @@ class ExportedPredictor(_Streaming):
                 f"expected the JSON file that the exporter writes beside {path.name}. Received: {side} "
                 f"({_reason(error)})"
             ) from None
+        if self.aspect not in ASPECTS:
+            raise InputError(f"aspect must be one of {', '.join(ASPECTS)}. Received: {self.aspect!r} in {side}")
         self.stop_threshold = stored if stop_threshold is None else stop_threshold
         self._decoding |= {"stop_mode": stop_mode, "stop_threshold": self.stop_threshold}
         self._fixed_batch = fixed if isinstance(fixed, int) else None

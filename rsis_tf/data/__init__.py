@@ -21,6 +21,11 @@ class Subset:
         self.class_names = dataset.class_names
         self._dataset = dataset
         self._length = min(length, len(dataset))
+        # Absent where the dataset has none: see `rsis_tf.data.sample.Dataset`.
+        if hasattr(dataset, "read"):
+            self.read = dataset.read
+        if hasattr(dataset, "files"):
+            self.files = dataset.files
 
     def __len__(self) -> int:
         return self._length

@@ -63,8 +63,12 @@ class CityscapesDataset:
         if self._label_files is None:
             label_map, classes = np.full(image.shape[:2], VOID, np.int32), np.zeros(0, np.int32)
         else:
-            label_map, classes = decode(read_label_image_of(self._label_files[index], image))
+            label_map, classes = decode(read_label_image_of(self._label_files[index], image.shape[:2]))
         return Sample(image=image, label_map=label_map, classes=classes, image_id=self._names[index])
+
+    def files(self, index: int) -> list[pathlib.Path]:
+        """Files that a sample is made of."""
+        return [files[index] for files in (self.image_files, self._label_files) if files is not None]
 
 
 def decode(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,10 +9,10 @@ import numpy as np
 from pycocotools import mask as rle_tools
 
 from rsis_tf.data.files import MissingSplitError, check_files, find, list_images, require_folder
-from rsis_tf.data.labels import relabel
+from rsis_tf.data.labels import every, relabel
 from rsis_tf.data.sample import VOID, Sample
 from rsis_tf.errors import InputError
-from rsis_tf.images import read_image
+from rsis_tf.images import read_reduced
 
 
 class CocoDataset:
@@ -67,15 +67,23 @@ class CocoDataset:
         return len(self._images)
 
     def __getitem__(self, index: int) -> Sample:
+        return self.read(index)
+
+    def read(self, index: int, at_least: tuple[int, int] | None = None) -> Sample:
+        """Reads a sample; a large JPEG file reduced to (h, w) or more, its labels with it."""
         entry = self._images[index]
-        image = read_image(self.image_files[index])
-        if image.shape[:2] != (entry["height"], entry["width"]):
+        image = read_reduced(self.image_files[index], at_least)
+        if image.size != (entry["height"], entry["width"]):
             raise InputError(
                 f"expected {entry['width']}x{entry['height']} pixels as annotated. "
-                f"Received: {image.shape[1]}x{image.shape[0]} in {self.image_files[index]}"
+                f"Received: {image.size[1]}x{image.size[0]} in {self.image_files[index]}"
             )
-        label_map, classes = self._labels(entry)
-        return Sample(image=image, label_map=label_map, classes=classes, image_id=str(entry["id"]))
+        label_map, classes = self._labels(entry, image.reduction)
+        return Sample(image=image.pixels, label_map=label_map, classes=classes, image_id=str(entry["id"]))
+
+    def files(self, index: int) -> list[pathlib.Path]:
+        """Files that a sample is made of."""
+        return [self.image_files[index], self.annotation_file]
 
     def unlisted_files(self) -> list[pathlib.Path]:
         """Image files in the split's own folder that the annotations do not list, sorted."""
@@ -84,7 +92,7 @@ class CocoDataset:
         listed = set(self.image_files)
         return [path for path in list_images(self.image_folder) if path not in listed]
 
-    def _labels(self, entry: dict) -> tuple[np.ndarray, np.ndarray]:
+    def _labels(self, entry: dict, reduction: int) -> tuple[np.ndarray, np.ndarray]:
         shape = (entry["height"], entry["width"])
         # COCO's run lengths go down the columns: painted into the transposed map, each run is one slice.
         columns = np.zeros(shape[0] * shape[1], np.int32)
@@ -99,7 +107,7 @@ class CocoDataset:
         areas = [sum(runs[1::2]) for runs in objects]
         for position in sorted(range(len(objects)), key=lambda position: -areas[position]):
             _paint(columns, objects[position], position + 1)
-        label_map = np.ascontiguousarray(columns.reshape(shape[::-1]).T)  # (H, W)
+        label_map = np.ascontiguousarray(every(columns.reshape(shape[::-1]), reduction).T)  # (H, W), reduced
         return relabel(label_map, np.array(classes, np.int32))
 
     def _run_lengths(self, annotation: dict, shape: tuple[int, int]) -> list[int]:

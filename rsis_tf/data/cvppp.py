@@ -72,9 +72,13 @@ class CvpppDataset:
         if self._label_files is None:
             label_map, classes = np.full(image.shape[:2], VOID, np.int32), np.zeros(0, np.int32)
         else:
-            ids = read_label_image_of(self._label_files[index], image)
+            ids = read_label_image_of(self._label_files[index], image.shape[:2])
             label_map, classes = from_ids(ids, {value: 1 for value in ids_in(ids) if value != 0})
         return Sample(image=image, label_map=label_map, classes=classes, image_id=self._names[index])
+
+    def files(self, index: int) -> list[pathlib.Path]:
+        """Files that a sample is made of."""
+        return [files[index] for files in (self.image_files, self._label_files) if files is not None]
 
 
 def _training_folder(root: pathlib.Path, subset: str) -> pathlib.Path:

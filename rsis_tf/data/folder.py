@@ -6,7 +6,7 @@ from rsis_tf.data.files import MissingSplitError, check_files, find, list_images
 from rsis_tf.data.labels import from_ids, ids_in, read_label_image_of
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
-from rsis_tf.images import read_image
+from rsis_tf.images import read_reduced
 
 _PER_CLASS = 1000
 """A label map with classes holds class · 1000 + number, as Cityscapes' instance ids do."""
@@ -55,6 +55,7 @@ class FolderDataset:
             check_files(self._label_files, images)
         classes_file = root / "classes.txt"
         self._with_classes = classes_file.is_file()
+        self._class_files = [classes_file] if self._with_classes else []
         names_of_classes = read_names(classes_file) if self._with_classes else ["object"]
         if not names_of_classes:
             raise InputError(f"expected one class name per line. Received: an empty {classes_file}")
@@ -64,9 +65,13 @@ class FolderDataset:
         return len(self._names)
 
     def __getitem__(self, index: int) -> Sample:
-        image = read_image(self.image_files[index])
+        return self.read(index)
+
+    def read(self, index: int, at_least: tuple[int, int] | None = None) -> Sample:
+        """Reads a sample; a large JPEG file reduced to (h, w) or more, its labels with it."""
+        image = read_reduced(self.image_files[index], at_least)
         path = self._label_files[index]
-        ids = read_label_image_of(path, image)
+        ids = read_label_image_of(path, image.size, image.reduction)
         values = [value for value in ids_in(ids) if value != 0]
         if not self._with_classes:
             label_map, classes = from_ids(ids, dict.fromkeys(values, 1))
@@ -80,7 +85,11 @@ class FolderDataset:
                 )
             void = tuple(value for value in values if value < _PER_CLASS)
             label_map, classes = from_ids(ids, class_of, void_ids=void)
-        return Sample(image=image, label_map=label_map, classes=classes, image_id=self._names[index])
+        return Sample(image=image.pixels, label_map=label_map, classes=classes, image_id=self._names[index])
+
+    def files(self, index: int) -> list[pathlib.Path]:
+        """Files that a sample is made of."""
+        return [self.image_files[index], self._label_files[index], *self._class_files]
 
 
 def _by_name(folder: pathlib.Path, paths: list[pathlib.Path]) -> dict[str, pathlib.Path]:

@@ -9,26 +9,38 @@ from rsis_tf.errors import InputError
 from rsis_tf.images import read_label_image
 
 
-def read_label_image_of(path: pathlib.Path, image: np.ndarray) -> np.ndarray:
-    """Reads the label image that belongs to a picture.
+def read_label_image_of(path: pathlib.Path, size: tuple[int, int], reduction: int = 1) -> np.ndarray:
+    """Reads the label image that belongs to an image.
 
     Args:
         path: of the label image.
-        image: (H, W, 3) the picture.
+        size: (H, W) of the image.
+        reduction: factor by which the image was reduced in reading, see `rsis_tf.images.read_reduced`.
 
     Returns:
-        (H, W) int32.
+        (⌈H / reduction⌉, ⌈W / reduction⌉) int32.
 
     Raises:
-        InputError: when the file cannot be read or has another size than the picture.
+        InputError: when the file cannot be read or has another size than the image.
     """
     ids = read_label_image(path)
-    if ids.shape != image.shape[:2]:
+    if ids.shape != size:
         raise InputError(
-            f"expected {image.shape[1]}x{image.shape[0]} pixels as in the picture. "
-            f"Received: {ids.shape[1]}x{ids.shape[0]} in {path}"
+            f"expected {size[1]}x{size[0]} pixels as in the picture. Received: {ids.shape[1]}x{ids.shape[0]} in {path}"
         )
-    return ids
+    return every(ids, reduction)
+
+
+def every(ids: np.ndarray, factor: int) -> np.ndarray:
+    """Reduces (H, W) labels by a whole factor: of each block the pixel in its middle.
+
+    Returns:
+        (⌈H / factor⌉, ⌈W / factor⌉) labels; blocks cut off by the edge have their middle moved inside.
+    """
+    if factor == 1:
+        return ids
+    rows, columns = (np.minimum(np.arange(0, side, factor) + factor // 2, side - 1) for side in ids.shape)
+    return ids[np.ix_(rows, columns)]
 
 
 def relabel(

@@ -8,6 +8,9 @@ import numpy as np
 VOID = -1
 """Value in a label map for pixels that belong to nothing known and are ignored in evaluation."""
 
+PADDING = -2
+"""Value in a batch's label map for pixels beside an image that keeps its shape: void, and left out of every loss."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -27,7 +30,11 @@ class Sample:
 
 
 class Dataset(Protocol):
-    """A sequence of samples that are read when asked for."""
+    """A sequence of samples that are read when asked for.
+
+    Datasets of files have two methods more: `read(index, at_least)`, which may give a sample of a large JPEG file
+    reduced to (h, w) or more, and `files(index)`, the paths that a sample is made of (`rsis_tf.data.working`).
+    """
 
     class_names: tuple[str, ...]
     """K names, the first of them "background"."""

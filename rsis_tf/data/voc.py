@@ -8,7 +8,7 @@ from rsis_tf.data.files import MissingSplitError, check_files, find, read_names,
 from rsis_tf.data.labels import from_ids, ids_in, read_label_image_of
 from rsis_tf.data.sample import VOID, Sample
 from rsis_tf.errors import InputError
-from rsis_tf.images import read_image
+from rsis_tf.images import read_reduced
 
 CLASS_NAMES = (
     "background",
@@ -76,9 +76,13 @@ class VocDataset:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
-        image = read_image(self.image_files[index])
-        objects = read_label_image_of(self._object_files[index], image)
-        classes = read_label_image_of(self._class_files[index], image)
+        return self.read(index)
+
+    def read(self, index: int, at_least: tuple[int, int] | None = None) -> Sample:
+        """Reads a sample; a large JPEG file reduced to (h, w) or more, its labels with it."""
+        image = read_reduced(self.image_files[index], at_least)
+        objects = read_label_image_of(self._object_files[index], image.size, image.reduction)
+        classes = read_label_image_of(self._class_files[index], image.size, image.reduction)
         class_of = {}
         for number in ids_in(objects):
             if number in (0, VOID_ID):
@@ -94,7 +98,11 @@ class VocDataset:
         label_map, class_ids = from_ids(objects, class_of, void_ids=(VOID_ID,))
         # Class images of VOC mark a few pixels void that the object images call background.
         label_map[(label_map == 0) & (classes == VOID_ID)] = VOID
-        return Sample(image=image, label_map=label_map, classes=class_ids, image_id=self.names[index])
+        return Sample(image=image.pixels, label_map=label_map, classes=class_ids, image_id=self.names[index])
+
+    def files(self, index: int) -> list[pathlib.Path]:
+        """Files that a sample is made of."""
+        return [self.image_files[index], self._object_files[index], self._class_files[index]]
 
 
 def locate(root: str | pathlib.Path) -> pathlib.Path:
