@@ -17,9 +17,9 @@ from rsis_tf.errors import InputError
 class Augmentation:
     """Ranges of the random changes; the defaults are the figures of the original code.
 
-    Two of its effects are not kept: it turned its shear of 0.1 into radians as if it were degrees, which leaves no
-    visible shear, and it resampled images by the nearest pixel. Its border and its zoom differ from dataset to dataset:
-    the presets of the paper have them.
+    Three of its effects are not kept: it turned its shear of 0.1 into radians as if it were degrees, which leaves no
+    visible shear; it repeated the outermost pixels where a warp looks outside; and it resampled images by the nearest
+    pixel. Presets of the paper have its shear, its border, and its zoom, which differs from dataset to dataset.
 
     Attributes:
         flip: probability of a left-right flip.
