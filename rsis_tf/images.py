@@ -75,13 +75,11 @@ def read_reduced(path: str | pathlib.Path, at_least: tuple[int, int] | None) -> 
         reduction = _reduction(picture, at_least)
         if reduction > 1:
             picture.draft(None, (whole[0] // reduction, whole[1] // reduction))
-        upright = ImageOps.exif_transpose(picture)
         turned = picture.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-        return ReducedImage(
-            pixels=np.array(upright.convert("RGB")),
-            size=whole if turned else whole[::-1],
-            reduction=reduction,
-        )
+        pixels = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+        if reduction == 1:
+            return ReducedImage(pixels=pixels, size=pixels.shape[:2], reduction=1)
+        return ReducedImage(pixels=pixels, size=whole if turned else whole[::-1], reduction=reduction)
 
 
 def read_label_image(path: str | pathlib.Path) -> np.ndarray:

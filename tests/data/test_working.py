@@ -124,6 +124,15 @@ def test_the_first_of_several_images_in_a_phones_file_is_reduced(tmp_path):
     assert np.abs(got.pixels - np.asarray(first.reduce(4)).astype(int)).mean() < 2
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_of_a_turned_tiff_is_that_of_its_pixels(tmp_path, orientation):
+    scene(40, 60)[0].save(tmp_path / "scene.tif", tiffinfo={ORIENTATION: orientation})
+    got = read_reduced(tmp_path / "scene.tif", (10, 10))
+    assert got.reduction == 1
+    assert got.size == got.pixels.shape[:2] == read_image(tmp_path / "scene.tif").shape[:2]
+    assert got.size == ((40, 60) if orientation < 5 else (60, 40))
+
+
 def test_other_formats_are_read_whole(tmp_path):
     scene(400, 600)[0].save(tmp_path / "scene.png")
     assert read_reduced(tmp_path / "scene.png", (10, 10)).reduction == 1
