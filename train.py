@@ -45,6 +45,7 @@ def fitted(arguments: argparse.Namespace, settings: config.RunConfig, dataset: D
         category_ids=category_ids(dataset),
         num_classes=len(dataset.class_names),
         image_size=data.image_size,
+        aspect=data.aspect,
         num_steps=training.num_steps,
     )
     return config.RunConfig(model=model, data=data, train=training)
@@ -87,11 +88,15 @@ def train(
     import keras
 
     from rsis_tf.data.pipeline import num_batches, plain_batches, reader_errors, tf_batches
+    from rsis_tf.data.working import working_samples
     from rsis_tf.training.building import build_for_training
     from rsis_tf.training.callbacks import TrainingDiverged
     from rsis_tf.training.trainer import Trainer
 
     batches = tf_batches if keras.backend.backend() == "tensorflow" else plain_batches
+    samples = {
+        split: working_samples(dataset, settings.data, training=split == "train") for split, dataset in datasets.items()
+    }
     keras.utils.set_random_seed(settings.train.seed)
     with distribution.scope():
         model = build_for_training(settings.model, precision=settings.train.precision)
@@ -109,10 +114,10 @@ def train(
         config=settings.train,
         run=run,
         train_batches=lambda epoch: distribution.batches(
-            functools.partial(batches, datasets["train"], settings.data, training=True, epoch=epoch)
+            functools.partial(batches, samples["train"], settings.data, training=True, epoch=epoch)
         ),
         val_batches=lambda: distribution.batches(
-            functools.partial(batches, datasets["val"], settings.data, training=False)
+            functools.partial(batches, samples["val"], settings.data, training=False)
         ),
         steps_per_epoch=num_batches(len(datasets["train"]), settings.data, training=True),
         validation_steps=num_batches(len(datasets["val"]), settings.data, training=False),

@@ -39,6 +39,6 @@ def read_inputs(folder: pathlib.Path, spec: GraphSpec, image_size: tuple[int, in
     inputs = []
     for start in range(0, len(chosen), batch):
         group = [chosen[(start + i) % len(chosen)] for i in range(batch)]
-        pictures = [resize_image(read_image(path), spec.size or image_size) for path in group]
+        pictures = [resize_image(read_image(path), spec.size or image_size, spec.aspect) for path in group]
         inputs.append(np.stack(pictures).astype(spec.input_type))  # (B, h, w, 3)
     return inputs

@@ -25,6 +25,7 @@ class GraphSpec:
         steps: T.
         input_type: dtype of `image`, "uint8" or "float32"; values 0..255 either way.
         resize: whether a graph of fixed size takes pictures of any size and scales them.
+        aspect: "stretch" or "keep": how images of another shape come to the size, see `export.runtime.resize_image`.
     """
 
     size: tuple[int, int] | None
@@ -32,6 +33,7 @@ class GraphSpec:
     steps: int
     input_type: str = "uint8"
     resize: bool = True
+    aspect: str = "stretch"
 
     @property
     def input_shape(self) -> tuple[int | None, int | None, int | None, int]:
@@ -77,6 +79,7 @@ def make_spec(model: RSIS, options: Options) -> GraphSpec:
         steps=options.steps or model.config.num_steps,
         input_type=options.input_type,
         resize=options.resize and size is not None,
+        aspect=model.config.aspect,
     )
 
 
@@ -93,7 +96,7 @@ def infer(model: RSIS, image: Tensor, spec: GraphSpec) -> dict[str, Tensor]:
         size of the image.
     """
     if spec.resize:
-        image = resample(image, spec.size)
+        image = resample(image, spec.size, spec.aspect)
     outputs = model(image, num_steps=spec.steps, training=False)
     return {
         "masks": tf.sigmoid(outputs["mask_logits"], name="masks"),
@@ -102,7 +105,7 @@ def infer(model: RSIS, image: Tensor, spec: GraphSpec) -> dict[str, Tensor]:
     }
 
 
-def resample(image: Tensor, size: tuple[int, int]) -> Tensor:
+def resample(image: Tensor, size: tuple[int, int], aspect: str = "stretch") -> Tensor:
     """Scales images as `export.runtime.resize_image` does, with an antialiased triangle filter, inside a graph.
 
     Resizing operators differ from format to format, and most sample without a filter, so an image shrunk by one would
@@ -116,6 +119,7 @@ def resample(image: Tensor, size: tuple[int, int]) -> Tensor:
     Args:
         image: (B, H, W, 3) uint8 or float32.
         size: (h, w) of the result.
+        aspect: "stretch", or "keep" for an undistorted image in the middle of a black frame.
 
     Returns:
         (B, h, w, 3) float32. For uint8 input the values are integers, as Pillow's are, off by one now and then. For
@@ -124,26 +128,45 @@ def resample(image: Tensor, size: tuple[int, int]) -> Tensor:
     whole = image.dtype == tf.uint8
     x = tf.cast(tf.transpose(image, (0, 3, 1, 2)), tf.float32)  # (B, 3, H, W)
     height, width = tf.shape(x)[2], tf.shape(x)[3]
-    parts = _triangle_weights(width, size[1])
+    inner_height, inner_width = _inner_size(height, width, size) if aspect == "keep" else size
+    parts = _triangle_weights(width, size[1], inner_width)
     x = tf.add_n([tf.matmul(x, part, transpose_b=True) for part in parts])  # (B, 3, H, w)
     x = tf.floor(x + 0.5) if whole else x
-    parts = _triangle_weights(height, size[0])
+    parts = _triangle_weights(height, size[0], inner_height)
     x = tf.add_n([tf.matmul(part, x) for part in parts])  # (B, 3, h, w)
     x = tf.floor(x + 0.5) if whole else x
     return tf.transpose(x, (0, 2, 3, 1))  # (B, h, w, 3)
 
 
-def _triangle_weights(n_in: Tensor, n_out: int) -> tuple[Tensor, Tensor]:
+def _inner_size(height: Tensor, width: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Height and width of an undistorted image in a frame, as `export.runtime.letterbox` has them."""
+    tall = height * size[1] >= width * size[0]
+    inner_height = tf.maximum((2 * height * size[1] + width) // (2 * width), 1)
+    inner_width = tf.maximum((2 * width * size[0] + height) // (2 * height), 1)
+    return tf.where(tall, size[0], inner_height), tf.where(tall, inner_width, size[1])
+
+
+def _triangle_weights(n_in: Tensor, n_out: int, n_inner: Tensor | int) -> tuple[Tensor, Tensor]:
     """Returns how much of each input pixel goes into an output pixel, as the sum of two (n_out, n_in) float32 matrices.
 
-    The first holds multiples of 2⁻¹¹, the second the rest in multiples of 2⁻²², as fine as Pillow's weights; both
-    have 11 binary digits or fewer.
+    The input is scaled to `n_inner` pixels in the middle (all `n_out` if it is an integer); rows outside are zero.
+
+    The first matrix holds multiples of 2⁻¹¹, the second the rest in multiples of 2⁻²², as fine as Pillow's weights;
+    both have 11 binary digits or fewer.
     """
-    scale = tf.cast(n_in, tf.float32) / n_out
-    centres = (tf.range(n_out, dtype=tf.float32) + 0.5) * scale
+    place = tf.range(n_out, dtype=tf.float32)  # (n_out,)
+    if not isinstance(n_inner, int):
+        place -= tf.cast((n_out - n_inner) // 2, tf.float32)
+    scale = tf.cast(n_in, tf.float32) / tf.cast(n_inner, tf.float32)
+    centres = (place + 0.5) * scale
     distance = tf.abs(tf.cast(tf.range(n_in), tf.float32)[None, :] + 0.5 - centres[:, None])
     weights = tf.nn.relu(1 - distance / tf.maximum(scale, 1))
-    weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
+    if isinstance(n_inner, int):
+        weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
+    else:
+        inside = tf.cast((place >= 0) & (place < tf.cast(n_inner, tf.float32)), tf.float32)[:, None]  # (n_out, 1)
+        # Far outside there is no weight at all, and zero by zero is not zero.
+        weights = inside * weights / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1e-6)
     coarse = tf.floor(weights * 2.0**11) * 2.0**-11
     fine = tf.floor((weights - coarse) * 2.0**22 + 0.5) * 2.0**-22
     return coarse, fine

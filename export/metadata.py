@@ -15,6 +15,13 @@ FORMAT_VERSION = 1
 """Of the names, shapes and keys; a reader may refuse a number it does not know."""
 
 
+_PADDING = {
+    "stretch": "none: the image fills image_size, each axis scaled by itself",
+    "keep": "black: the image is scaled as a whole and lies in the middle of image_size; the same part of each mask is "
+    "the image's",
+}
+
+
 def describe(model: RSIS, spec: GraphSpec, options: Options, *, format: str, **extra: Any) -> dict[str, Any]:
     """Returns what an application needs to know to run the file and to show its answers.
 
@@ -40,6 +47,7 @@ def describe(model: RSIS, spec: GraphSpec, options: Options, *, format: str, **e
         "mask_threshold": options.mask_threshold,
         "image_size": list(spec.size or config.image_size),
         "dynamic_size": spec.size is None,
+        "aspect": spec.aspect,
         "input": {
             "name": "image",
             "shape": list(spec.named_input_shape),
@@ -53,6 +61,7 @@ def describe(model: RSIS, spec: GraphSpec, options: Options, *, format: str, **e
         },
         "normalization": {"in_graph": True, "scale": 1 / 255, "mean": list(encoder.mean), "std": list(encoder.std)},
         "resize": "antialiased triangle filter, in the graph" if spec.resize else "none in the graph",
+        "padding": _PADDING[spec.aspect],
         "encoder": config.encoder,
         "hidden_size": config.hidden_size,
         "skip_mode": config.skip_mode,

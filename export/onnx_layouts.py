@@ -71,7 +71,7 @@ def encoder_graph(layout: Layout, opset: int) -> onnx.ModelProto:
 
     def build(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         image = inputs["image"]
-        reading = layout.read(resample(image, spec.size) if spec.resize else image)
+        reading = layout.read(resample(image, spec.size, spec.aspect) if spec.resize else image)
         outputs = {name: _first(part) for name, part in layout.parts(reading).items()}
         batch = tf.shape(image)[0] if spec.batch is None else spec.batch
         for name, (_, *shape) in layout.states.items():

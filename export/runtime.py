@@ -24,6 +24,8 @@ from PIL import Image
 Array = np.ndarray
 STOP_MODES = ("first", "each")
 OUTPUTS = ("masks", "classes", "stop")
+ASPECTS = ("stretch", "keep")
+"""How an image of another shape fills the network's frame: scaled on each axis, or scaled as a whole and padded."""
 
 
 class RuntimeInputError(ValueError):
@@ -99,12 +101,33 @@ def each_image(images: Any) -> Iterator[Any]:
     raise RuntimeInputError(f"images must be a sequence of (H, W, 3) uint8 RGB arrays. Received: {received}")
 
 
-def resize_image(image: Array, size: tuple[int, int]) -> Array:
-    """Scales a picture with an antialiased triangle filter, the one every predictor of the project uses.
+def letterbox(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Places an image undistorted in the middle of a frame, as large as it fits.
+
+    Whole numbers throughout, so that every language gives the same.
+
+    Args:
+        source: (H, W) of the image.
+        size: (h, w) of the frame.
+
+    Returns:
+        (top, left, height, width) of the image in the frame; height and width are rounded half up, at least 1.
+    """
+    (source_height, source_width), (height, width) = source, size
+    if source_height * width >= source_width * height:
+        inner = height, max((2 * source_width * height + source_height) // (2 * source_height), 1)
+    else:
+        inner = max((2 * source_height * width + source_width) // (2 * source_width), 1), width
+    return (height - inner[0]) // 2, (width - inner[1]) // 2, *inner
+
+
+def resize_image(image: Array, size: tuple[int, int], aspect: str = "stretch") -> Array:
+    """Scales an image with an antialiased triangle filter, the one every predictor of the project uses.
 
     Args:
         image: (H, W, 3) uint8.
         size: (h, w) of the result.
+        aspect: "stretch" scales each axis by itself; "keep" keeps the shape and pads with black (`letterbox`).
 
     Returns:
         (h, w, 3) uint8.
@@ -112,6 +135,11 @@ def resize_image(image: Array, size: tuple[int, int]) -> Array:
     height, width = size
     if check_image(image).shape[:2] == (height, width):
         return image
+    if aspect == "keep":
+        top, left, *inner = letterbox(image.shape[:2], size)
+        frame = np.zeros((height, width, 3), np.uint8)
+        frame[top : top + inner[0], left : left + inner[1]] = resize_image(image, tuple(inner))
+        return frame
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
@@ -125,6 +153,7 @@ def decode(
     stop_threshold: float = 0.5,
     mask_threshold: float = 0.5,
     stop_mode: str = "first",
+    aspect: str = "stretch",
     draw: Callable[[Array, tuple[int, int], float], Array] | None = None,
 ) -> list[Instance]:
     """Turns the network's output for one picture into instances, in predicted order.
@@ -139,6 +168,7 @@ def decode(
         mask_threshold: a pixel belongs to the object from this probability on.
         stop_mode: "first" ends the sequence at the first step below `stop_threshold` (paper, section 3.2);
             "each" judges every step by itself, as the original's evaluation does.
+        aspect: how the image came to (h, w), see `resize_image`; with "keep" the padding is cut off each mask first.
         draw: makes the mask of one step, (h, w) probabilities, (H, W), `mask_threshold` → (H, W) bool; None for
             bilinear resizing and the threshold.
 
@@ -146,9 +176,10 @@ def decode(
         The instances; those without a pixel are left out.
 
     Raises:
-        RuntimeInputError: for shapes that do not belong together, a threshold outside 0 … 1, or an unknown `stop_mode`.
+        RuntimeInputError: for shapes that do not belong together, a threshold outside 0 … 1, or an unknown `stop_mode`
+            or `aspect`.
     """
-    check_options(stop_mode=stop_mode, stop_threshold=stop_threshold, mask_threshold=mask_threshold)
+    check_options(stop_mode=stop_mode, stop_threshold=stop_threshold, mask_threshold=mask_threshold, aspect=aspect)
     masks, classes, stop = np.asarray(masks), np.asarray(classes), np.asarray(stop)
     if masks.ndim != 3 or classes.shape[:1] != masks.shape[:1] or classes.ndim != 2 or stop.shape != masks.shape[:1]:
         raise RuntimeInputError(
@@ -160,6 +191,9 @@ def decode(
             f"expected a name for each class, background included. Received: {len(class_names)} names, "
             f"{classes.shape[1]} classes"
         )
+    if aspect == "keep":
+        top, left, height, width = letterbox(size, masks.shape[1:])
+        masks = masks[:, top : top + height, left : left + width]
     instances = []
     for step, objectness in enumerate(stop.astype(np.float32)):
         if not objectness >= stop_threshold:  # written so that NaN ends the sequence too
@@ -194,6 +228,7 @@ def check_options(
     mask_threshold: float | None = None,
     image_size: Sequence[int] | None = None,
     batch_size: int | None = None,
+    aspect: str = "stretch",
 ) -> None:
     """Checks the options that every predictor takes, see `Predictor`; None stands for the default.
 
@@ -202,6 +237,8 @@ def check_options(
     """
     if not isinstance(stop_mode, str) or stop_mode not in STOP_MODES:
         raise RuntimeInputError(f"stop_mode must be one of {', '.join(STOP_MODES)}. Received: {stop_mode!r}")
+    if not isinstance(aspect, str) or aspect not in ASPECTS:
+        raise RuntimeInputError(f"aspect must be one of {', '.join(ASPECTS)}. Received: {aspect!r}")
     for name, value in (("stop_threshold", stop_threshold), ("mask_threshold", mask_threshold)):
         # NaN fails the comparison.
         if value is not None and not (_is_number(value, numbers.Real) and 0 <= value <= 1):
@@ -237,6 +274,7 @@ class Predictor:
     Attributes:
         class_names: K names, the first of them "background"; empty if the file holds none.
         category_ids: K numbers by which COCO files call the classes, 0 for background; empty if the file holds none.
+        aspect: "stretch" or "keep", see `resize_image`; files that do not say stretch.
         metadata: what the exporter wrote into the file, as text.
         stop_threshold: objectness from which a step holds an object.
         mask_threshold: probability from which a pixel belongs to an object.
@@ -280,9 +318,10 @@ class Predictor:
         # Older files have none.
         self.category_ids = tuple(self._read("category_ids", list)) if "category_ids" in self.metadata else ()
         size = tuple(self._read("image_size", list))
-        check_options(image_size=size)
+        check_options(image_size=size, aspect=self.metadata.get("aspect", "stretch"))
         image_size = None if image_size is None else tuple(map(int, image_size))
         self.image_size = _only("image_size", image_size, None if self._read("dynamic_size") else size) or size
+        self.aspect = self.metadata.get("aspect", "stretch")
         self._fixed_batch = self._input.shape[0] if isinstance(self._input.shape[0], int) else None
         self.batch_size = int(_only("batch_size", batch_size, self._fixed_batch) or 8)
         self.stop_threshold = self._threshold("stop_threshold", stop_threshold)
@@ -292,6 +331,7 @@ class Predictor:
             "stop_threshold": self.stop_threshold,
             "mask_threshold": self.mask_threshold,
             "stop_mode": stop_mode,
+            "aspect": self.aspect,
         }
         if stop_mode == "each" and self.metadata.get("layout") == "loop":
             raise RuntimeInputError(f"a file of the layout loop stops by itself. Received: stop_mode='each' for {path}")
@@ -316,7 +356,7 @@ class Predictor:
         images = each_image(images)
         while chunk := list(itertools.islice(images, self.batch_size)):
             sizes = [check_image(image).shape[:2] for image in chunk]
-            outputs = self.run(np.stack([resize_image(image, self.image_size) for image in chunk]))
+            outputs = self.run(np.stack([resize_image(image, self.image_size, self.aspect) for image in chunk]))
             for size, *output in zip(sizes, *outputs, strict=True):
                 yield decode(*output, size=size, draw=self.draw, **self._decoding)
 

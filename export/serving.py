@@ -182,7 +182,8 @@ def _triton_config(session: Any, name: str, max_batch: int, delay_us: int) -> st
     ]
     if max_batch:
         lines.append(f"dynamic_batching {{ max_queue_delay_microseconds: {delay_us} }}")
-    for key in ("class_names", "stop_threshold", "mask_threshold", "image_size", "version", "license"):
+    metadata = {"aspect": "stretch", **metadata}  # files of earlier versions do not say
+    for key in ("class_names", "stop_threshold", "mask_threshold", "image_size", "aspect", "version", "license"):
         lines.append(f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(metadata[key])} }} }}')
     return "\n".join(lines) + "\n"
 

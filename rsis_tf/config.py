@@ -25,6 +25,8 @@ MASK_HEADS = ("convolution", "voting")
 CLASS_FEATURES = ("pooled", "mask")
 AUGMENTATIONS = ("paper", "strong")
 CROWDS = ("auto", "ignore", "objects")
+BORDERS = ("black", "replicate")
+ASPECTS = ("stretch", "keep")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("none", "mirrored", "multi_worker")
 OPTIMIZERS = ("adam", "rmsprop", "sgd")
@@ -52,7 +54,9 @@ class ModelConfig:
         dropout: share of hidden channels dropped in training.
         dropout_class, dropout_stop: the same for the features of the class and the stop head.
         num_steps: T, objects predicted when a call does not say how many.
-        image_size: (height, width) the model was trained at; pictures are resized to it for prediction.
+        image_size: (height, width) the model was trained at; images are resized to it for prediction.
+        aspect: how images of another shape come to that size: "stretch" scales each axis by itself, "keep" scales the
+            image as a whole and pads it with black.
         stop_threshold: objectness from which a step counts as an object, in prediction; one half in the paper.
         class_names: K names, the first of them "background"; empty if unknown.
         category_ids: K whole numbers, by which the training dataset's COCO files call the classes (0 for background);
@@ -74,6 +78,7 @@ class ModelConfig:
     dropout_stop: float = 0.0
     num_steps: int = 10
     image_size: tuple[int, int] = (256, 256)
+    aspect: str = "stretch"
     stop_threshold: float = 0.5
     class_names: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()
@@ -81,6 +86,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _one_of("encoder", self.encoder, ENCODERS)
         _one_of("skip_mode", self.skip_mode, SKIP_MODES)
+        _one_of("aspect", self.aspect, ASPECTS)
         _one_of("kernel_size", self.kernel_size, (1, 3))
         _one_of("decoder_stages", self.decoder_stages, (1, 2, 3, 4, 5))
         _require(
@@ -161,6 +167,18 @@ class DataConfig:
         batch_size: B.
         augment: flips and one affine warp on training pictures.
         augmentation: how far they go: "paper", or "strong" with quarter turns and colours.
+        rotation: largest angle in degrees, either way; None for that of `augmentation`, as in the next four.
+        translation: largest shift as a share of height and width, either way.
+        shear: largest shear angle in degrees, either way.
+        zoom: (smallest, largest) side of the part shown, as a share of the image's; below 1 enlarges the objects.
+        border: what lies outside of a warped image: "black" background, or "replicate": its outermost pixels and their
+            labels, as in the original.
+        aspect: how images of another shape come to `image_size`: "stretch" scales each axis by itself, "keep" scales
+            the image as a whole and pads it; losses leave the padding out.
+        crop: training images keep their shape and are scaled until they cover `image_size`; a random part of that size
+            is taken, as the original does without `--resize`. Validation follows `aspect`.
+        draft: JPEG files much larger than the batches need are decoded at 1/2, 1/4 or 1/8 of their size.
+        cache: where samples are kept between epochs at the size the batches need: "memory", a folder, or None.
         train_size, val_size: the first so many pictures are used; None for all there are (of scenes made on the fly, as
             many as the reader makes by default).
         begin_anywhere: share of the training pictures whose sequence begins in the middle, a random choice of the
@@ -181,6 +199,15 @@ class DataConfig:
     batch_size: int = 8
     augment: bool = False
     augmentation: str = "paper"
+    rotation: float | None = None
+    translation: float | None = None
+    shear: float | None = None
+    zoom: tuple[float, float] | None = None
+    border: str | None = None
+    aspect: str = "stretch"
+    crop: bool = False
+    draft: bool = False
+    cache: str | None = None
     train_size: int | None = None
     val_size: int | None = None
     begin_anywhere: float = 0.0
@@ -192,6 +219,16 @@ class DataConfig:
         _one_of("augmentation", self.augmentation, AUGMENTATIONS)
         _one_of("crowds", self.crowds, CROWDS)
         _require(self.val_share is None or 0 < self.val_share < 1, "val_share", "between 0 and 1", self.val_share)
+        _one_of("aspect", self.aspect, ASPECTS)
+        _require(self.border is None or self.border in BORDERS, "border", "one of " + ", ".join(BORDERS), self.border)
+        for name, largest in (("rotation", 180), ("translation", 1), ("shear", 80)):
+            value = getattr(self, name)
+            _require(value is None or 0 <= value <= largest, name, f"in 0..{largest}", value)
+        if self.zoom is not None:
+            object.__setattr__(self, "zoom", tuple(self.zoom))
+            ordered = len(self.zoom) == 2 and 0.1 <= self.zoom[0] <= self.zoom[1] <= 4
+            _require(ordered, "zoom", "two numbers in 0.1..4, the smaller first", self.zoom)
+        _require(self.cache is None or bool(self.cache), "cache", "memory, a folder, or none", self.cache)
         _require(0 <= self.begin_anywhere <= 1, "begin_anywhere", "in 0..1", self.begin_anywhere)
         for name in ("max_objects", "batch_size"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))

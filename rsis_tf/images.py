@@ -95,14 +95,54 @@ def read_image(path: str | pathlib.Path, *, as_stored: bool = False) -> np.ndarr
     Raises:
         InputError: when the file is missing, unreadable or truncated, or has 16-bit or floating-point channels.
     """
+    if not as_stored:
+        return read_reduced(path, None).pixels
     with _opened(path, "an image file") as picture:
         _require_eight_bits(picture, path)
-        if not as_stored:
-            picture = ImageOps.exif_transpose(picture)
-        elif picture.format == "TIFF" and (back := _BACK.get(_orientation(picture))) is not None:
-            # Pillow turns TIFF files by itself.
-            picture = picture.convert("RGB").transpose(back)
-        return np.array(picture.convert("RGB"))
+        back = _BACK.get(_orientation(picture)) if picture.format == "TIFF" else None
+        pixels = picture.convert("RGB")
+        # Pillow turns TIFF files by itself.
+        return np.array(pixels if back is None else pixels.transpose(back))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReducedImage:
+    """An image that may have been decoded at reduced scale.
+
+    Attributes:
+        pixels: (⌈H / reduction⌉, ⌈W / reduction⌉, 3) uint8, RGB.
+        size: (H, W) of the image in the file, after the EXIF orientation.
+        reduction: 1, 2, 4 or 8.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+    reduction: int
+
+
+def read_reduced(path: str | pathlib.Path, at_least: tuple[int, int] | None) -> ReducedImage:
+    """Reads an image as `read_image` does, a JPEG file at 1/2, 1/4 or 1/8 of its size where that is large enough.
+
+    A JPEG decoder leaves out the fine frequencies of each block of 8×8 pixels and does a fraction of the work.
+
+    Args:
+        path: see `read_image`.
+        at_least: (h, w) that the result must have; None for the whole image.
+
+    Raises:
+        InputError: see `read_image`.
+    """
+    with _opened(path, "an image file") as picture:
+        _require_eight_bits(picture, path)
+        whole = picture.size
+        reduction = _reduction(picture, at_least)
+        if reduction > 1:
+            picture.draft(None, (whole[0] // reduction, whole[1] // reduction))
+        turned = _orientation(picture) >= 5
+        pixels = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+        if reduction == 1:
+            return ReducedImage(pixels=pixels, size=pixels.shape[:2], reduction=1)
+        return ReducedImage(pixels=pixels, size=whole if turned else whole[::-1], reduction=reduction)
 
 
 def read_label_image(path: str | pathlib.Path) -> np.ndarray:
@@ -124,6 +164,21 @@ def read_label_image(path: str | pathlib.Path) -> np.ndarray:
         if ids.size and not 0 <= ids.min() <= ids.max() <= _LARGEST_ID:
             raise InputError(f"expected ids 0 … {_LARGEST_ID}. Received: {ids.min()} … {ids.max()} in {path}")
         return ids.astype(np.int32)
+
+
+def _reduction(picture: Image.Image, at_least: tuple[int, int] | None) -> int:
+    """The largest factor that a JPEG decoder can divide the image's sides by and leave (h, w)."""
+    if at_least is None or picture.format not in ("JPEG", "MPO"):
+        return 1
+    width, height = picture.size
+    orientation = _orientation(picture)
+    needed_height, needed_width = at_least[::-1] if orientation >= 5 else at_least
+    for factor in (8, 4, 2):
+        # A last block that is not whole lies at the end of the stored rows: turned, it would shift the pixels.
+        whole = orientation == 1 or (width % factor == 0 and height % factor == 0)
+        if whole and width // factor >= needed_width and height // factor >= needed_height:
+            return factor
+    return 1
 
 
 @contextlib.contextmanager

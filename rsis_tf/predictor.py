@@ -180,6 +180,7 @@ class KerasPredictor(Streaming):
         self.class_names = config.class_names
         self.category_ids = config.category_ids
         self.image_size = config.image_size if image_size is None else tuple(map(int, image_size))
+        self.aspect = config.aspect
         self.batch_size = int(batch_size or 8)
         self.set_decoding(
             stop_mode=stop_mode,

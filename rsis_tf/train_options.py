@@ -32,6 +32,9 @@ screen.
 command is started on each, with its own TF_CONFIG and with --out (or --resume) a folder that all of them reach and only
 the first one writes. --batch-size is that of all replicas together, and the losses are those of one device.
 """
+_RANGES = ("rotation", "translation", "shear", "zoom", "border")
+"""Options that change single ranges of the augmentation."""
+
 _FLAG = {"action": argparse.BooleanOptionalAction, "default": None}
 
 
@@ -62,12 +65,38 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     data.add_argument("--no-check", dest="check", action="store_false", default=None,
                       help="do not read all annotations and image headers before the training (the result is kept, so "
                       "that the same files are checked once)")  # fmt: skip
-    data.add_argument("--image-size", type=_size, metavar="S|HxW", help="pictures are brought to this size")
+    data.add_argument("--image-size", type=_size, metavar="S|HxW", help="images are resized to this size")
+    data.add_argument("--aspect", choices=config.ASPECTS,
+                      help="images of another shape than --image-size: scale each axis by itself (stretch), or keep "
+                      "the shape and pad with black (keep), in training, evaluation, prediction and every exported "
+                      "file (default: stretch, or keep with --crop)")  # fmt: skip
+    data.add_argument("--crop", **_FLAG,
+                      help="training images keep their shape, are scaled until they cover --image-size, and a random "
+                      "part is taken; everything else sees whole images")  # fmt: skip
+    data.add_argument("--draft", **_FLAG,
+                      help="decode JPEG files at 1/2, 1/4 or 1/8 of their size for training, where that is no smaller "
+                      "than the network needs (default: yes in the presets for datasets with JPEG files)")  # fmt: skip
+    data.add_argument("--cache", metavar="memory|DIR",
+                      help="keep samples at the size that training needs, in memory or in a folder that later runs "
+                      "share; changed files or settings get new entries, and old ones are not removed "
+                      "(default: no cache)")  # fmt: skip
     data.add_argument("--gt-maxseqlen", type=int, metavar="N", help="objects kept of a picture, the largest ones")
     data.add_argument("--batch-size", type=int, metavar="B")
     data.add_argument("--augment", **_FLAG, help="flip, rotate, shift, shear, zoom")
     data.add_argument("--augmentation", choices=config.AUGMENTATIONS,
                       help="its ranges: those of the paper, or quarter turns and colours too (strong)")  # fmt: skip
+    data.add_argument("--rotation", type=float, metavar="DEG", help="largest angle, either way (paper: 10)")
+    data.add_argument("--translation", type=float, metavar="SHARE",
+                      help="largest shift as a share of height and width, either way (paper: 0.1)")  # fmt: skip
+    data.add_argument("--shear", type=float, metavar="DEG",
+                      help="largest shear angle, either way (paper: 0.1 radians, 5.7 degrees; its code: 0.1 "
+                      "degrees)")  # fmt: skip
+    data.add_argument("--zoom", type=float, nargs=2, metavar=("LOW", "HIGH"),
+                      help="side of the part shown, as a share of the image's; below 1 enlarges the objects, 1 1 is "
+                      "none (paper: 0.7 1; presets: voc 0.7 1.4, cityscapes 1 1, cvppp 0.7 1)")  # fmt: skip
+    data.add_argument("--border", choices=config.BORDERS,
+                      help="what lies outside of a warped image: black background, or its outermost pixels and their "
+                      "labels as in the original (default: black; replicate in voc, cityscapes, cvppp)")  # fmt: skip
     data.add_argument("--begin-anywhere", type=float, metavar="P",
                       help="share of training sequences that begin with some objects found (voting only)")  # fmt: skip
     data.add_argument("--train-size", type=int, metavar="P", help="pictures of the training set (default: all)")
@@ -201,12 +230,17 @@ def implied(given: dict[str, Any], preset: config.RunConfig) -> dict[str, Any]:
 
     A preset that starts from ImageNet weights does so with every encoder that has them. An encoder that starts from
     nothing learns as fast as the rest and from the beginning, and its batch normalisation has no statistics to keep.
-    Only a head that votes is told what counts as found, and only sequences that begin anywhere can be cut short without
+    Ranges of a preset do not outlive its augmentation. Images that are cropped undistorted are shown undistorted. Only
+    a head that votes is told what counts as found, and only sequences that begin anywhere can be cut short without
     missing how they end.
     """
     train, follows = preset.train, {}
-    if "augmentation" in given:
+    if given.keys() & {"augmentation", *_RANGES}:
         follows["augment"] = True
+    if "augmentation" in given:
+        follows |= dict.fromkeys(_RANGES)
+    if given.get("crop"):
+        follows["aspect"] = "keep"
     if given.get("mask_head", preset.model.mask_head) != "voting":
         follows["begin_anywhere"], follows["class_features"] = 0.0, "pooled"
     if not {"begin_anywhere": preset.data.begin_anywhere, **follows, **given}["begin_anywhere"]:

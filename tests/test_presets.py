@@ -154,6 +154,44 @@ def test_options_bring_along_what_they_need():
         data("coco --mask-head convolution --begin-anywhere 0.5")
 
 
+def test_ranges_of_the_augmentation_are_options():
+    def data(options):
+        return configure(parse(["--data", "there", *options.split()])).data
+
+    ranges = data("--preset voc --rotation 5 --translation 0.2 --shear 3 --zoom 0.8 1.25 --border black")
+    assert ranges.augment
+    assert (ranges.rotation, ranges.translation, ranges.shear, ranges.zoom) == (5, 0.2, 3, (0.8, 1.25))
+    assert ranges.border == "black"
+    assert data("--preset cvppp --zoom 1 1").border == "replicate"
+    # Another augmentation brings its own ranges; those of the preset end with the preset's.
+    other = data("--preset cvppp --augmentation strong --rotation 7")
+    assert (other.rotation, other.zoom, other.border) == (7, None, None)
+    assert not data("--preset voc").augment
+    assert data("--dataset coco").border is data("--dataset coco").zoom is None
+
+
+def test_aspect_crop_draft_and_cache_are_options():
+    def settings(options):
+        return configure(parse(["--data", "there", "--dataset", "coco", *options.split()]))
+
+    plain = settings("").data
+    assert (plain.aspect, plain.crop, plain.draft, plain.cache) == ("stretch", False, True, None)
+    keeping = settings("--aspect keep --no-draft --cache memory")
+    assert (keeping.data.aspect, keeping.model.aspect) == ("keep", "keep")
+    assert (keeping.data.draft, keeping.data.cache) == (False, "memory")
+    # What is cropped undistorted in training is shown undistorted afterwards.
+    assert settings("--crop").data.aspect == settings("--crop").model.aspect == "keep"
+    assert settings("--crop --aspect stretch").model.aspect == "stretch"
+
+
+def test_a_configuration_of_an_earlier_version_means_what_it_did():
+    old = {"dataset": "coco", "root": "there", "image_size": [64, 64], "augment": True, "augmentation": "paper"}
+    data = config_file.from_dict(config.DataConfig, old)
+    assert (data.aspect, data.crop, data.draft, data.cache) == ("stretch", False, False, None)
+    assert data.rotation is data.translation is data.shear is data.zoom is data.border is None
+    assert config_file.from_dict(config.ModelConfig, {"encoder": "compact"}).aspect == "stretch"
+
+
 def test_options_of_the_original_reach_the_settings():
     command = (
         "--preset cityscapes --data there --maxseqlen 7 --gt-maxseqlen 9 --class-loss-after -1 --stop-loss-after 3 "
@@ -204,6 +242,9 @@ def test_the_paper_without_data_is_trained_on_scenes():
         ("--data there", "Received: --data there"),
         ("--patience -1", "Received: patience=-1"),
         ("--class-loss-after -2", "Received: class_loss_after=-2"),
+        ("--zoom 1.4 0.7", r"Received: zoom=\(1\.4, 0\.7\)"),
+        ("--zoom nan 1", r"Received: zoom=\(nan, 1\.0\)"),
+        ("--rotation -3", "Received: rotation=-3"),
         ("--transfer run --encoder-weights imagenet", "Received: --encoder-weights imagenet"),
     ],
 )

@@ -14,6 +14,10 @@ export async function openModel(url) {
   ]);
   if (!answer.ok) throw new Error(`expected ${url}.json beside the model. Received: status ${answer.status}`);
   const facts = await answer.json();
+  facts.aspect ??= "stretch"; // files of earlier versions
+  if (!["stretch", "keep"].includes(facts.aspect)) {
+    throw new Error(`expected the aspect stretch or keep. Received: ${facts.aspect} in ${url}.json`);
+  }
   if (facts.input.shape[0] > 1) {
     throw new Error(`expected a model for one picture. Received: a batch of ${facts.input.shape[0]}`);
   }
@@ -27,7 +31,9 @@ export async function predict({ session, facts }, picture) {
   for (let i = 0; i < picture.width * picture.height; i++) {
     for (let c = 0; c < 3; c++) rgb[3 * i + c] = picture.data[4 * i + c];
   }
-  const scaled = resize({ height: picture.height, width: picture.width, channels: 3, data: rgb }, height, width, true);
+  const source = { height: picture.height, width: picture.width, channels: 3, data: rgb };
+  const place = facts.aspect === "keep" ? letterbox(source, height, width) : { top: 0, left: 0, height, width };
+  const scaled = padded(resize(source, place.height, place.width, true), place, height, width);
   const values = facts.input.dtype === "uint8" ? Uint8Array.from(scaled.data) : scaled.data;
   const image = new ort.Tensor(facts.input.dtype, values, [1, height, width, 3]);
   const { masks, classes, stop } = await session.run({ image });
@@ -38,7 +44,7 @@ export async function predict({ session, facts }, picture) {
     const objectness = stop.data[step];
     if (!(objectness >= facts.stop_threshold)) return { instances, end: { step, objectness } };
     const small = { height: h, width: w, channels: 1, data: masks.data.subarray(step * h * w, (step + 1) * h * w) };
-    const large = resize(small, picture.height, picture.width, false).data;
+    const large = resize(facts.aspect === "keep" ? cut(small, place) : small, picture.height, picture.width, false).data;
     const mask = Uint8Array.from(large, (value) => (value >= facts.mask_threshold ? 1 : 0));
     const pixels = mask.reduce((sum, value) => sum + value, 0);
     if (!pixels) continue;
@@ -48,6 +54,39 @@ export async function predict({ session, facts }, picture) {
     instances.push({ step, classId: best, className, score: probs[best] * objectness, objectness, pixels, mask });
   }
   return { instances, end: null };
+}
+
+/** Where an undistorted picture lies in a frame, in the middle and as large as it fits: whole numbers, as in Python. */
+function letterbox(source, height, width) {
+  const inner = { height, width };
+  if (source.height * width >= source.width * height) {
+    inner.width = Math.max(Math.floor((2 * source.width * height + source.height) / (2 * source.height)), 1);
+  } else {
+    inner.height = Math.max(Math.floor((2 * source.height * width + source.width) / (2 * source.width)), 1);
+  }
+  return { ...inner, top: Math.floor((height - inner.height) / 2), left: Math.floor((width - inner.width) / 2) };
+}
+
+/** Puts a picture at its place in a black frame. */
+function padded(source, { top, left }, height, width) {
+  const { channels } = source;
+  if (source.height === height && source.width === width) return source;
+  const data = new Float32Array(height * width * channels);
+  const stride = source.width * channels;
+  for (let y = 0; y < source.height; y++) {
+    data.set(source.data.subarray(y * stride, (y + 1) * stride), ((top + y) * width + left) * channels);
+  }
+  return { height, width, channels, data };
+}
+
+/** Takes a place of one channel out of its frame. */
+function cut(frame, { top, left, height, width }) {
+  const data = new Float32Array(height * width);
+  for (let y = 0; y < height; y++) {
+    const start = (top + y) * frame.width + left;
+    data.set(frame.data.subarray(start, start + width), y * width);
+  }
+  return { height, width, channels: 1, data };
 }
 
 /** Antialiased triangle filter, columns then rows; pictures of whole numbers stay whole after each. */

@@ -29,6 +29,7 @@ struct Picture {
 struct Settings {
   int height = 0, width = 0;
   float stop_threshold = 0, mask_threshold = 0;
+  bool keep_aspect = false;
   std::vector<std::string> class_names;
 };
 
@@ -129,6 +130,49 @@ Picture resize(const Picture& source, int height, int width, bool whole) {
   return result;
 }
 
+// Where a picture lies in the frame that the network takes.
+struct Place {
+  int top = 0, left = 0, height = 0, width = 0;
+};
+
+// An undistorted picture in the middle of a frame, as large as it fits: whole numbers, as the Python runtime has it.
+Place letterbox(const Picture& source, int height, int width) {
+  const std::int64_t from_height = source.height, from_width = source.width;
+  Place place{0, 0, height, width};
+  if (from_height * width >= from_width * height) {
+    const std::int64_t inner = (2 * from_width * height + from_height) / (2 * from_height);
+    place.width = std::max(static_cast<int>(inner), 1);
+  } else {
+    const std::int64_t inner = (2 * from_height * width + from_width) / (2 * from_width);
+    place.height = std::max(static_cast<int>(inner), 1);
+  }
+  place.top = (height - place.height) / 2;
+  place.left = (width - place.width) / 2;
+  return place;
+}
+
+// Puts a picture at its place in a black frame.
+Picture padded(const Picture& source, const Place& place, int height, int width) {
+  Picture frame{height, width, source.channels, std::vector<float>(std::size_t{1} * height * width * source.channels)};
+  const std::size_t stride = std::size_t{1} * source.width * source.channels;
+  for (int y = 0; y < source.height; ++y) {
+    const std::size_t target = (std::size_t{1} * (place.top + y) * width + place.left) * source.channels;
+    std::copy_n(source.values.begin() + static_cast<std::ptrdiff_t>(y * stride), stride,
+                frame.values.begin() + static_cast<std::ptrdiff_t>(target));
+  }
+  return frame;
+}
+
+// Takes a place of one channel out of a frame `width` pixels wide.
+Picture cut(const float* frame, const Place& place, int width) {
+  Picture part{place.height, place.width, 1, {}};
+  for (int y = 0; y < place.height; ++y) {
+    const float* row = frame + std::size_t{1} * (place.top + y) * width + place.left;
+    part.values.insert(part.values.end(), row, row + place.width);
+  }
+  return part;
+}
+
 // The strings of a JSON list; escapes of one UTF-16 unit become UTF-8.
 std::vector<std::string> parse_strings(const std::string& text) {
   std::vector<std::string> strings;
@@ -171,6 +215,13 @@ Settings read_settings(const Ort::Session& session) {
   if (std::sscanf(size.c_str(), "[%d, %d]", &settings.height, &settings.width) != 2) {
     throw std::runtime_error("expected image_size as [height, width]. Received: " + size);
   }
+  // Files of earlier versions do not say: they stretch.
+  const auto aspect = metadata.LookupCustomMetadataMapAllocated("aspect", allocator);
+  const std::string word = aspect ? aspect.get() : "stretch";
+  if (word != "stretch" && word != "keep") {
+    throw std::runtime_error("expected the aspect stretch or keep. Received: " + word);
+  }
+  settings.keep_aspect = word == "keep";
   return settings;
 }
 
@@ -217,7 +268,10 @@ void predict(const std::string& model, const std::string& source, const std::str
   // A file name is wide on Windows; its characters are taken to be ASCII here.
   Ort::Session session(env, std::basic_string<ORTCHAR_T>(model.begin(), model.end()).c_str(), options);
   const Settings settings = read_settings(session);
-  const std::vector<Ort::Value> answer = run(session, resize(picture, settings.height, settings.width, true));
+  const Place place = settings.keep_aspect ? letterbox(picture, settings.height, settings.width)
+                                           : Place{0, 0, settings.height, settings.width};
+  const Picture scaled = resize(picture, place.height, place.width, true);
+  const std::vector<Ort::Value> answer = run(session, padded(scaled, place, settings.height, settings.width));
 
   const auto sides = answer[0].GetTensorTypeAndShapeInfo().GetShape();  // (1, T, h, w)
   const int steps = static_cast<int>(sides[1]), height = static_cast<int>(sides[2]), width = static_cast<int>(sides[3]);
@@ -229,7 +283,8 @@ void predict(const std::string& model, const std::string& source, const std::str
   int found = 0;
   for (int step = 0; step < steps && stop[step] >= settings.stop_threshold; ++step) {
     const float* start = masks + std::size_t{1} * step * height * width;
-    const Picture small{height, width, 1, std::vector<float>(start, start + std::size_t{1} * height * width)};
+    // The mask of a stretched picture fills the frame.
+    const Picture small = cut(start, settings.keep_aspect ? place : Place{0, 0, height, width}, width);
     const Picture mask = resize(small, picture.height, picture.width, false);
     const auto inside = [&](float value) { return value >= settings.mask_threshold; };
     const auto pixels = std::count_if(mask.values.begin(), mask.values.end(), inside);

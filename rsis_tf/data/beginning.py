@@ -24,8 +24,8 @@ def begin_anywhere(
     """
     remaining = int(rng.integers(0, count + 1))
     order = rng.permutation(count)  # old index of each new one
-    table = np.arange(label_map.max(initial=0) + 2, dtype=np.int32)
-    table[-1] = -1  # VOID indexes the last
+    table = np.arange(label_map.max(initial=0) + 3, dtype=np.int32)
+    table[[-1, -2]] = -1, -2  # VOID and PADDING index the last two
     table[1 + order] = np.arange(1, count + 1)
     shuffled = classes.copy()
     shuffled[:count] = classes[order]

@@ -11,11 +11,11 @@ from rsis_tf.data.coco_file import read_coco_file
 from rsis_tf.data.coco_layouts import Located, locate
 from rsis_tf.data.coco_segments import paint, polygons, run_lengths
 from rsis_tf.data.files import list_images
-from rsis_tf.data.labels import relabel
+from rsis_tf.data.labels import reduced_labels, relabel
 from rsis_tf.data.sample import VOID, Inspection, Sample
 from rsis_tf.data.val_share import validation_names
 from rsis_tf.errors import InputError
-from rsis_tf.images import Header, read_header, read_image
+from rsis_tf.images import Header, ReducedImage, read_header, read_image, read_reduced
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,15 +117,25 @@ class CocoDataset:
         return len(self._images)
 
     def __getitem__(self, index: int) -> Sample:
+        return self.read(index)
+
+    def read(self, index: int, at_least: tuple[int, int] | None = None) -> Sample:
+        """Reads a sample; a large JPEG file reduced to (h, w) or more, its labels with it."""
         entry = self._images[index]
-        image = read_image(self.image_files[index])
+        image = read_reduced(self.image_files[index], at_least)
         frame = _Frame(shape=(entry["height"], entry["width"]))
-        if image.shape[:2] != frame.shape:
+        if image.size != frame.shape:
             frame = self._frame(index, read_header(self.image_files[index]))
             if frame.as_stored:
-                image = read_image(self.image_files[index], as_stored=True)
+                pixels = read_image(self.image_files[index], as_stored=True)
+                image = ReducedImage(pixels=pixels, size=pixels.shape[:2], reduction=1)
         label_map, classes, _ = self._labels(entry, frame)
-        return Sample(image=image, label_map=label_map, classes=classes, image_id=str(entry["id"]))
+        label_map, classes = reduced_labels(label_map, classes, image.reduction)
+        return Sample(image=image.pixels, label_map=label_map, classes=classes, image_id=str(entry["id"]))
+
+    def files(self, index: int) -> list[pathlib.Path]:
+        """Files that a sample is made of."""
+        return [self.image_files[index], self.annotation_file]
 
     def inspect(self, index: int) -> Inspection:
         """Checks annotations and header of an image without drawing or decoding anything."""

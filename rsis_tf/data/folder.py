@@ -55,6 +55,7 @@ class FolderDataset(LabelImageReader):
             check_files(self.annotation_files, images)
         classes_file = root / "classes.txt"
         self._with_classes = classes_file.is_file()
+        self._class_files = [classes_file] if self._with_classes else []
         names_of_classes = read_names(classes_file) if self._with_classes else ["object"]
         if not names_of_classes:
             raise InputError(f"expected one class name per line. Received: an empty {classes_file}")
@@ -77,6 +78,10 @@ class FolderDataset(LabelImageReader):
                 f"Received: {unknown[0]} in {path}"
             )
         return from_ids(ids, class_of, void_ids=tuple(value for value in values if value < _PER_CLASS))
+
+    def files(self, index: int) -> list[pathlib.Path]:
+        """Files that a sample is made of."""
+        return [*super().files(index), *self._class_files]
 
 
 def _by_name(folder: pathlib.Path, paths: list[pathlib.Path]) -> dict[str, pathlib.Path]:

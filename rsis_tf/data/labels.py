@@ -6,7 +6,7 @@ import numpy as np
 
 from rsis_tf.data.sample import VOID, Inspection, Sample
 from rsis_tf.errors import InputError
-from rsis_tf.images import read_header, read_image, read_label_image
+from rsis_tf.images import read_header, read_label_image, read_reduced
 
 
 def read_label_image_of(path: pathlib.Path, image_file: pathlib.Path, shape: tuple[int, int]) -> np.ndarray:
@@ -15,7 +15,7 @@ def read_label_image_of(path: pathlib.Path, image_file: pathlib.Path, shape: tup
     Args:
         path: of the label image.
         image_file: of the image.
-        shape: (H, W) of the image as it is read.
+        shape: (H, W) of the whole image.
 
     Returns:
         (H, W) int32.
@@ -37,6 +37,18 @@ def read_label_image_of(path: pathlib.Path, image_file: pathlib.Path, shape: tup
     return ids
 
 
+def every(ids: np.ndarray, factor: int) -> np.ndarray:
+    """Reduces (H, W) labels by a whole factor: of each block the pixel in its middle.
+
+    Returns:
+        (⌈H / factor⌉, ⌈W / factor⌉) labels; blocks cut off by the edge have their middle moved inside.
+    """
+    if factor == 1:
+        return ids
+    rows, columns = (np.minimum(np.arange(0, side, factor) + factor // 2, side - 1) for side in ids.shape)
+    return ids[np.ix_(rows, columns)]
+
+
 class LabelImageReader:
     """What readers of label images share: a sample, and its inspection, which decodes the label image only.
 
@@ -51,9 +63,17 @@ class LabelImageReader:
         return len(self.image_files)
 
     def __getitem__(self, index: int) -> Sample:
-        image = read_image(self.image_files[index])
-        label_map, classes = self._labels(index, image.shape[:2])
-        return Sample(image=image, label_map=label_map, classes=classes, image_id=self._image_id(index))
+        return self.read(index)
+
+    def read(self, index: int, at_least: tuple[int, int] | None = None) -> Sample:
+        """Reads a sample; a large JPEG file reduced to (h, w) or more, its labels with it."""
+        image = read_reduced(self.image_files[index], at_least)
+        label_map, classes = reduced_labels(*self._labels(index, image.size), image.reduction)
+        return Sample(image=image.pixels, label_map=label_map, classes=classes, image_id=self._image_id(index))
+
+    def files(self, index: int) -> list[pathlib.Path]:
+        """Files that a sample is made of."""
+        return [files[index] for files in (self.image_files, self.annotation_files) if files]
 
     def inspect(self, index: int) -> Inspection:
         """Reads the annotation of an image, and of the image the header."""
@@ -68,6 +88,11 @@ class LabelImageReader:
 
     def _image_id(self, index: int) -> str:
         raise NotImplementedError
+
+
+def reduced_labels(label_map: np.ndarray, classes: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reduces (H, W) labels by a whole factor (`every`); objects that lose all their pixels are dropped."""
+    return (label_map, classes) if factor == 1 else relabel(every(label_map, factor), classes)
 
 
 def relabel(

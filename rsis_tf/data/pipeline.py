@@ -15,20 +15,24 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from PIL import Image
 
+from export.runtime import letterbox
 from rsis_tf.config import DataConfig
 from rsis_tf.data.augment import (
-    AUGMENTATIONS,
+    STILL,
     Augmentation,
+    augmentation_of,
     jitter_colour,
     quarter_turn_matrix,
+    quarter_turns,
     random_matrix,
+    random_part,
     resize_matrix,
     warp_image,
     warp_labels,
 )
 from rsis_tf.data.beginning import begin_anywhere
 from rsis_tf.data.labels import relabel
-from rsis_tf.data.sample import VOID, Dataset, Sample
+from rsis_tf.data.sample import PADDING, VOID, Dataset, Sample
 from rsis_tf.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 Batch = tuple[np.ndarray | dict[str, np.ndarray], dict[str, np.ndarray]]
 """images (B, H, W, 3) uint8 and {"masks": (B, N, H, W) uint8, "classes": (B, N) int32, "valid": (B, N) uint8,
 "ignored": (B, H, W) uint8}.
+
+Where images keep their shape, "padding" (B, H, W) uint8 is among the targets; it is part of "ignored".
 
 Training batches whose sequences begin anywhere have {"images", "found": (B, H, W) uint8} in the place of the images,
 and "remaining": (B,) int32 among the targets.
@@ -61,34 +67,51 @@ def prepare(
 
     Args:
         sample: the picture at its own size.
-        config: `image_size` (h, w) and `max_objects` N are used.
-        rng: source of the random numbers for augmentation; None for a plain resize.
+        config: `image_size` (h, w), `aspect`, `crop` and `max_objects` N are used.
+        rng: source of the random numbers for augmentation and cropping; None for a plain resize of the whole.
         augmentation: ranges of the random changes; None for those that the configuration names.
 
     Returns:
-        image (h, w, 3) uint8, label map (h, w) int32 with 1 … n by falling area (`VOID` kept),
-        classes (N,) int32 with 0 beyond n, valid (N,) uint8.
+        image (h, w, 3) uint8, label map (h, w) int32 with 1 … n by falling area (`VOID` kept, `PADDING` beside an image
+        that keeps its shape), classes (N,) int32 with 0 beyond n, valid (N,) uint8.
     """
-    size = config.image_size
+    frame = config.image_size
     source = sample.label_map.shape
+    cropping = config.crop and rng is not None
+    # The image's own part of the frame; the rest is padded at the end.
+    size = letterbox(source, frame)[2:] if config.aspect == "keep" and not cropping else frame
     if rng is not None:
-        augmentation = augmentation or AUGMENTATIONS[config.augmentation]
-        matrix = random_matrix(source, augmentation, rng) @ resize_matrix(source, size)
+        augmentation = augmentation or augmentation_of(config)
+        part, part_size = random_part(source, frame, rng) if cropping else (np.eye(3), source)
+        matrix = part @ random_matrix(part_size, augmentation, rng) @ resize_matrix(part_size, size)
         if augmentation.quarter_turns:
-            matrix = matrix @ quarter_turn_matrix(size, rng)
-        image = jitter_colour(warp_image(sample.image, matrix, size), augmentation, rng)
-        label_map = warp_labels(sample.label_map, matrix, size)
+            turns = quarter_turns(frame, rng)
+            matrix = matrix @ quarter_turn_matrix(size, turns)
+            size = size[::-1] if turns % 2 else size
+        image = jitter_colour(warp_image(sample.image, matrix, size, augmentation.border), augmentation, rng)
+        label_map = warp_labels(sample.label_map, matrix, size, augmentation.border)
     elif source == size:
         image, label_map = sample.image, sample.label_map
     else:
         image = np.asarray(Image.fromarray(sample.image).resize(size[::-1], Image.Resampling.BILINEAR))
         label_map = np.array(Image.fromarray(sample.label_map).resize(size[::-1], Image.Resampling.NEAREST))
     label_map, kept = relabel(label_map, sample.classes, by_area=True, keep=config.max_objects, rest=VOID)
+    image, label_map = _padded(image, frame, 0), _padded(label_map, frame, PADDING)
     classes = np.zeros(config.max_objects, np.int32)
     valid = np.zeros(config.max_objects, np.uint8)
     classes[: len(kept)] = kept
     valid[: len(kept)] = 1
     return image, label_map, classes, valid
+
+
+def _padded(pixels: np.ndarray, frame: tuple[int, int], value: int) -> np.ndarray:
+    """Puts (h, w, …) pixels into the middle of a frame, where `letterbox` has them."""
+    if pixels.shape[:2] == frame:
+        return pixels
+    top, left = ((whole - part) // 2 for whole, part in zip(frame, pixels.shape, strict=False))
+    padded = np.full((*frame, *pixels.shape[2:]), value, pixels.dtype)
+    padded[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    return padded
 
 
 def epoch_order(length: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
@@ -140,8 +163,10 @@ def plain_batches(
     loaded = _ahead(load, batches, workers) if workers else map(load, batches)
     for images, label_maps, classes, valid, remaining in loaded:
         masks = (label_maps[:, None] == numbers).view(np.uint8)  # (B, N, H, W)
-        ignored = (label_maps == VOID).view(np.uint8)  # (B, H, W)
+        ignored = (label_maps < 0).view(np.uint8)  # (B, H, W): VOID, PADDING
         targets = {"masks": masks, "classes": classes, "valid": valid, "ignored": ignored}
+        if config.aspect == "keep":
+            targets["padding"] = (label_maps == PADDING).view(np.uint8)  # (B, H, W)
         if training and config.begin_anywhere:
             found = (label_maps > remaining[:, None, None]).view(np.uint8)  # (B, H, W)
             yield {"images": images, "found": found}, {**targets, "remaining": remaining}
@@ -198,8 +223,10 @@ def tf_batches(
             remaining = tf.ensure_shape(remaining, (batch,))
         numbers = tf.range(1, config.max_objects + 1)[None, :, None, None]
         masks = tf.cast(label_maps[:, None] == numbers, tf.uint8)  # (B, N, H, W)
-        ignored = tf.cast(label_maps == VOID, tf.uint8)  # (B, H, W)
+        ignored = tf.cast(label_maps < 0, tf.uint8)  # (B, H, W): VOID, PADDING
         targets = {"masks": masks, "classes": classes, "valid": valid, "ignored": ignored}
+        if config.aspect == "keep":
+            targets["padding"] = tf.cast(label_maps == PADDING, tf.uint8)  # (B, H, W)
         if training and config.begin_anywhere:
             found = tf.cast(label_maps > remaining[:, None, None], tf.uint8)  # (B, H, W)
             return {"images": images, "found": found}, {**targets, "remaining": remaining}
@@ -257,9 +284,10 @@ def _load(
     rows = []
     for index in indices.tolist():
         rng = None
-        if training and config.augment:
+        if training and (config.augment or config.crop):
             rng = np.random.default_rng((_AUGMENTATION, config.seed, epoch, index))
-        image, label_map, classes, valid = prepare(dataset[index], config, rng, augmentation)
+        ranges = augmentation if config.augment else STILL
+        image, label_map, classes, valid = prepare(dataset[index], config, rng, ranges)
         remaining = int(valid.sum())
         if training and config.begin_anywhere:
             rng = np.random.default_rng((_BEGINNING, config.seed, epoch, index))

@@ -8,6 +8,9 @@ import numpy as np
 VOID = -1
 """Value in a label map for pixels that belong to nothing known and are ignored in evaluation."""
 
+PADDING = -2
+"""Value in a batch's label map for pixels beside an image that keeps its shape: void, and left out of every loss."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -46,8 +49,10 @@ class Inspection:
 class Dataset(Protocol):
     """A sequence of samples that are read when asked for.
 
-    Readers of files also have `image_files` and `annotation_files`, lists of paths, and `inspect(index)`, which returns
-    an `Inspection` or raises the `InputError` that reading the sample would raise.
+    Readers of files also have `image_files` and `annotation_files`, lists of paths, and three methods:
+    `inspect(index)`, which returns an `Inspection` or raises the `InputError` that reading the sample would raise;
+    `read(index, at_least)`, which may give a sample of a large JPEG file reduced to (h, w) or more; and
+    `files(index)`, the paths that a sample is made of (`rsis_tf.data.working`).
     """
 
     class_names: tuple[str, ...]

@@ -75,6 +75,10 @@ class VocDataset(LabelImageReader):
     def _image_id(self, index: int) -> str:
         return self.names[index]
 
+    def files(self, index: int) -> list[pathlib.Path]:
+        """Files that a sample is made of."""
+        return [self.image_files[index], self._object_files[index], self._class_files[index]]
+
     def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         objects = read_label_image_of(self._object_files[index], self.image_files[index], shape)
         classes = read_label_image_of(self._class_files[index], self.image_files[index], shape)

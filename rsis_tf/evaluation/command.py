@@ -85,7 +85,7 @@ def open_model(arguments: argparse.Namespace) -> Predictor:
     """
     protocol = protocols.chosen(arguments)
     options = predictor_options(arguments)
-    options |= {"stop_mode": protocol.stop_mode, "stop_threshold": protocol.stop_threshold}
+    options |= {name: getattr(protocol, name) for name in ("stop_mode", "stop_threshold", "mask_threshold")}
     return masks.follow(open_predictor(arguments.model, **options), protocol)
 
 

@@ -209,11 +209,15 @@ def table(scores: OrderScores) -> str:
 
 def encoder_of(model: Any) -> Activations:
     """Returns the function that gives a Keras model's encoder activations, "block 1" (finest) … "block 5"."""
-    from export.runtime import resize_image
+    from export.runtime import letterbox, resize_image
+
+    size, aspect = model.config.image_size, model.config.aspect
 
     def activations(image: np.ndarray) -> dict[str, np.ndarray]:
-        levels = model.encode(resize_image(image, model.config.image_size)[None], training=False)  # deepest first
+        levels = model.encode(resize_image(image, size, aspect)[None], training=False)  # deepest first
         maps = [np.asarray(level, np.float32)[0] for level in levels[::-1]]
+        if aspect == "keep":
+            maps = [_without_padding(values, letterbox(image.shape[:2], size), size) for values in maps]
         return {f"block {number}": values for number, values in enumerate(maps, start=1)}
 
     return activations
@@ -254,6 +258,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 _UNKNOWN = (float("nan"), float("nan"))
+
+
+def _without_padding(maps: np.ndarray, place: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+    """Cuts the image's part, `place` in a frame of `size`, out of (h, w, C) maps of the frame, to whole cells."""
+    slices = []
+    for start, length, whole, cells in zip(place[:2], place[2:], size, maps.shape[:2], strict=True):
+        slices.append(slice(start * cells // whole, -(-(start + length) * cells // whole)))
+    return maps[tuple(slices)]
 
 
 def _place(mask: np.ndarray) -> tuple[float, float, int]:

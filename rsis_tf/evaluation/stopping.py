@@ -64,7 +64,9 @@ def choose_stop_threshold(
     stop, counts = [], []
     for start in range(0, len(indices), predictor.batch_size):
         samples = [dataset[int(index)] for index in indices[start : start + predictor.batch_size]]
-        images = np.stack([resize_image(sample.image, predictor.image_size) for sample in samples])  # (B, h, w, 3)
+        images = np.stack(  # (B, h, w, 3)
+            [resize_image(sample.image, predictor.image_size, predictor.aspect) for sample in samples]
+        )
         stop.append(predictor.run(images)[2])
         counts += [len(sample.classes) for sample in samples]
         if progress:

@@ -58,7 +58,8 @@ class ExportedPredictor(Streaming):
             size = tuple(self.metadata["image_size"])
             any_size = bool(self.metadata.get("dynamic_size"))
             stored = {name: self.metadata[name] for name in ("stop_threshold", "mask_threshold")}
-            check_options(**stored, image_size=size)
+            self.aspect = self.metadata.get("aspect", "stretch")  # older files have none
+            check_options(**stored, image_size=size, aspect=self.aspect)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise InputError(
                 f"expected the JSON file that the exporter writes beside {path.name}. Received: {side} "

@@ -28,6 +28,7 @@ class Streaming:
         class_names: K names, the first of them "background"; empty if the model knows none.
         category_ids: K numbers by which COCO files call the classes, 0 for background; empty if the model knows none.
         image_size: (h, w) the network runs at.
+        aspect: "stretch" or "keep", see `export.runtime.resize_image`.
         batch_size: images in one run of `stream`.
         stop_threshold: objectness from which a step holds an object.
         mask_threshold: probability from which a pixel belongs to an object.
@@ -37,6 +38,7 @@ class Streaming:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     image_size: tuple[int, int]
+    aspect: str
     batch_size: int
     stop_threshold: float
     mask_threshold: float
@@ -59,9 +61,11 @@ class Streaming:
             images = each_image(images)
             while chunk := list(itertools.islice(images, self.batch_size)):
                 sizes = [check_image(image).shape[:2] for image in chunk]
-                outputs = self.run(np.stack([resize_image(image, self.image_size) for image in chunk]))  # (B, h, w, 3)
+                resized = [resize_image(image, self.image_size, self.aspect) for image in chunk]
+                outputs = self.run(np.stack(resized))  # (B, h, w, 3)
+                how = {"class_names": self.class_names, "aspect": self.aspect, "draw": self.draw, **self._decoding}
                 for size, *output in zip(sizes, *outputs, strict=True):
-                    yield decode(*output, size=size, class_names=self.class_names, draw=self.draw, **self._decoding)
+                    yield decode(*output, size=size, **how)
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Runs the network alone: (B, h, w, 3) → masks (B, T, h, w), classes (B, T, K), stop (B, T), probabilities.

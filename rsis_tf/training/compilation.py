@@ -17,7 +17,8 @@ def compile_model(model: RSIS, config: TrainConfig, *, total_steps: int | None =
     Targets are a dictionary with `masks` (B, N, H, W), `classes` (B, N) and `valid` (B, N), valid objects first; the
     results are `loss`, `mask_loss`, `class_loss` and `stop_loss`, and of a model that votes `voting_loss` and
     `pointing_loss`. `remaining` (B,) may be among the targets: so many objects, the first ones, are left to find; and
-    `ignored` (B, H, W): 1 where it is not known whether there is an object.
+    `ignored` (B, H, W): 1 where it is not known whether there is an object; and `padding` (B, H, W): 1 beside the
+    image.
 
     Args:
         model: from `build_model` or `keras.models.load_model`.

@@ -13,6 +13,10 @@ from rsis_tf.training.voting_losses import place, pointing_loss, voting_loss
 Tensor = Any
 
 
+_SURELY_NOT = -1e4
+"""A mask logit whose sigmoid and softplus are 0."""
+
+
 class Criterion:
     """Matches objects to predictions and returns mask, class and stop loss with their weighted sum.
 
@@ -33,7 +37,7 @@ class Criterion:
             targets: `masks` (B, N, H, W) of 0 and 1, `classes` (B, N) integer, `valid` (B, N) of 0 and 1; the valid
                 objects of an image come first. `remaining` (B,) integer if not all are to be found: the first so many
                 are. `ignored` (B, H, W), 1 where it is not known whether there is an object, is read by the loss of
-                votes.
+                votes. `padding` (B, H, W), 1 beside images that keep their shape: masks cost nothing there.
             outputs: of the model.
 
         Returns:
@@ -45,6 +49,8 @@ class Criterion:
         config = self.config
         masks = ops.cast(targets["masks"], "float32")
         mask_logits = outputs["mask_logits"]
+        if "padding" in targets:  # as sure of no object as it takes to have no cost and no gradient
+            mask_logits = ops.where(ops.cast(targets["padding"], "bool")[:, None], _SURELY_NOT, mask_logits)
         cost = 1 - pairwise_soft_iou(masks, ops.sigmoid(mask_logits))  # (B, N, T)
         objects = ops.sum(ops.cast(targets["valid"], "int32"), axis=1)  # (B,)
         count = ops.cast(targets["remaining"], "int32") if "remaining" in targets else objects

@@ -1,14 +1,19 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 from dataset_files import made_sample, photo
+from scipy import ndimage
 
 from rsis_tf.config import DataConfig
 from rsis_tf.data.augment import (
+    STILL,
     Augmentation,
+    augmentation_of,
     jitter_colour,
     quarter_turn_matrix,
+    quarter_turns,
     random_matrix,
     resize_matrix,
     warp_image,
@@ -17,12 +22,15 @@ from rsis_tf.data.augment import (
 from rsis_tf.data.pipeline import prepare
 from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
-
-STILL = Augmentation(flip=0, rotation=0, translation=0, shear=0, zoom=(1, 1))
+from rsis_tf.presets import PRESETS
 
 
 def matrix(size=(8, 12), seed=0, **changes) -> np.ndarray:
     return random_matrix(size, dataclasses.replace(STILL, **changes), np.random.default_rng(seed))
+
+
+def drawn_turns(size: tuple[int, int], seed: int) -> int:
+    return quarter_turns(size, np.random.default_rng(seed))
 
 
 def test_without_any_range_nothing_changes():
@@ -134,7 +142,9 @@ def test_quarter_turns_are_those_of_the_picture():
     image = photo(8, 8)
     turns = {np.rot90(image, k).tobytes() for k in range(4)}
     drawn = {
-        warp_image(image, quarter_turn_matrix((8, 8), np.random.default_rng(seed)), (8, 8)).tobytes()
+        warp_image(
+            image, quarter_turn_matrix((8, 8), quarter_turns((8, 8), np.random.default_rng(seed))), (8, 8)
+        ).tobytes()
         for seed in range(30)
     }
     assert drawn == turns
@@ -144,7 +154,138 @@ def test_a_picture_that_is_not_square_is_turned_upside_down_at_most():
     image = photo(8, 12)
     turns = {image.tobytes(), np.rot90(image, 2).tobytes()}
     drawn = {
-        warp_image(image, quarter_turn_matrix((8, 12), np.random.default_rng(seed)), (8, 12)).tobytes()
+        warp_image(
+            image, quarter_turn_matrix((8, 12), quarter_turns((8, 12), np.random.default_rng(seed))), (8, 12)
+        ).tobytes()
         for seed in range(20)
     }
     assert drawn == turns
+
+
+def coordinates(matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the input, in SciPy's sense (pixel centres at integers), of each pixel of the result."""
+    rows, columns = np.indices(size) + 0.5
+    x, y = (matrix[axis, 0] * columns + matrix[axis, 1] * rows + matrix[axis, 2] for axis in (0, 1))
+    return y - 0.5, x - 0.5
+
+
+@pytest.mark.parametrize(("source", "size"), [((31, 47), (31, 47)), ((33, 20), (41, 29)), ((7, 5), (16, 11))])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_replicated_border_is_scipys_nearest_mode(source, size, seed):
+    strong = Augmentation(rotation=40, translation=0.4, shear=0.3, zoom=(1.0, 1.9))
+    matrix = random_matrix(source, strong, np.random.default_rng(seed)) @ resize_matrix(source, size)
+    image = photo(*source, seed=seed)
+    where = coordinates(matrix, size)
+    assert min(where[0].min(), where[1].min()) < -1  # there is an outside to fill
+    expected = np.stack(
+        [ndimage.map_coordinates(image[..., c].astype(float), where, order=1, mode="nearest") for c in range(3)], -1
+    )
+    np.testing.assert_allclose(warp_image(image, matrix, size, "replicate"), expected, atol=1.01)
+
+    labels = np.random.default_rng(seed).integers(VOID, 4, source).astype(np.int32)
+    rows, columns = (np.floor(axis + 0.5).astype(int) for axis in where)
+    rows, columns = rows.clip(0, source[0] - 1), columns.clip(0, source[1] - 1)
+    warped = warp_labels(labels, matrix, size, "replicate")
+    # Pillow walks in fixed-point steps: a centre that falls on the line between two pixels may go to either.
+    assert np.mean(warped == labels[rows, columns]) > 0.99
+
+
+def test_the_replicated_border_equals_the_black_one_inside():
+    image, labels = photo(40, 30), np.random.default_rng(0).integers(0, 9, (40, 30)).astype(np.int32)
+    closer = matrix((40, 30), rotation=10, zoom=(0.5, 0.6))
+    for warp, pixels in ((warp_image, image), (warp_labels, labels)):
+        np.testing.assert_array_equal(
+            warp(pixels, closer, (24, 24), "replicate"), warp(pixels, closer, (24, 24), "black")
+        )
+
+
+def test_the_border_of_a_configuration_reaches_image_and_labels():
+    everywhere = np.ones((32, 32), np.int32)
+    sample = made_sample(everywhere, [1], np.full((32, 32, 3), 200, np.uint8))
+    config = DataConfig(image_size=(32, 32), zoom=(1.5, 1.5))
+    image, label_map, _, _ = prepare(sample, config, np.random.default_rng(0))
+    assert (label_map == 0).sum() > 200
+    assert (image == 0).all(-1).sum() > 200
+    replicated = dataclasses.replace(config, border="replicate")
+    image, label_map, _, _ = prepare(sample, replicated, np.random.default_rng(0))
+    assert (label_map == 1).all()
+    assert (image == 200).all()
+
+
+def test_without_ranges_of_its_own_a_configuration_warps_as_it_did():
+    # Figures of Augmentation() and of the strong ranges, as runs of earlier versions had them.
+    assert augmentation_of(DataConfig()) == Augmentation(
+        flip=0.5, rotation=10.0, translation=0.1, shear=0.1, zoom=(0.7, 1.0), border="black"
+    )
+    assert augmentation_of(DataConfig(augmentation="strong")) == Augmentation(
+        rotation=20.0, zoom=(0.6, 1.1), quarter_turns=True, colour=0.25, border="black"
+    )
+
+
+@pytest.mark.parametrize(("preset", "zoom"), [("voc", (0.7, 1.4)), ("cityscapes", (1.0, 1.0)), ("cvppp", (0.7, 1.0))])
+def test_presets_of_the_paper_warp_as_the_original(preset, zoom):
+    # src/dataloader/{pascal,cityscapes,leaves}.py with the defaults of src/args.py; Shear() takes degrees.
+    ranges = augmentation_of(PRESETS[preset]().data)
+    assert (ranges.zoom, ranges.border, ranges.rotation, ranges.translation) == (zoom, "replicate", 10, 0.1)
+    assert ranges.shear == pytest.approx(math.pi * 0.1 / 180)
+    assert not ranges.quarter_turns
+    assert ranges.colour == 0
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.7, 1.4), (1.0, 1.0), (1.2, 1.3)])
+def test_zoom_scales_width_and_height_within_its_range(low, high):
+    sides = np.array([np.diag(matrix((40, 30), seed, zoom=(low, high)))[:2] for seed in range(200)])
+    assert low <= sides.min() <= low + 0.1 * (high - low)
+    assert high - 0.1 * (high - low) <= sides.max() <= high
+    if low < high:
+        assert np.abs(sides[:, 0] - sides[:, 1]).max() > 0.5 * (high - low)  # drawn apart
+
+
+@pytest.mark.parametrize("source", [(40, 90), (90, 40), (50, 50), (17, 23)])
+def test_a_crop_is_the_largest_undistorted_part_and_comes_from_everywhere(source):
+    rows, columns = np.indices(source)
+    image = np.stack([rows, columns, np.zeros_like(rows)], -1).astype(np.uint8)
+    config = DataConfig(image_size=(16, 32), crop=True, augment=False)
+    corners = []
+    for seed in range(60):
+        cropped, label_map, _, _ = prepare(
+            made_sample(np.ones(source), [1], image), config, np.random.default_rng(seed), STILL
+        )
+        assert (label_map == 1).all()
+        down = (cropped[-2, 5, 0].astype(float) - cropped[1, 5, 0]) / 13
+        right = (cropped[5, -2, 1].astype(float) - cropped[5, 1, 1]) / 29
+        scale = min(source[0] / 16, source[1] / 32)
+        np.testing.assert_allclose([down, right], scale, atol=0.12)
+        corners.append(cropped[0, 0, :2])
+    spread = np.ptp(np.array(corners).astype(int), axis=0)
+    free = np.array(source) - np.array([16, 32]) * min(source[0] / 16, source[1] / 32)
+    np.testing.assert_allclose(spread, free, atol=0.12 * max(source) + 1)
+
+
+def test_a_crop_of_the_whole_shape_is_the_whole_image():
+    # Cityscapes at half its shape, the original without --resize and without --crop.
+    image = photo(64, 128)
+    cropped = prepare(
+        made_sample(np.ones((64, 128)), [1], image), DataConfig(image_size=(32, 64), crop=True),
+        np.random.default_rng(0), STILL,
+    )[0]  # fmt: skip
+    np.testing.assert_array_equal(cropped, warp_image(image, resize_matrix((64, 128), (32, 64)), (32, 64)))
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"zoom": (1.4, 0.7)}, "zoom must be two numbers"),
+        ({"zoom": (0.7,)}, "zoom must be two numbers"),
+        ({"zoom": (float("nan"), 1)}, "zoom must be two numbers"),
+        ({"rotation": -1}, "rotation must be in 0..180"),
+        ({"translation": float("nan")}, "translation must be in 0..1"),
+        ({"shear": 90}, "shear must be in 0..80"),
+        ({"border": "mirror"}, "border must be one of black, replicate"),
+        ({"aspect": "crop"}, "aspect must be one of stretch, keep"),
+        ({"cache": ""}, "cache must be memory, a folder, or none"),
+    ],
+)
+def test_impossible_settings_are_refused(bad, said):
+    with pytest.raises(InputError, match=said):
+        DataConfig(**bad)

@@ -41,6 +41,7 @@ class Counting:
 
     batch_size = 2
     image_size = (4, 4)
+    aspect = "stretch"
 
     def __init__(self):
         self.seen = []

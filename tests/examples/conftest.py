@@ -10,6 +10,16 @@ from PIL import Image
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """An ONNX file, with its JSON file, of a network with random weights that finds objects in any picture."""
+    return _export(tmp_path_factory.mktemp("examples"), aspect="stretch")
+
+
+@pytest.fixture(scope="session")
+def keeping_model_file(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The same for images that keep their shape."""
+    return _export(tmp_path_factory.mktemp("keeping"), aspect="keep")
+
+
+def _export(folder: pathlib.Path, *, aspect: str) -> pathlib.Path:
     import keras
 
     from export import onnx as exporter
@@ -22,13 +32,13 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         num_classes=4,
         num_steps=4,
         image_size=(32, 48),
+        aspect=aspect,
         class_names=("background", "leaf", 'st"öne', "stick"),
     )
     model = build_model(config)
     model.decoder.mask_head.kernel.assign(model.decoder.mask_head.kernel * 10)
     model.decoder.class_head.kernel.assign(model.decoder.class_head.kernel * 5)
     model.decoder.stop_head.bias.assign([1.0])
-    folder = tmp_path_factory.mktemp("examples")
     model.save(folder / "best.keras")
     exporter.main([str(folder), "--no-verify"])
     return folder / "model.onnx"

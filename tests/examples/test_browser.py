@@ -45,7 +45,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def site(model_file, pictures, tmp_path_factory):
+def site(model_file, keeping_model_file, pictures, tmp_path_factory):
     """Serves the example with a model and pictures beside it; yields its address."""
     folder = tmp_path_factory.mktemp("site")
     for name in ("index.html", "predict.js"):
@@ -53,6 +53,8 @@ def site(model_file, pictures, tmp_path_factory):
     (folder / "node_modules").symlink_to(MODULES.absolute())
     for path in (model_file, model_file.with_name("model.onnx.json"), *pictures):
         shutil.copy(path, folder)
+    for ending in ("onnx", "onnx.json"):
+        shutil.copy(keeping_model_file.with_name(f"model.{ending}"), folder / f"keeping.{ending}")
     (folder / "broken.png").write_bytes(b"nothing")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=folder))
     thread = threading.Thread(target=server.serve_forever)
@@ -70,6 +72,13 @@ def page(site, tmp_path_factory):
         yield page
 
 
+@pytest.fixture(scope="module")
+def keeping_page(site, tmp_path_factory):
+    with Page(tmp_path_factory.mktemp("profile"), f"{site}/index.html?model=keeping.onnx") as page:
+        page.wait_for("document.getElementById('status')?.textContent === 'Ready for a picture.'")
+        yield page
+
+
 def _drop(page: Page, name: str) -> None:
     page.evaluate(DROP % (json.dumps(name), json.dumps(name)))
 
@@ -83,7 +92,9 @@ def _mask(runs: list[int], shape: tuple[int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_same_objects_as_the_python_runtime(page, model_file, pictures, index):
+@pytest.mark.parametrize(("shown", "file"), [("page", "model_file"), ("keeping_page", "keeping_model_file")])
+def test_same_objects_as_the_python_runtime(shown, file, pictures, index, request):
+    page, model_file = request.getfixturevalue(shown), request.getfixturevalue(file)
     _drop(page, pictures[index].name)
     page.wait_for("view.instances.length")
     found = page.evaluate(FOUND)

@@ -52,8 +52,10 @@ def picture(request, pictures, tmp_path) -> tuple[pathlib.Path, np.ndarray]:
     return tmp_path / "picture.ppm", image
 
 
-def test_same_objects_as_the_python_runtime(program, picture, model_file, tmp_path):
+@pytest.mark.parametrize("file", ["model_file", "keeping_model_file"])
+def test_same_objects_as_the_python_runtime(program, picture, file, request, tmp_path):
     path, image = picture
+    model_file = request.getfixturevalue(file)
     done = subprocess.run([program, model_file, path, tmp_path / "labels.pgm"], capture_output=True, check=True)
     lines = [line.split("\t") for line in done.stdout.decode().splitlines()]
     wanted = Predictor(model_file)(image)
@@ -87,6 +89,19 @@ def test_stops_where_the_file_says(program, pictures, model_file, tmp_path):
     command = [program, tmp_path / "other.onnx", tmp_path / "picture.ppm", tmp_path / "labels.pgm"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == int(np.argmax(stops < threshold))
+
+
+def test_an_aspect_of_a_later_version_is_refused(program, picture, keeping_model_file, tmp_path):
+    import onnx
+
+    model = onnx.load(keeping_model_file)
+    for entry in model.metadata_props:
+        if entry.key == "aspect":
+            entry.value = "crop"
+    onnx.save(model, tmp_path / "other.onnx")
+    command = [program, tmp_path / "other.onnx", picture[0], tmp_path / "labels.pgm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: expected the aspect stretch or keep. Received: crop\n")
 
 
 def test_mistakes_get_one_line(program, pictures, model_file, tmp_path):

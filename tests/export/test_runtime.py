@@ -1,6 +1,7 @@
 """The predictor on graphs whose answers can be counted by hand; no TensorFlow anywhere."""
 
 import concurrent.futures
+import json
 import pathlib
 import re
 import subprocess
@@ -11,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image, ImageDraw
 
 from export.runtime import Predictor, RuntimeInputError
 
@@ -330,3 +332,54 @@ assert len(rsis_runtime.Predictor({str(toy_model())!r})(np.full((5, 5, 3), 255, 
     subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, '.')\n{program}"], check=True, cwd=tmp_path
     )
+
+
+def _toy_facts(**changes: str) -> dict[str, str]:
+    """Metadata of a toy graph that runs at 96x96 (see conftest)."""
+    return {
+        "class_names": json.dumps(["background", "leaf", "stone"]),
+        "image_size": "[96, 96]",
+        "dynamic_size": "false",
+        "num_steps": "3",
+        "stop_threshold": "0.5",
+        "mask_threshold": "0.5",
+        **changes,
+    }
+
+
+def _disc(height: int, width: int) -> np.ndarray:
+    """An image with a red disc, and nothing else."""
+    canvas = Image.new("RGB", (width, height))
+    radius = 0.4 * min(height, width)
+    x, y = 0.6 * width, 0.45 * height
+    ImageDraw.Draw(canvas).ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 0, 0))
+    return np.array(canvas)
+
+
+@pytest.mark.parametrize("size", [(90, 300), (300, 90), (201, 133), (96, 96), (33, 47)])
+def test_a_file_that_keeps_the_aspect_sees_the_image_undistorted(toy_model, size):
+    path = toy_model(size=(96, 96), metadata=_toy_facts(aspect="keep"))
+    predictor = Predictor(path)
+    assert predictor.aspect == "keep"
+    seen = []
+    run = predictor.run
+    predictor.run = lambda images: seen.append(images) or run(images)
+    (found,) = predictor(_disc(*size))
+    disc = _disc(*size)[..., 0] > 0
+    assert found.mask.shape == size
+    assert (found.mask & disc).sum() / (found.mask | disc).sum() > 0.95
+    rows, columns = np.nonzero(seen[0][0, :, :, 0] > 127)
+    assert abs(np.ptp(rows) - np.ptp(columns)) <= 1  # round in the network's frame, too
+
+
+def test_a_file_that_says_nothing_of_the_aspect_stretches(toy_model):
+    predictor = Predictor(toy_model(size=(96, 96), metadata=_toy_facts()))
+    assert predictor.aspect == "stretch"
+    said = Predictor(toy_model(size=(96, 96), metadata=_toy_facts(aspect="stretch")))
+    for one, other in zip(predictor(_disc(90, 300)), said(_disc(90, 300)), strict=True):
+        np.testing.assert_array_equal(one.mask, other.mask)
+
+
+def test_an_aspect_of_a_later_version_is_refused(toy_model):
+    with pytest.raises(RuntimeInputError, match=r"aspect must be one of stretch, keep\. Received: 'crop'$"):
+        Predictor(toy_model(size=(96, 96), metadata=_toy_facts(aspect="crop")))

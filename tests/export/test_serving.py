@@ -31,7 +31,11 @@ def served(toy_model):
         "version": "1",
         "license": "MIT",
     }
-    return lambda **options: toy_model(metadata=metadata, **options)
+
+    def make(*, aspect=None, **options):
+        return toy_model(metadata=metadata | ({"aspect": aspect} if aspect else {}), **options)
+
+    return make
 
 
 def test_triton_repository(served, tmp_path):
@@ -63,6 +67,12 @@ def test_triton_config_is_protobuf_text(served, tmp_path):
     assert (parsed.max_batch_size, parsed.dynamic_batching.max_queue_delay_microseconds) == (8, 2000)
     texts = {entry.key: entry.value.string_value for entry in parsed.parameters}
     assert json.loads(texts["class_names"]) == ["background", 'le"af', "stone"]
+    assert texts["aspect"] == "stretch"  # the file does not say
+
+
+def test_triton_config_says_how_images_fill_the_frame(served, tmp_path):
+    serving.write_triton(served(aspect="keep"), tmp_path, name="leaves")
+    assert 'key: "aspect" value { string_value: "keep" }' in (tmp_path / "leaves/config.pbtxt").read_text()
 
 
 def _model_config() -> type:

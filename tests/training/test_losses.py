@@ -140,3 +140,39 @@ def test_resize_aligns_corners():
     large = np.asarray(resize(x, (9, 7)))
     np.testing.assert_allclose(large[:, ::8, ::6], x[:, ::4, ::2], atol=1e-6)  # corners
     np.testing.assert_allclose(large[:, ::2, ::3], x, atol=1e-6)  # (n - 1) divides: every input pixel is met
+
+
+@pytest.mark.parametrize("cross_entropy", [0.0, 2.0])
+def test_padding_costs_nothing_and_background_does(cross_entropy):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    masks = np.zeros((2, 3, 8, 8), np.uint8)
+    masks[:, 0, 2:4, 1:5], masks[:, 1, 4:6, 3:7] = 1, 1
+    padding = np.zeros((2, 8, 8), np.uint8)
+    padding[:, :2], padding[:, 6:] = 1, 1
+    targets = {"masks": masks, "classes": np.ones((2, 3), np.int32), "valid": np.array([[1, 1, 0]] * 2, np.uint8)}
+    shown = rng.normal(size=(2, 3, 8, 8)).astype("float32")
+    hidden = np.where(padding[:, None], 50.0, shown).astype("float32")  # sure of an object beside the image
+    rest = {"class_probs": np.full((2, 3, 2), 0.5, "float32"), "stop_logits": np.zeros((2, 3), "float32")}
+    criterion = Criterion(TrainConfig(num_steps=3, mask_cross_entropy=cross_entropy))
+
+    def loss(logits, padded):
+        given = targets | ({"padding": padding} if padded else {})
+        return float(criterion(given, {"mask_logits": ops.convert_to_tensor(logits), **rest})["mask_loss"])
+
+    assert loss(shown, True) == pytest.approx(loss(hidden, True), rel=1e-6)
+    assert loss(hidden, False) > loss(shown, False) + 0.02
+    # The loss is the one of the image alone (the cross-entropy is a mean over the frame's 64 pixels, not over 32).
+    inner = targets | {"masks": masks[:, :, 2:6]}
+    alone = Criterion(TrainConfig(num_steps=3, mask_cross_entropy=cross_entropy / 2))
+    cut = {"mask_logits": ops.convert_to_tensor(shown[:, :, 2:6]), **rest}
+    assert float(alone(inner, cut)["mask_loss"]) == pytest.approx(loss(shown, True), rel=1e-5)
+
+    logits = tf.Variable(hidden)
+    with tf.GradientTape() as tape:
+        value = criterion(targets | {"padding": padding}, {"mask_logits": logits + 0, **rest})["loss"]
+    gradient = tape.gradient(value, logits).numpy()
+    assert np.isfinite(gradient).all()
+    assert not gradient[np.broadcast_to(padding[:, None] == 1, gradient.shape)].any()
+    assert gradient.any()
