@@ -163,3 +163,17 @@ def test_command_writes_numbers_and_plots(tmp_path, monkeypatch, capsys):
     main(["run", "--out", str(tmp_path / "onnx")])
     assert "left out" in capsys.readouterr().out
     assert not (tmp_path / "onnx" / "active.png").exists()
+
+
+def test_activations_of_padding_are_cut_off():
+    from export.runtime import letterbox
+    from rsis_tf.evaluation.order import _without_padding
+
+    # Cells of 8 pixels in a frame of 64: an image of 32 rows in the middle covers rows 2 to 5.
+    maps = np.zeros((8, 8, 1))
+    maps[2:6] = 1
+    cut = _without_padding(maps, letterbox((100, 200), (64, 64)), (64, 64))
+    assert cut.shape == (4, 8, 1)
+    assert cut.all()
+    # A cell that the image covers in part belongs to it.
+    assert _without_padding(maps, (12, 0, 40, 64), (64, 64)).shape == (6, 8, 1)
