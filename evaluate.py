@@ -104,10 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments = parse(argv)
         out = scores_file(arguments)
         protocol = protocols.chosen(arguments)
-        dataset = command.open_data(arguments)
-        predictor = command.open_model(arguments)
-        for line in command.check_data(arguments, dataset, predictor):
-            print(line, flush=True)
+        dataset, predictor = command.open_both(arguments)
         # The dataset's own numbers come first: result files are compared with its annotations.
         numbers = category_ids(dataset) or getattr(predictor, "category_ids", ())
         classes = class_ids(arguments.classes, dataset.class_names, numbers)

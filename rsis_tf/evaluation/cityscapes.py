@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments.parse_args(argv)
     with command_line():
         protocol = protocols.chosen(options)
-        dataset, predictor = command.open_data(options), command.open_model(options)
+        dataset, predictor = command.open_both(options)
         out = command.output_folder(options.out)
         writer = ResultFiles(out / "results", dataset.class_names, every_class=protocol.every_class)
         shown: list[str] = []

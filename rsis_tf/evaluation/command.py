@@ -89,15 +89,17 @@ def open_model(arguments: argparse.Namespace) -> Predictor:
     return masks.follow(open_predictor(arguments.model, **options), protocol)
 
 
-def check_data(arguments: argparse.Namespace, dataset: Dataset, predictor: Predictor) -> list[str]:
-    """Reads all annotations; returns what the user should know, a line each.
+def open_both(arguments: argparse.Namespace) -> tuple[Dataset, Predictor]:
+    """Opens the dataset and the model, reads all annotations (`--no-check` skips that) and prints what was found.
 
     Raises:
-        InputError: if something cannot be read.
+        InputError: if one of them cannot be used, or an annotation cannot be read.
     """
-    if not arguments.check:
-        return []
-    return check_evaluation(_split(arguments), dataset, num_steps=predicted_steps(predictor))
+    dataset, predictor = open_data(arguments), open_model(arguments)
+    if arguments.check:
+        for line in check_evaluation(_split(arguments), dataset, num_steps=predicted_steps(predictor)):
+            print(line, flush=True)
+    return dataset, predictor
 
 
 def predicted_steps(predictor: Predictor) -> int | None:

@@ -143,8 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         if not options.model or not options.out:
             raise InputError("expected MODEL and --out FOLDER, or --score PREDICTED TRUTH. Received: neither")
-        dataset = command.open_data(options)
-        predictor = command.open_model(options)
+        dataset, predictor = command.open_both(options)
         folder = SubmissionFolder(options.out, leaf_set=options.set, overlap=protocols.chosen(options).overlap)
         show(predictor, dataset, [folder], progress=ProgressLine())
         print(f"written: {len(dataset)} label images in {folder.folder}")

@@ -237,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--out", metavar="FOLDER", required=True, help="for order.json and the plots")
     options = arguments.parse_args(argv)
     with command_line():
-        dataset, predictor = command.open_data(options), command.open_model(options)
+        dataset, predictor = command.open_both(options)
         encoders = {}
         if hasattr(predictor, "model"):
             encoders["as trained"] = encoder_of(predictor.model)

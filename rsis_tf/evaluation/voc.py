@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments.parse_args(argv)
     with command_line():
         protocol = protocols.chosen(options)
-        dataset, predictor = command.open_data(options), command.open_model(options)
+        dataset, predictor = command.open_both(options)
         out = command.output_folder(options.out)
         with ResultsFile(out / "results.json", every_class=protocol.every_class) as results:
             scores = evaluate_voc(predictor, dataset, progress=ProgressLine(), sinks=[results], protocol=protocol)
