@@ -86,6 +86,8 @@ def _in_line(line: str) -> Iterator[tuple[str, ...]]:
         words = [word.strip("\"'") for word in re.findall(rf"\s+({_WORD})", match[1])]
         # After the first, a bare word is the rest of a sentence.
         named = [word for word in words if not word.startswith("-")]
+        if any("{" in word for word in named):  # a message that fills in the extra
+            continue
         requirements = named[:1] + [word for word in named[1:] if "[" in word]
         if requirements:
             yield tuple(requirements)

@@ -214,12 +214,13 @@ def _compare_instances(
     """
 
     def decoded(outputs: dict[str, Array], shift: float = 0.0) -> dict[int, Instance]:
+        # Moving the masks instead of the threshold allows a band that goes beyond 0 or 1.
         found = decode(
-            **outputs,
+            **{**outputs, "masks": outputs["masks"] - np.float32(shift)},
             size=size,
             class_names=(),
             stop_threshold=thresholds["stop_threshold"],
-            mask_threshold=thresholds["mask_threshold"] + shift,
+            mask_threshold=thresholds["mask_threshold"],
         )
         return {instance.step: instance for instance in found if instance.step < sure}
 

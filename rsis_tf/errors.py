@@ -21,7 +21,7 @@ _EXTRAS = {
     "jax": ("jax",),
     "ray": ("ray",),
     "video": ("av",),
-    "torch": ("torch",),
+    "everything": ("torch",),
 }
 """Extra of this package → the modules it brings; a base install has none of them."""
 

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from rsis_tf import errors
+
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -45,6 +47,10 @@ def test_documented_commands_select_one_runtime_at_most(command):
 def test_each_extra_with_the_base_selects_its_runtime_alone(extra):
     wanted = {"onnxruntime"} if extra in ON_CPU else {"onnxruntime-gpu"} if extra in ON_GPU else set()
     assert {"onnxruntime", "onnxruntime-gpu"} & set(installations.selected([extra])) == wanted
+
+
+def test_messages_name_extras_that_exist():
+    assert set(errors._EXTRAS) <= set(installations.declared()[1])
 
 
 def test_gpu_is_a_whole_machine():

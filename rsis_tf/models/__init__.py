@@ -18,6 +18,6 @@ except ModuleNotFoundError as error:
 
     def __getattr__(name: str) -> NoReturn:
         # Raised where the network is asked for: a command in this package can then say what to install.
-        if name.startswith("__"):
+        if name not in __all__:
             raise AttributeError(name)
         raise ModuleNotFoundError(f"rsis_tf.models.{name} needs {_missing}", name=_missing)

@@ -145,7 +145,7 @@ def test_command_writes_numbers_and_plots(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("rsis_tf.evaluation.command.open_data", lambda options: dataset)
     monkeypatch.setattr("rsis_tf.evaluation.command.open_model", lambda options: predictor)
     monkeypatch.setattr("rsis_tf.evaluation.order.encoder_of", lambda model: gradient)
-    main(["run", "--out", str(tmp_path / "order")])
+    main(["run", "--no-check", "--out", str(tmp_path / "order")])
     printed = capsys.readouterr().out
     assert "12 sequences" in printed
     assert "class 1 → class 1" in printed

@@ -391,6 +391,7 @@ class Elsewhere(Streaming):
 
     def __init__(self, network):
         self._network, self.class_names, self.image_size, self.batch_size = network, ("background", "leaf"), (32, 32), 2
+        self.aspect = "stretch"
         self._decoding = {"stop_mode": "each", "stop_threshold": 0.2}
 
     def run(self, images):

@@ -265,7 +265,7 @@ def test_weights_of_the_scaling_have_eleven_digits_or_fewer():
     from export.graph import _triangle_weights
 
     for n_in in (1, 7, 64, 333, 4000):
-        parts = [part.numpy() for part in _triangle_weights(tf.constant(n_in), 64)]
+        parts = [part.numpy() for part in _triangle_weights(tf.constant(n_in), 64, 64)]
         for part in parts:
             np.testing.assert_array_equal(tensor_float.to_tensor_float(part), part)
             np.testing.assert_array_equal(tensor_float.to_tensor_float(part, cut=True), part)
