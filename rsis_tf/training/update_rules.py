@@ -50,7 +50,7 @@ class _Coupled:
 
     def averages(self) -> list[tuple[Any, Any]]:
         """Returns (variable, its moving average) for `use_ema`; none before the first step."""
-        if not self.use_ema or int(self.iterations) == 0:
+        if not self.use_ema or int(keras.ops.convert_to_numpy(self.iterations)) == 0:
             return []
         return list(zip(self._trainable_variables, self._model_variables_moving_average, strict=True))
 

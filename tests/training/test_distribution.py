@@ -20,8 +20,8 @@ pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=
 ROOT = pathlib.Path(__file__).parents[2]
 RUN = ROOT / "tests/training/distribution_run.py"
 COMMAND = (
-    "--epochs 2 --train-size 8 --val-size 5 --batch-size 4 --image-size 32 --hidden-size 16 --min-channels 0 "
-    "--maxseqlen 2 --patience 0 --min-delta 9 --class-loss-after 9 --schedule constant"
+    "--preset paper --ema 0.9 --epochs 2 --train-size 8 --val-size 5 --batch-size 4 --image-size 32 --hidden-size 16 "
+    "--min-channels 0 --maxseqlen 2 --patience 0 --min-delta 9 --class-loss-after 9 --schedule constant"
 ).split()
 
 
