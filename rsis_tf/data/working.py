@@ -20,7 +20,7 @@ from PIL import Image
 
 from rsis_tf.config import DataConfig
 from rsis_tf.data.augment import augmentation_of
-from rsis_tf.data.labels import every, relabel
+from rsis_tf.data.labels import reduced_labels
 from rsis_tf.data.sample import Dataset, Sample
 from rsis_tf.errors import InputError
 
@@ -114,7 +114,7 @@ def reduced(sample: Sample, at_least: tuple[int, int]) -> Sample:
     factor = min(height // at_least[0], width // at_least[1])
     if factor < 2:
         return sample
-    label_map, classes = relabel(every(sample.label_map, factor), sample.classes)
+    label_map, classes = reduced_labels(sample.label_map, sample.classes, factor)
     image = np.asarray(Image.fromarray(sample.image).reduce(factor))
     return dataclasses.replace(sample, image=image, label_map=label_map, classes=classes)
 
