@@ -5,11 +5,13 @@ import contextlib
 import pathlib
 from collections.abc import Sequence
 
+from rsis_tf.cli import evaluation_options as command
+from rsis_tf.cli.data_options import coco_fields
+from rsis_tf.cli.predictor_options import class_ids
 from rsis_tf.data import category_ids
-from rsis_tf.data.options import coco_fields
 from rsis_tf.errors import InputError, command_line
-from rsis_tf.evaluation import command, protocols, runner
-from rsis_tf.prediction.options import class_ids
+from rsis_tf.evaluation import runner
+from rsis_tf.evaluation.benchmarks import protocols
 from rsis_tf.progress import ProgressLine
 
 _EXAMPLES = """python evaluate.py runs/synthetic
@@ -17,7 +19,7 @@ _EXAMPLES = """python evaluate.py runs/synthetic
   python evaluate.py model.onnx --dataset coco --data photos --split test --pictures found
       an exported model on other pictures, some of them drawn"""
 _MORE = """
-Scores in a benchmark's own way: python -m rsis_tf.evaluation.voc, .cityscapes, .leaves_submission (--help).
+Scores in a benchmark's own way: python -m rsis_tf.evaluation.benchmarks.voc, .cityscapes, .leaves_submission (--help).
 """
 
 
@@ -62,20 +64,20 @@ def open_sinks(
     """
     sinks: list[runner.Sink] = []
     if arguments.coco_results:
-        from rsis_tf.evaluation.coco_results import ResultsFile
+        from rsis_tf.evaluation.benchmarks.coco_results import ResultsFile
 
         file = ResultsFile(arguments.coco_results, category_ids=numbers, every_class=protocol.every_class)
         sinks.append(stack.enter_context(file))
     if arguments.cityscapes_results:
-        from rsis_tf.evaluation.cityscapes_results import ResultFiles
+        from rsis_tf.evaluation.benchmarks.cityscapes_results import ResultFiles
 
         sinks.append(ResultFiles(arguments.cityscapes_results, class_names, every_class=protocol.every_class))
     if arguments.leaves_submission:
-        from rsis_tf.evaluation.leaves_submission import SubmissionFolder
+        from rsis_tf.evaluation.benchmarks.leaves_submission import SubmissionFolder
 
         sinks.append(SubmissionFolder(arguments.leaves_submission, overlap=protocol.overlap))
     if arguments.pictures:
-        from rsis_tf.evaluation.picture_files import PictureFiles
+        from rsis_tf.evaluation.image_files import PictureFiles
 
         sinks.append(PictureFiles(arguments.pictures, count=arguments.pictures_count))
     return sinks

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rsis_tf import config
+from rsis_tf.cli.train_options import configure, parse, resumed, write_config
 from rsis_tf.data import Dataset, category_ids, load_dataset
 from rsis_tf.data.preflight import check_training, require_same_classes
 from rsis_tf.engine import device, quiet_start
 from rsis_tf.errors import InputError, command_line
-from rsis_tf.train_options import configure, parse, resumed, write_config
 
 if TYPE_CHECKING:
     from rsis_tf.training.distribution import Distribution
@@ -26,7 +26,7 @@ def fitted(arguments: argparse.Namespace, settings: config.RunConfig, dataset: D
     model, data, training = settings.model, settings.data, settings.train
     if training.transfer:
         quiet_start()
-        from rsis_tf.predictor import load_model
+        from rsis_tf.inference import load_model
         from rsis_tf.training.building import SHARED_FIELDS
 
         source = load_model(training.transfer).config
@@ -36,7 +36,7 @@ def fitted(arguments: argparse.Namespace, settings: config.RunConfig, dataset: D
             if given not in (None, value):
                 raise InputError(f"a transfer keeps the model's form, {name}={value}. Received: {name}={given}")
         model = dataclasses.replace(model, **form)
-        if source.mask_head != "voting" and arguments.begin_anywhere is None:
+        if not config.MASK_HEADS[source.mask_head].partial_sequences and arguments.begin_anywhere is None:
             data = dataclasses.replace(data, begin_anywhere=0.0)
             training = dataclasses.replace(training, train_steps=arguments.train_steps)
     model = dataclasses.replace(
@@ -135,7 +135,7 @@ def train(
 def load_start(model: Any, settings: config.TrainConfig) -> None:
     """Gives a fresh model the weights that the settings say it starts from."""
     if settings.transfer:
-        from rsis_tf.predictor import load_model
+        from rsis_tf.inference import load_model
         from rsis_tf.training.building import transfer_weights
 
         same = transfer_weights(model, load_model(settings.transfer))
@@ -152,10 +152,10 @@ def loggers(
     """Returns the loggers that the settings ask for."""
     if not settings.tensorboard:
         return []
-    from rsis_tf.pictures import sequence_strip
-    from rsis_tf.predictor import KerasPredictor
+    from rsis_tf.inference import KerasPredictor
     from rsis_tf.training.building import build_for_training, transfer_weights
     from rsis_tf.training.tensorboard import TensorBoardLog
+    from rsis_tf.visualization import sequence_strip
 
     # A model in a strategy predicts on all replicas together, and here the chief is alone.
     shown = build_for_training(model.config, precision=settings.precision) if distribution.strategy else model
@@ -176,7 +176,7 @@ def loggers(
 def set_stop_threshold(settings: config.RunConfig, run: pathlib.Path, dataset: Dataset) -> None:
     """Chooses the stop threshold on training pictures and puts it into the best model and the run's settings."""
     from rsis_tf.evaluation.stopping import choose_stop_threshold
-    from rsis_tf.predictor import KerasPredictor
+    from rsis_tf.inference import KerasPredictor
     from rsis_tf.progress import ProgressLine
     from rsis_tf.training.checkpoint import save_model
 
@@ -192,8 +192,8 @@ def set_stop_threshold(settings: config.RunConfig, run: pathlib.Path, dataset: D
 def report(settings: config.RunConfig, run: pathlib.Path, dataset: Dataset) -> None:
     """Scores the best model and leaves metrics, curves and pictures in the run's folder."""
     from rsis_tf.evaluation import runner
-    from rsis_tf.pictures import curves, sequence_strip, sequences_sheet, write_image
-    from rsis_tf.predictor import KerasPredictor
+    from rsis_tf.inference import KerasPredictor
+    from rsis_tf.visualization import curves, sequence_strip, sequences_sheet, write_image
 
     predictor = KerasPredictor(run / "best.keras")
     scores = runner.evaluate(predictor, dataset)
@@ -217,7 +217,7 @@ def report(settings: config.RunConfig, run: pathlib.Path, dataset: Dataset) -> N
     print(f"\n{runner.table(scores)}\n\nnext:")
     print(f"  python evaluate.py {run}")
     print(f"  python -m export.onnx {run}")
-    print(f"  python -m rsis_tf.predict {run}/model.onnx {run}/samples/*.png")
+    print(f"  python -m rsis_tf.cli.predict {run}/model.onnx {run}/samples/*.png")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -104,7 +104,7 @@ def prepare(options: argparse.Namespace) -> None:
 
 def write_weights(model: Any, path: pathlib.Path) -> None:
     """Writes a model's weights for `pytorch_rendition.Rendition`, and a JSON file that describes them."""
-    from rsis_tf.models.convert_pytorch import state_dicts
+    from rsis_tf.models.pytorch.convert import state_dicts
 
     states = dict(zip(("encoder", "decoder"), state_dicts(model), strict=True))
     arrays = {f"{part}.{name}": array for part, state in states.items() for name, array in state.items()}

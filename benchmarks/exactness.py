@@ -10,7 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 from golden_weights import FORWARD, GOLDEN, checkpoint, golden_model, picture
 
 from rsis_tf.models import ModelConfig, build_model
-from rsis_tf.models.convert_pytorch import load_state_dicts
+from rsis_tf.models.pytorch.convert import load_state_dicts
 from rsis_tf.training import TrainConfig, compile_model
 
 TERMS = ("loss", "mask_loss", "stop_loss", "class_loss")

@@ -1,7 +1,7 @@
 """The paper's network in plain PyTorch, as one would write it down: the yardstick for speed, not used by the project.
 
 Nothing is computed ahead: every step convolves input, projection and hidden state again. Names of parameters are those
-of the original's checkpoints, so `rsis_tf.models.convert_pytorch.state_dicts` fills it.
+of the original's checkpoints, so `rsis_tf.models.pytorch.convert.state_dicts` fills it.
 """
 
 import torch

@@ -12,7 +12,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from export.benchmark_worker import Opened, Task, main, read_provider
-from export.runtime import OUTPUTS, RuntimeInputError
+from rsis_tf.runtime import OUTPUTS, RuntimeInputError
 
 OPTIONS = {"compile": ("0", "1"), "tf32": ("0", "1"), "precision": ("fp32", "fp16"), "channels_last": ("0", "1")}
 

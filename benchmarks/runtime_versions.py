@@ -22,7 +22,7 @@ ANSWER = """
 import hashlib, json, pathlib, platform, sys, time
 sys.path.insert(0, sys.argv[1])
 start = time.perf_counter()
-from export.runtime import Predictor
+from rsis_tf.runtime import Predictor
 imported = time.perf_counter() - start
 import numpy, onnxruntime, PIL
 from PIL import Image

@@ -15,8 +15,8 @@ from collections.abc import Callable
 import numpy as np
 
 from rsis_tf.config import ENCODERS, ModelConfig, TrainConfig
+from rsis_tf.config.presets import nuclei
 from rsis_tf.engine import quiet_start
-from rsis_tf.presets import nuclei
 
 
 def median_cost(run: Callable[[], object], repeats: int) -> tuple[float, float]:

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from export.runtime import Instance, Predictor, RuntimeInputError
-from export.shapes import to_polygons, to_rle
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.images import read_image
+from rsis_tf.runtime import Instance, Predictor, RuntimeInputError
+from rsis_tf.shapes import to_polygons, to_rle
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -28,7 +28,7 @@ class PredictBatch:
 
     Args:
         model: path of the ONNX file.
-        providers: see `export.runtime.Predictor`.
+        providers: see `rsis_tf.runtime.Predictor`.
         threads: CPU threads of the actor.
         polygons: whether outlines are written instead of run lengths.
     """

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from export.agreement import agreement
 from export.benchmark_worker import WITHOUT_GPU, Task, is_cpu
 from export.options import check_out
-from export.runtime import decode, resize_image
-from rsis_tf.config_file import read_json
+from rsis_tf.config.json_file import read_json
 from rsis_tf.errors import ArgumentParser, InputError, command_line
+from rsis_tf.evaluation.metrics.agreement import agreement
 from rsis_tf.images import read_image
-from rsis_tf.predictor import find_model
+from rsis_tf.inference import find_model
+from rsis_tf.runtime import decode, resize_image
 
 COLUMNS = {
     "file": "file",

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from export.device_memory import device_memory_mb
-from export.runtime import OUTPUTS, RuntimeInputError, open_graph, resize_image
+from rsis_tf.runtime import OUTPUTS, RuntimeInputError, open_graph, resize_image
 
 Array = np.ndarray
 Run = Callable[[Array], dict[str, Array]]
@@ -177,7 +177,7 @@ def _open(path: pathlib.Path, task: Task) -> Opened:
     if onnx:
         return _open_onnx(path, name, options, task.threads)
     if path.suffix == ".tflite":
-        from export.tflite import open_run
+        from rsis_tf.inference.tflite import open_run
 
         return _described(path, open_run(path, task.threads or os.cpu_count()))
     from rsis_tf.engine import quiet_start
@@ -187,7 +187,7 @@ def _open(path: pathlib.Path, task: Task) -> Opened:
 
     tf.config.threading.set_intra_op_parallelism_threads(task.threads or 0)
     if path.suffix == ".keras":
-        from rsis_tf.predictor import KerasPredictor
+        from rsis_tf.inference import KerasPredictor
 
         predictor = KerasPredictor(path)
         return Opened(
@@ -195,7 +195,7 @@ def _open(path: pathlib.Path, task: Task) -> Opened:
             size=predictor.image_size,
             thresholds={"stop_threshold": predictor.stop_threshold},
         )
-    from export.saved_model import open_run as open_saved
+    from rsis_tf.inference.saved_model import open_run as open_saved
 
     return _described(path, open_saved(path))
 

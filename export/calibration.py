@@ -6,10 +6,10 @@ import sys
 import numpy as np
 
 from export.graph import GraphSpec
-from export.runtime import resize_image
 from export.verify import PICTURE_SUFFIXES
 from rsis_tf.errors import InputError
 from rsis_tf.images import read_image
+from rsis_tf.runtime import resize_image
 
 ENOUGH = 300
 """Pictures from which the range of activations is usually settled; more are not read."""

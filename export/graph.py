@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from export.options import Options
 from rsis_tf.errors import InputError
+from rsis_tf.inference import load_model
 from rsis_tf.models import RSIS
 from rsis_tf.models.encoders import ENCODERS
-from rsis_tf.predictor import load_model
 
 Tensor = Any
 OUTPUTS = ("masks", "classes", "stop")
@@ -25,7 +25,7 @@ class GraphSpec:
         steps: T.
         input_type: dtype of `image`, "uint8" or "float32"; values 0..255 either way.
         resize: whether a graph of fixed size takes pictures of any size and scales them.
-        aspect: "stretch" or "keep": how images of another shape come to the size, see `export.runtime.resize_image`.
+        aspect: "stretch" or "keep": how images of another shape come to the size, see `rsis_tf.runtime.resize_image`.
     """
 
     size: tuple[int, int] | None
@@ -106,7 +106,7 @@ def infer(model: RSIS, image: Tensor, spec: GraphSpec) -> dict[str, Tensor]:
 
 
 def resample(image: Tensor, size: tuple[int, int], aspect: str = "stretch") -> Tensor:
-    """Scales images as `export.runtime.resize_image` does, with an antialiased triangle filter, inside a graph.
+    """Scales images as `rsis_tf.runtime.resize_image` does, with an antialiased triangle filter, inside a graph.
 
     Resizing operators differ from format to format, and most sample without a filter, so an image shrunk by one would
     look unlike what the network was trained on. Matrix products mean the same everywhere. Images of the right size
@@ -139,7 +139,7 @@ def resample(image: Tensor, size: tuple[int, int], aspect: str = "stretch") -> T
 
 
 def _inner_size(height: Tensor, width: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Height and width of an undistorted image in a frame, as `export.runtime.letterbox` has them."""
+    """Height and width of an undistorted image in a frame, as `rsis_tf.runtime.letterbox` has them."""
     tall = height * size[1] >= width * size[0]
     inner_height = tf.maximum((2 * height * size[1] + width) // (2 * width), 1)
     inner_width = tf.maximum((2 * width * size[0] + height) // (2 * height), 1)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.options import Options, make_parser, read_options
-from export.runtime import OUTPUTS, RuntimeInputError, open_graph
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import InputError, command_line
+from rsis_tf.runtime import OUTPUTS, RuntimeInputError, open_graph
 
 if TYPE_CHECKING:
     import onnx

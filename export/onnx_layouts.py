@@ -16,7 +16,7 @@ from export.graph import GraphSpec, resample
 from export.onnx_graph import Shape, convert
 from rsis_tf.models import RSIS
 from rsis_tf.models.decoder import Memory, Reading, stage_channels
-from rsis_tf.models.voting import Ballot
+from rsis_tf.models.mask_heads.voting import Ballot
 from rsis_tf.ops import resize
 
 Tensor = Any

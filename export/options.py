@@ -6,7 +6,7 @@ import pathlib
 import re
 
 from rsis_tf.errors import ArgumentParser, InputError
-from rsis_tf.predictor import find_model
+from rsis_tf.inference import find_model
 
 PRECISIONS = ("fp32", "fp16", "int8")
 ATOL = {"fp32": 1e-4, "fp16": 2e-2, "int8": 1.0}
@@ -40,7 +40,7 @@ class Options:
         precision: one of `PRECISIONS`.
         verify: whether to compare the file with the Keras model.
         atol: largest difference allowed of masks, class and stop probabilities; None for what `tolerances` says.
-        min_agreement: least agreement of instances, 0 to 1, see `export.agreement.agreement`; None as before.
+        min_agreement: least agreement of instances, 0 to 1 (`rsis_tf.evaluation.metrics.agreement`); None as before.
         calibration: folder of pictures that show the ranges of values to an int8 quantiser; None for weights alone.
         verify_images: folder of pictures to compare on; None for the run's samples or a made-up picture.
         stop_threshold: written into the file; None for the model's own.

@@ -20,9 +20,9 @@ from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_infer_metadata, add_pre_process_metadata
 
-from export.agreement import agreement
 from export.onnx_passes import GraphEditor
-from export.runtime import OUTPUTS, decode
+from rsis_tf.evaluation.metrics.agreement import agreement
+from rsis_tf.runtime import OUTPUTS, decode
 
 Array = np.ndarray
 JUDGED = 16
@@ -35,7 +35,7 @@ class Quantized:
 
     Attributes:
         model: the 8-bit graph.
-        agreement: with the float32 graph on calibration pictures, see `export.agreement.agreement`.
+        agreement: with the float32 graph on calibration pictures, see `rsis_tf.evaluation.metrics.agreement.agreement`.
         parts: agreement when that part alone is quantised; empty when no part had to be judged.
         excluded: parts left in float32.
     """

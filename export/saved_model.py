@@ -1,14 +1,13 @@
 """Writes a model as a TensorFlow SavedModel: `python -m export.saved_model RUN`."""
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from export.options import Options, make_parser, read_options
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import InputError, command_line
+from rsis_tf.inference.saved_model import open_run
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -82,20 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from export.publish import run_command
 
     run_command(lambda: export_saved_model(options))
-
-
-def open_run(path: pathlib.Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Opens a SavedModel: returns a function from (B, H, W, 3) pictures to the outputs by name."""
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(str(path))
-    serve = loaded.signatures["serving_default"]
-
-    def run(images: np.ndarray) -> dict[str, np.ndarray]:
-        assert loaded is not None  # the signature holds no reference to the weights
-        return {name: value.numpy() for name, value in serve(image=tf.constant(images)).items()}
-
-    return run
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from export.runtime import OUTPUTS, RuntimeInputError, open_session
 from rsis_tf.errors import ArgumentParser, InputError, command_line
+from rsis_tf.runtime import OUTPUTS, RuntimeInputError, open_session
 
 EPILOG = """examples:
   python -m export.serving runs/nuclei/model.onnx --to models --name nuclei

@@ -1,13 +1,12 @@
 """Writes a model as a TFLite file: `python -m export.tflite RUN`."""
 
 import pathlib
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from export.options import Options, make_parser, read_options
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import InputError, command_line
+from rsis_tf.inference.tflite import open_run
 
 EXAMPLE = "python -m export.tflite runs/nuclei --size 256x256 --precision fp16"
 DEFAULT_OUT = "model.tflite"
@@ -76,23 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from export.publish import run_command
 
     run_command(lambda: export_tflite(options))
-
-
-def open_run(path: pathlib.Path, threads: int | None = None) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Opens a TFLite file with LiteRT (XNNPACK on the CPU).
-
-    Returns:
-        A function from (B, H, W, 3) pictures to the outputs by name; for one thread at a time.
-    """
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(path), num_threads=threads)
-    runner = interpreter.get_signature_runner("serving_default")
-
-    def run(images: np.ndarray) -> dict[str, np.ndarray]:
-        return runner(image=images)
-
-    return run
 
 
 def _refuse(options: Options) -> None:

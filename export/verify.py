@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from export.agreement import agreement
 from export.graph import OUTPUTS, GraphSpec, infer
-from export.runtime import Instance, decode, resize_image
 from rsis_tf.errors import InputError
+from rsis_tf.evaluation.metrics.agreement import agreement
 from rsis_tf.images import read_image
 from rsis_tf.models import RSIS
+from rsis_tf.runtime import Instance, decode, resize_image
 
 Array = np.ndarray
 Run = Callable[[Array], dict[str, Array]]
@@ -36,7 +36,7 @@ class Case:
         shape: of the input, (B, H, W, 3).
         differences: largest absolute difference by output.
         instances: objects found in these pictures.
-        agreement: mean over the pictures, see `export.agreement`.
+        agreement: mean over the pictures, see `rsis_tf.evaluation.metrics.agreement`.
     """
 
     shape: tuple[int, ...]

@@ -7,8 +7,8 @@ import pathlib
 import numpy as np
 
 from rsis_tf.models import RSIS, ModelConfig, build_model
-from rsis_tf.models.convert_pytorch import load_state_dicts
-from rsis_tf.models.torch_names import decoder_pairs, encoder_pairs
+from rsis_tf.models.pytorch.convert import load_state_dicts
+from rsis_tf.models.pytorch.names import decoder_pairs, encoder_pairs
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 MEAN = np.array([0.485, 0.456, 0.406])

@@ -83,15 +83,15 @@ def run(place, *command):
         "evaluate.py {place}/model.onnx --dataset synthetic",
         "evaluate.py {place}/model.onnx --dataset coco --data {place}/coco",
         "evaluate.py {place}/model.onnx --dataset synthetic --coco-results {place}/results.json",
-        "-m rsis_tf.predict {place}/model.keras {place}/coco --out {place}/found",
-        "-m rsis_tf.predict {place}/model.tflite {place}/coco --out {place}/found",
-        "-m rsis_tf.predict {place}/saved_model {place}/coco --out {place}/found",
+        "-m rsis_tf.cli.predict {place}/model.keras {place}/coco --out {place}/found",
+        "-m rsis_tf.cli.predict {place}/model.tflite {place}/coco --out {place}/found",
+        "-m rsis_tf.cli.predict {place}/saved_model {place}/coco --out {place}/found",
         "-m export.onnx {place}/model.keras",
         "-m export.saved_model {place}/model.keras",
         "-m export.tflite {place}/model.keras --batch 1",
         "-m rsis_tf.data.check --dataset coco --data {place}/coco",
-        "-m rsis_tf.evaluation.order {place}/model.keras --dataset synthetic --out {place}/order",
-        "-m rsis_tf.models.convert_pytorch --help",
+        "-m rsis_tf.evaluation.studies.order {place}/model.keras --dataset synthetic --out {place}/order",
+        "-m rsis_tf.models.pytorch.convert --help",
     ],
 )
 def test_what_needs_more_says_what_to_install(place, toy_model_in, command):
@@ -114,7 +114,7 @@ def test_an_onnx_file_needs_no_more(place, toy_model_in, tmp_path):
     image[:, :20, 0] = 255
     Image.fromarray(image).save(tmp_path / "a.png")
     result = run(
-        place, *f"-m rsis_tf.predict {place}/model.onnx {tmp_path}/a.png --what all --out {tmp_path}/o".split()
+        place, *f"-m rsis_tf.cli.predict {place}/model.onnx {tmp_path}/a.png --what all --out {tmp_path}/o".split()
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert "a.png: 1 object: leaf 0.70" in result.stdout
@@ -128,7 +128,7 @@ def test_a_screen_without_the_characters_of_a_name(place, toy_model_in, tmp_path
     toy_model_in(tmp_path / "model.onnx", metadata={**names, "stop_threshold": "0.5", "mask_threshold": "0.5"})
     Image.new("RGB", (8, 8), (255, 255, 255)).save(tmp_path / "a.png")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
-    command = [sys.executable, "-m", "rsis_tf.predict", "model.onnx", "a.png", "--what", "counts"]
+    command = [sys.executable, "-m", "rsis_tf.cli.predict", "model.onnx", "a.png", "--what", "counts"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert "a.png: 3 objects: \\u732b 0.70, Gr\\xf6\\xdfe 0.70" in result.stdout

@@ -93,7 +93,7 @@ sys.meta_path.insert(0, Absent())
 def test_a_base_install_names_the_two_commands(tmp_path):
     """As after `pip install .`: no ONNX Runtime, no TensorFlow."""
     (tmp_path / "model.onnx").write_bytes(b"")
-    program = WITHOUT + "from rsis_tf.predict import main\nmain(['model.onnx', 'image.png', '--out', 'found'])"
+    program = WITHOUT + "from rsis_tf.cli.predict import main\nmain(['model.onnx', 'image.png', '--out', 'found'])"
     (tmp_path / "image.png").write_bytes(b"")
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True

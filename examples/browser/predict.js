@@ -24,7 +24,7 @@ export async function openModel(url) {
   return { session, facts };
 }
 
-/** {width, height, data: RGBA} → {instances, end}: what export.runtime.Predictor answers, and the step that ended it. */
+/** {width, height, data: RGBA} → {instances, end}: what rsis_tf.runtime.Predictor answers, and the step that ended it. */
 export async function predict({ session, facts }, picture) {
   const [height, width] = facts.image_size;
   const rgb = new Float32Array(picture.width * picture.height * 3);

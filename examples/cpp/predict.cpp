@@ -2,7 +2,7 @@
 //
 // Prints one line for each object, in predicted order (step, class, score, objectness, pixels; tabs between them), and
 // writes a label map: 0 background, i = the i-th object, pixels claimed twice go to the first. The same numbers as
-// export.runtime.Predictor gives.
+// rsis_tf.runtime.Predictor gives.
 
 #include <onnxruntime_cxx_api.h>
 

@@ -90,7 +90,7 @@ def load_dataset(config: DataConfig, split: str, *, check: bool = True) -> Datas
         raise InputError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
     limit = {"train": config.train_size, "val": config.val_size}.get(split)
     if config.dataset == "synthetic":
-        from rsis_tf.data.synthetic import SyntheticDataset
+        from rsis_tf.data.readers.synthetic import SyntheticDataset
 
         if min(config.image_size) < SyntheticDataset.min_side:
             raise InputError(
@@ -132,16 +132,16 @@ def require_dataset(config: DataConfig) -> None:
 def _open(config: DataConfig, split: str, check: bool) -> Dataset:
     match config.dataset:
         case "cityscapes":
-            from rsis_tf.data.cityscapes import CityscapesDataset as Reader
+            from rsis_tf.data.readers.cityscapes import CityscapesDataset as Reader
         case "coco":
-            from rsis_tf.data.coco import CocoDataset
+            from rsis_tf.data.readers.coco import CocoDataset
 
             fields = dataclasses.asdict(config)
             return CocoDataset(config.root, split, check=check, **{name: fields[name] for name in _COCO_FIELDS})
         case "cvppp":
-            from rsis_tf.data.cvppp import CvpppDataset as Reader
+            from rsis_tf.data.readers.cvppp import CvpppDataset as Reader
         case "folder":
-            from rsis_tf.data.folder import FolderDataset as Reader
+            from rsis_tf.data.readers.folder import FolderDataset as Reader
         case "voc":
-            from rsis_tf.data.voc import VocDataset as Reader
+            from rsis_tf.data.readers.voc import VocDataset as Reader
     return Reader(config.root, split, check=check)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from rsis_tf.cli.data_options import add_coco_options, coco_fields
 from rsis_tf.config import DataConfig
 from rsis_tf.data import DATASETS, SPLITS, VOID, load_dataset, require_dataset
 from rsis_tf.data.files import MissingSplitError, UnsplitError
-from rsis_tf.data.options import add_coco_options, coco_fields
 from rsis_tf.data.preflight import NOTES, require_same_classes
 from rsis_tf.data.sample import Dataset
 from rsis_tf.errors import ArgumentParser, InputError, command_line
@@ -228,7 +228,7 @@ def write_sheet(config: DataConfig, reports: dict[str, dict[str, Any]], path: pa
     Raises:
         InputError: if no image can be read, or the file cannot be written.
     """
-    from rsis_tf.pictures import truth_sheet, write_image
+    from rsis_tf.visualization import truth_sheet, write_image
 
     rows, names = [], ()
     readable = [split for split, report in reports.items() if "pictures" in report]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from PIL import Image
 
-from export.runtime import letterbox
 from rsis_tf.config import DataConfig
 from rsis_tf.data.augment import (
     STILL,
@@ -34,6 +33,7 @@ from rsis_tf.data.beginning import begin_anywhere
 from rsis_tf.data.labels import relabel
 from rsis_tf.data.sample import PADDING, VOID, Dataset, Sample
 from rsis_tf.errors import InputError
+from rsis_tf.runtime import letterbox
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation.protocols import Protocol
+from rsis_tf.evaluation.benchmarks.protocols import Protocol
 
 if TYPE_CHECKING:
-    from export.runtime import Instance
     from rsis_tf.evaluation.runner import Predictor
+    from rsis_tf.runtime import Instance
 
 
 def follow(predictor: "Predictor", protocol: Protocol) -> "Predictor":

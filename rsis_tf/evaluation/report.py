@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsis_tf.config import RunConfig
-from rsis_tf.config_file import load, read_json, to_json
+from rsis_tf.config.json_file import load, read_json, to_json
 from rsis_tf.errors import InputError, command_line
 
 _CARDS = (
@@ -117,7 +117,7 @@ def write_report(run: str | pathlib.Path, path: str | pathlib.Path | None = None
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs `python -m rsis_tf.evaluation.report`."""
-    from rsis_tf.evaluation import command
+    from rsis_tf.cli import evaluation_options as command
 
     arguments = command.parser(
         "Writes a run as one HTML file that opens offline: scores, curves, sequences, settings.",
@@ -200,7 +200,7 @@ def _classes(metrics: dict[str, Any]) -> str:
 
 def _curves(run: pathlib.Path) -> str:
     if (run / "log.csv").is_file():
-        from rsis_tf.pictures import curves
+        from rsis_tf.visualization import curves
 
         with tempfile.TemporaryDirectory() as folder:
             curves(run / "log.csv", pathlib.Path(folder) / "curves.png")

@@ -14,12 +14,19 @@ import numpy as np
 
 from rsis_tf.data.sample import VOID, Dataset, Sample
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation import leaves, protocols
-from rsis_tf.evaluation.average_precision import AP_THRESHOLDS, AveragePrecision
-from rsis_tf.evaluation.bootstrap import RESAMPLES, Interval, mean_interval, precision_intervals, ratio_intervals
+from rsis_tf.evaluation.benchmarks import protocols
+from rsis_tf.evaluation.metrics import leaves
+from rsis_tf.evaluation.metrics.average_precision import AP_THRESHOLDS, AveragePrecision
+from rsis_tf.evaluation.metrics.bootstrap import (
+    RESAMPLES,
+    Interval,
+    mean_interval,
+    precision_intervals,
+    ratio_intervals,
+)
 
 if TYPE_CHECKING:
-    from export.runtime import Instance
+    from rsis_tf.runtime import Instance
 
 
 class Predictor(Protocol):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export.runtime import resize_image
 from rsis_tf.data.sample import Dataset
+from rsis_tf.runtime import resize_image
 
 if TYPE_CHECKING:
-    from rsis_tf.predictor import KerasPredictor
+    from rsis_tf.inference import KerasPredictor
 
 CANDIDATES = np.arange(1, 20) / 20  # 0.05 … 0.95
 

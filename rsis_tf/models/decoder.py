@@ -7,7 +7,7 @@ from keras import ops
 
 from rsis_tf.config import ModelConfig
 from rsis_tf.models.conv_lstm import ConvLSTMCell, Prepared, State, Tensor
-from rsis_tf.models.voting import Ballot, VotingHead
+from rsis_tf.models.mask_heads.voting import Ballot, VotingHead
 from rsis_tf.ops import resize, spatial_size
 
 Context = tuple[Prepared, Tensor | None]

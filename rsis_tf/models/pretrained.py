@@ -76,8 +76,8 @@ def load_encoder_weights(
     if source != "imagenet" and not path.is_file():
         raise InputError(f"expected encoder weights: 'imagenet' or a file. Received: {source}, which is not there")
     if spec.torchvision and (source == "imagenet" or path.suffix in (".pth", ".pt")):
-        from rsis_tf.models.convert_pytorch import load_backbone
-        from rsis_tf.models.torch_checkpoint import read_state
+        from rsis_tf.models.pytorch.checkpoint import read_state
+        from rsis_tf.models.pytorch.convert import load_backbone
 
         load_backbone(model, read_state(download(downloads[name], cache) if source == "imagenet" else path))
     elif spec.pretrained and (source == "imagenet" or path.suffix == ".h5"):

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from rsis_tf.config import ModelConfig
-from rsis_tf.config_file import from_dict
+from rsis_tf.config.json_file import from_dict
 from rsis_tf.models.conv_lstm import State, Tensor
 from rsis_tf.models.decoder import Decoder, projection_channels
 from rsis_tf.models.encoders import ENCODERS, build_encoder
@@ -38,8 +38,9 @@ class RSIS(keras.Model):
     | `stop_logits` | (B, T) | before the sigmoid, high = there is an object |
 
     With `mask_head="voting"` there are four more, which only training reads: `pointing_logits` (B, h', w', T), and
-    `foreground_logits` (B, h, w, 1), `votes` (B, h, w, 2) and `log_radius` (B, h, w, 1), see `rsis_tf.models.voting`;
-    and the images may come as a dictionary `images` and `found` (B, H, W), which is 1 where something counts as found.
+    `foreground_logits` (B, h, w, 1), `votes` (B, h, w, 2) and `log_radius` (B, h, w, 1), see
+    `rsis_tf.models.mask_heads.voting`; and the images may come as a dictionary `images` and
+    `found` (B, H, W), which is 1 where something counts as found.
 
     Use `build_model` to make one, `keras.models.load_model` to read one from a `.keras` file, and
     `rsis_tf.training.compile_model` before training.

@@ -7,7 +7,7 @@ import keras
 from rsis_tf.config import TrainConfig
 from rsis_tf.models import RSIS
 from rsis_tf.training.curriculum import Stage, first_stage
-from rsis_tf.training.losses import Criterion
+from rsis_tf.training.losses.criterion import Criterion
 from rsis_tf.training.optimizer import build_optimizer, optimizer_parts
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from rsis_tf.config import ModelConfig
 from rsis_tf.models import build_model
-from rsis_tf.models.convert_pytorch import state_dicts
+from rsis_tf.models.pytorch.convert import state_dicts
 
 torch = pytest.importorskip("torch")
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))

@@ -7,6 +7,7 @@ from dataset_files import made_sample, photo
 from scipy import ndimage
 
 from rsis_tf.config import DataConfig
+from rsis_tf.config.presets import PRESETS
 from rsis_tf.data.augment import (
     STILL,
     Augmentation,
@@ -22,7 +23,6 @@ from rsis_tf.data.augment import (
 from rsis_tf.data.pipeline import prepare
 from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
-from rsis_tf.presets import PRESETS
 
 
 def matrix(size=(8, 12), seed=0, **changes) -> np.ndarray:

@@ -5,8 +5,8 @@ import numpy as np
 from rsis_tf.config import DataConfig
 from rsis_tf.data.beginning import begin_anywhere
 from rsis_tf.data.pipeline import plain_batches, tf_batches
+from rsis_tf.data.readers.synthetic import SyntheticDataset
 from rsis_tf.data.sample import VOID
-from rsis_tf.data.synthetic import SyntheticDataset
 
 SCENES = SyntheticDataset(size=(32, 32), length=6, seed=1, max_objects=4)
 

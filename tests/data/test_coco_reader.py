@@ -5,7 +5,7 @@ import pytest
 from dataset_files import photo, save
 from pycocotools import mask as rle_tools
 
-from rsis_tf.data.coco import CocoDataset
+from rsis_tf.data.readers.coco import CocoDataset
 from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
 

@@ -8,8 +8,8 @@ from dataset_files import MadeDataset, made_sample
 
 from rsis_tf.config import DataConfig
 from rsis_tf.data.pipeline import epoch_order, num_batches, plain_batches, prepare, reader_errors, tf_batches
+from rsis_tf.data.readers.synthetic import SyntheticDataset
 from rsis_tf.data.sample import VOID
-from rsis_tf.data.synthetic import SyntheticDataset
 from rsis_tf.errors import InputError
 
 TINY = DataConfig(image_size=(8, 8), max_objects=3, batch_size=4)

@@ -8,11 +8,11 @@ import pytest
 from dataset_files import made_sample, photo
 from PIL import Image, ImageDraw
 
-from export.runtime import decode, letterbox, resize_image
 from rsis_tf.config import DataConfig
 from rsis_tf.data.augment import STILL
 from rsis_tf.data.pipeline import plain_batches, prepare, tf_batches
 from rsis_tf.data.sample import PADDING, VOID
+from rsis_tf.runtime import decode, letterbox, resize_image
 
 SIZES = [(480, 640), (481, 641), (300, 97), (97, 300), (1080, 1920), (333, 333), (257, 255)]
 FRAMES = [(64, 64), (128, 96), (61, 127)]

@@ -178,7 +178,7 @@ def test_a_contact_sheet_shows_images_with_their_truth(export, capsys):
     sheet = np.asarray(Image.open(path))
     assert sheet.shape[0] > 288
     assert sheet.shape[1] > 2 * 288
-    from rsis_tf.pictures import colour
+    from rsis_tf.visualization import colour
 
     for step in (0, 1):  # the outlines of both objects
         assert (sheet == colour(step)).all(axis=-1).sum() > 100

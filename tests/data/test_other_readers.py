@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from dataset_files import photo, save
 
-from rsis_tf.data.cityscapes import CityscapesDataset
-from rsis_tf.data.cvppp import CvpppDataset
-from rsis_tf.data.folder import FolderDataset
+from rsis_tf.data.readers.cityscapes import CityscapesDataset
+from rsis_tf.data.readers.cvppp import CvpppDataset
+from rsis_tf.data.readers.folder import FolderDataset
 from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
 

@@ -12,8 +12,8 @@ from PIL import ImageFile
 
 from rsis_tf.config import DataConfig
 from rsis_tf.data import Subset, load_dataset
-from rsis_tf.data.coco import CocoDataset
 from rsis_tf.data.preflight import check_evaluation, check_training, inspect_split, require_same_classes
+from rsis_tf.data.readers.coco import CocoDataset
 from rsis_tf.errors import InputError
 
 TRAIN, VALID = "train/_annotations.coco.json", "valid/_annotations.coco.json"
@@ -186,7 +186,7 @@ def test_a_part_of_a_split_is_checked_alone(export):
 
 def test_no_image_is_decoded(export, monkeypatch):
     datasets = opened(export)
-    monkeypatch.setattr("rsis_tf.data.coco.read_image", lambda *a, **k: pytest.fail("decoded"))
+    monkeypatch.setattr("rsis_tf.data.readers.coco.read_image", lambda *a, **k: pytest.fail("decoded"))
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *a, **k: pytest.fail("decoded"))
     check_training(datasets, max_objects=20, num_steps=20)
 

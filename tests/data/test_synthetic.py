@@ -3,7 +3,7 @@ import pytest
 
 from rsis_tf.config import DataConfig
 from rsis_tf.data import load_dataset
-from rsis_tf.data.synthetic import SyntheticDataset
+from rsis_tf.data.readers.synthetic import SyntheticDataset
 
 
 def test_a_sample_depends_on_seed_and_index_alone():

@@ -7,9 +7,9 @@ import scipy.sparse
 from dataset_files import photo, save
 from PIL import Image
 
-from rsis_tf.data import sbd
+from rsis_tf.data.readers import sbd
+from rsis_tf.data.readers.voc import VocDataset
 from rsis_tf.data.sample import VOID
-from rsis_tf.data.voc import VocDataset
 from rsis_tf.errors import InputError
 
 CAT, DOG, PERSON = 8, 12, 15

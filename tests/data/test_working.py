@@ -13,10 +13,10 @@ from PIL import Image, ImageDraw, ImageOps
 
 from rsis_tf.config import DataConfig
 from rsis_tf.data import Subset, load_dataset
-from rsis_tf.data.coco import CocoDataset
 from rsis_tf.data.pipeline import prepare
-from rsis_tf.data.synthetic import SyntheticDataset
-from rsis_tf.data.voc import VocDataset
+from rsis_tf.data.readers.coco import CocoDataset
+from rsis_tf.data.readers.synthetic import SyntheticDataset
+from rsis_tf.data.readers.voc import VocDataset
 from rsis_tf.data.working import WorkingSamples, needed_size, reduced, working_samples
 from rsis_tf.errors import InputError
 from rsis_tf.images import read_image, read_reduced

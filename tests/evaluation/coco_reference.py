@@ -8,7 +8,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from rsis_tf.evaluation.average_precision import AveragePrecision
+from rsis_tf.evaluation.metrics.average_precision import AveragePrecision
 
 
 def official(dataset, predictions, *, every_class=False, agnostic=False, min_share=0.0, crowd=None, max_dets=(10, 50)):

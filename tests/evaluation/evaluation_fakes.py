@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from export.runtime import Instance
 from rsis_tf.data.sample import Sample
+from rsis_tf.runtime import Instance
 
 
 @dataclasses.dataclass

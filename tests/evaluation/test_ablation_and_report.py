@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from rsis_tf.config_file import to_json
+from rsis_tf.config.json_file import to_json
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation import ablation, report
-from rsis_tf.evaluation.protocols import PROTOCOLS
-from rsis_tf.pictures import write_image
+from rsis_tf.evaluation import report
+from rsis_tf.evaluation.benchmarks.protocols import PROTOCOLS
+from rsis_tf.evaluation.studies import ablation
+from rsis_tf.visualization import write_image
 
 
 def metrics(ap50, **changes):

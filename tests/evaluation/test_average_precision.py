@@ -6,7 +6,7 @@ from coco_reference import official, ours
 from evaluation_fakes import make_instance, make_sample, perfect
 
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation.average_precision import AveragePrecision
+from rsis_tf.evaluation.metrics.average_precision import AveragePrecision
 
 
 @pytest.mark.parametrize(("every_class", "min_share"), [(False, 0.0), (True, 0.0), (True, 0.1)])

@@ -9,9 +9,9 @@ from evaluation_fakes import make_instance, make_sample
 from PIL import Image
 
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation.cityscapes import distances, evaluate_files, main, table
-from rsis_tf.evaluation.cityscapes_curves import ap_matrix, average_precisions, curve_points
-from rsis_tf.evaluation.cityscapes_results import LABEL_IDS, ResultFiles
+from rsis_tf.evaluation.benchmarks.cityscapes import distances, evaluate_files, main, table
+from rsis_tf.evaluation.benchmarks.cityscapes_results import LABEL_IDS, ResultFiles
+from rsis_tf.evaluation.metrics.cityscapes_curves import ap_matrix, average_precisions, curve_points
 
 pytest.importorskip("cityscapesscripts")
 CLASSES = ("background", *LABEL_IDS)
@@ -111,7 +111,7 @@ def test_distances_equal_the_official_command_given_the_same_distances(files):
 
 def test_every_picture_counted_once_is_the_official_number_and_a_draw_that_of_its_files(files):
     root, truths = files
-    from rsis_tf.evaluation import cityscapes
+    from rsis_tf.evaluation.benchmarks import cityscapes
 
     module = cityscapes._official()
     seen = {}
@@ -232,7 +232,7 @@ def test_command_from_model_to_table(files, monkeypatch, capsys):
         def __call__(self, image):
             return [make_instance(np.ones(image.shape[:2]), 3, num_classes=9)]
 
-    monkeypatch.setattr("rsis_tf.evaluation.command.open_predictor", lambda path, **options: Fixed())
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_predictor", lambda path, **options: Fixed())
     main(["model.onnx", "--data", str(root), "--out", str(root / "out"), "--limit", "5"])
     printed = capsys.readouterr().out
     assert "5 images" in printed

@@ -6,7 +6,13 @@ import pytest
 from evaluation_fakes import make_instance
 
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation.leaves import consecutive, count_difference, foreground_dice, label_map, symmetric_best_dice
+from rsis_tf.evaluation.metrics.leaves import (
+    consecutive,
+    count_difference,
+    foreground_dice,
+    label_map,
+    symmetric_best_dice,
+)
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "cvppp_metrics.npz"
 

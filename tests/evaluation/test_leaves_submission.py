@@ -6,7 +6,7 @@ from evaluation_fakes import ListDataset, make_instance, make_sample
 from PIL import Image
 
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation.leaves_submission import SubmissionFolder, main, score_folders, table, write_csv
+from rsis_tf.evaluation.benchmarks.leaves_submission import SubmissionFolder, main, score_folders, table, write_csv
 
 
 def leaves(shift=0):
@@ -80,8 +80,8 @@ def test_commands(folders, monkeypatch, capsys):
         def __call__(self, image):
             return [make_instance(leaves() == 1)]
 
-    monkeypatch.setattr("rsis_tf.evaluation.command.open_data", lambda options: dataset)
-    monkeypatch.setattr("rsis_tf.evaluation.command.open_model", lambda options: Fixed())
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_data", lambda options: dataset)
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_model", lambda options: Fixed())
     main(["run", "--split", "test", "--out", str(folders / "new"), "--set", "A4"])
     assert np.asarray(Image.open(folders / "new" / "A4" / "plant021_label.png")).max() == 1  # test plants have no truth
     for wrong in ([], ["run"], ["--score", "nowhere", "nowhere"]):

@@ -7,7 +7,7 @@ import scipy.stats
 from evaluation_fakes import ListDataset, Oracle, make_instance, make_sample
 from PIL import Image
 
-from rsis_tf.evaluation.order import OrderStudy, directions, encoder_of, kendall, main, mean_activation, table
+from rsis_tf.evaluation.studies.order import OrderStudy, directions, encoder_of, kendall, main, mean_activation, table
 
 SIZE = (40, 60)
 
@@ -142,9 +142,9 @@ def test_command_writes_numbers_and_plots(tmp_path, monkeypatch, capsys):
     found = sequence([(5, 50), (5, 30), (30, 10), (20, 1)], [1, 1, 1, 2])
     predictor = Oracle(dataset, lambda s: found)
     predictor.model = object()
-    monkeypatch.setattr("rsis_tf.evaluation.command.open_data", lambda options: dataset)
-    monkeypatch.setattr("rsis_tf.evaluation.command.open_model", lambda options: predictor)
-    monkeypatch.setattr("rsis_tf.evaluation.order.encoder_of", lambda model: gradient)
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_data", lambda options: dataset)
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_model", lambda options: predictor)
+    monkeypatch.setattr("rsis_tf.evaluation.studies.order.encoder_of", lambda model: gradient)
     main(["run", "--no-check", "--out", str(tmp_path / "order")])
     printed = capsys.readouterr().out
     assert "12 sequences" in printed
@@ -166,8 +166,8 @@ def test_command_writes_numbers_and_plots(tmp_path, monkeypatch, capsys):
 
 
 def test_activations_of_padding_are_cut_off():
-    from export.runtime import letterbox
-    from rsis_tf.evaluation.order import _without_padding
+    from rsis_tf.evaluation.studies.order import _without_padding
+    from rsis_tf.runtime import letterbox
 
     # Cells of 8 pixels in a frame of 64: an image of 32 rows in the middle covers rows 2 to 5.
     maps = np.zeros((8, 8, 1))

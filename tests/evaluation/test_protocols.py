@@ -13,18 +13,19 @@ from PIL import Image
 from toy_network import outputs, smooth_image, write_network
 
 import evaluate
-from export.runtime import decode
 from rsis_tf.config import DataConfig
 from rsis_tf.data import load_dataset
-from rsis_tf.data.voc import CLASS_NAMES as VOC_NAMES
+from rsis_tf.data.readers.voc import CLASS_NAMES as VOC_NAMES
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation import cityscapes, leaves_submission, runner, voc
-from rsis_tf.evaluation.cityscapes_results import LABEL_IDS
-from rsis_tf.evaluation.leaves import label_map, symmetric_best_dice
+from rsis_tf.evaluation import runner
+from rsis_tf.evaluation.benchmarks import cityscapes, leaves_submission, voc
+from rsis_tf.evaluation.benchmarks.cityscapes_results import LABEL_IDS
+from rsis_tf.evaluation.benchmarks.protocols import PLAIN, PROTOCOLS, Protocol
 from rsis_tf.evaluation.masks import draw, follow, largest_component, stretched
-from rsis_tf.evaluation.protocols import PLAIN, PROTOCOLS, Protocol
-from rsis_tf.prediction.streaming import Streaming
-from rsis_tf.predictor import open_predictor
+from rsis_tf.evaluation.metrics.leaves import label_map, symmetric_best_dice
+from rsis_tf.inference import open_predictor
+from rsis_tf.inference.streaming import Streaming
+from rsis_tf.runtime import decode
 
 CITY_NAMES = ("background", *LABEL_IDS)
 

@@ -9,7 +9,7 @@ from coco_reference import official, ours
 from evaluation_fakes import ListDataset, Oracle, make_instance, make_sample, perfect
 
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation.bootstrap import draws, mean_interval, precision_intervals, ratio_intervals
+from rsis_tf.evaluation.metrics.bootstrap import draws, mean_interval, precision_intervals, ratio_intervals
 from rsis_tf.evaluation.runner import Scores, evaluate, leaf_scores, only_classes, show, table, write_json
 
 FRACTIONS = ("ap", "ap50", "ap75", "sbd", "foreground_dice")

@@ -7,8 +7,8 @@ from coco_reference import official
 from evaluation_fakes import Oracle, make_instance, make_sample, perfect
 from pycocotools import mask as coco_mask
 
-from rsis_tf.evaluation.coco_results import ResultsFile, records
-from rsis_tf.evaluation.voc import evaluate_voc, main, table
+from rsis_tf.evaluation.benchmarks.coco_results import ResultsFile, records
+from rsis_tf.evaluation.benchmarks.voc import evaluate_voc, main, table
 
 
 def test_equals_the_originals_protocol_by_pycocotools(random_dataset):
@@ -86,9 +86,9 @@ def test_an_empty_result_file_is_a_list(tmp_path):
 
 def test_command(random_dataset, tmp_path, monkeypatch, capsys):
     dataset, predictions = random_dataset
-    monkeypatch.setattr("rsis_tf.evaluation.command.open_data", lambda options: dataset)
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_data", lambda options: dataset)
     oracle = Oracle(dataset, lambda s: predictions[s.image_id])
-    monkeypatch.setattr("rsis_tf.evaluation.command.open_model", lambda options: oracle)
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_model", lambda options: oracle)
     main(["run", "--data", "voc", "--out", str(tmp_path / "out")])
     assert "AP50" in capsys.readouterr().out
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["results.json", "voc.json"]

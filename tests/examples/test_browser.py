@@ -16,8 +16,8 @@ import pytest
 from chromium_pipe import Page, find_program
 from PIL import Image
 
-from export.runtime import Predictor
 from rsis_tf.images import read_image
+from rsis_tf.runtime import Predictor
 
 SOURCE = pathlib.Path(__file__).parents[2] / "examples" / "browser"
 MODULES = pathlib.Path(os.environ.get("RSIS_NODE_MODULES", SOURCE / "node_modules"))

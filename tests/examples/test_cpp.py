@@ -14,9 +14,9 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from export.runtime import Predictor
-from export.shapes import to_label_map
 from rsis_tf.images import read_image
+from rsis_tf.runtime import Predictor
+from rsis_tf.shapes import to_label_map
 
 SOURCE = pathlib.Path(__file__).parents[2] / "examples" / "cpp"
 

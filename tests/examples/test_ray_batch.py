@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from export.runtime import Predictor
 from rsis_tf.images import read_image
+from rsis_tf.runtime import Predictor
 
 PROJECT = pathlib.Path(__file__).parents[2]
 SCRIPT = PROJECT / "examples" / "ray_batch.py"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from export.graph import resample
-from export.runtime import Predictor, letterbox, resize_image
 from rsis_tf.errors import InputError
-from rsis_tf.predictor import KerasPredictor, open_predictor
+from rsis_tf.inference import KerasPredictor, open_predictor
+from rsis_tf.runtime import Predictor, letterbox, resize_image
 
 SIZE = (48, 64)
 
@@ -19,7 +19,7 @@ def keeping_run(run_folder, tmp_path_factory) -> pathlib.Path:
     """The shared run's network, for images that keep their shape."""
     import dataclasses
 
-    from rsis_tf.predictor import load_model
+    from rsis_tf.inference import load_model
 
     model = load_model(run_folder)
     model.config = dataclasses.replace(model.config, aspect="keep")

@@ -82,7 +82,7 @@ def test_agreement_is_with_the_first_file(toy_model, tmp_path):
 
 
 def test_answers_are_decoded_with_the_threshold_of_the_file(toy_model, tmp_path):
-    from export.runtime import Predictor
+    from rsis_tf.runtime import Predictor
 
     metadata = dict(Predictor(toy_model()).metadata)
     image = np.zeros((8, 8, 3), np.uint8)

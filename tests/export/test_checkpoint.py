@@ -10,9 +10,9 @@ from legacy_torch import original_arguments, write_checkpoint
 
 from export import onnx, saved_model, tflite
 from export.options import make_parser, read_options
-from export.runtime import Predictor
 from rsis_tf.errors import InputError
-from rsis_tf.predictor import open_predictor
+from rsis_tf.inference import open_predictor
+from rsis_tf.runtime import Predictor
 
 
 @pytest.fixture(scope="module")

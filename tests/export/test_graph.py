@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from export.graph import GraphSpec, infer, make_spec, resample
 from export.options import Options
-from export.runtime import resize_image
 from rsis_tf.errors import InputError
 from rsis_tf.models import ModelConfig, build_model
+from rsis_tf.runtime import resize_image
 
 
 @pytest.mark.parametrize("size", [(20, 30), (48, 64), (7, 200), (300, 5), (1, 1), (481, 333)])

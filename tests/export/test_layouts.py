@@ -9,11 +9,11 @@ import onnx
 import pytest
 
 from export import onnx as exporter
-from export.agreement import agreement
-from export.runtime import Predictor, RuntimeInputError, resize_image
 from export.verify import VerificationError, _compare_outputs, _shorten
+from rsis_tf.evaluation.metrics.agreement import agreement
+from rsis_tf.inference import KerasPredictor
 from rsis_tf.models import ModelConfig, build_model
-from rsis_tf.predictor import KerasPredictor
+from rsis_tf.runtime import Predictor, RuntimeInputError, resize_image
 
 
 @pytest.fixture(scope="module")

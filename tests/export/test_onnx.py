@@ -14,10 +14,10 @@ import pytest
 from export import onnx as exporter
 from export.graph import GraphSpec, infer
 from export.onnx_graph import convert
-from export.runtime import Predictor, open_session, resize_image
 from export.verify import textured_picture
+from rsis_tf.inference import KerasPredictor
 from rsis_tf.models import ModelConfig, build_model
-from rsis_tf.predictor import KerasPredictor
+from rsis_tf.runtime import Predictor, open_session, resize_image
 
 PROJECT = pathlib.Path(__file__).parents[2]
 

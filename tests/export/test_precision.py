@@ -12,11 +12,11 @@ from PIL import Image
 
 from export import calibration, quantize, tflite, verify
 from export import onnx as exporter
-from export.agreement import agreement
 from export.graph import GraphSpec
 from export.half_precision import nodes_before_convolutions
-from export.runtime import Predictor
 from rsis_tf.errors import InputError
+from rsis_tf.evaluation.metrics.agreement import agreement
+from rsis_tf.runtime import Predictor
 
 STEPS = ("--steps", "2")  # each step is the same network once more
 

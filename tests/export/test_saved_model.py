@@ -10,7 +10,7 @@ import pytest
 
 from export import saved_model as exporter
 from export.graph import GraphSpec, infer
-from rsis_tf.predictor import load_model
+from rsis_tf.inference import load_model
 
 
 @pytest.fixture(scope="module")

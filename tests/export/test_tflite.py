@@ -8,7 +8,7 @@ import pytest
 
 from export import tflite as exporter
 from export.graph import GraphSpec, infer
-from rsis_tf.predictor import load_model
+from rsis_tf.inference import load_model
 
 
 @pytest.fixture(scope="module")

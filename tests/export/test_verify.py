@@ -15,7 +15,7 @@ from export import verify
 from export.graph import GraphSpec, infer, resample
 from export.onnx_graph import convert
 from rsis_tf.errors import InputError
-from rsis_tf.predictor import load_model
+from rsis_tf.inference import load_model
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 

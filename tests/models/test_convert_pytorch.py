@@ -13,7 +13,8 @@ from legacy_torch import Global, Reduced, arguments_bytes, original_arguments, w
 
 from rsis_tf.errors import InputError
 from rsis_tf.models import ModelConfig, build_model
-from rsis_tf.models.convert_pytorch import (
+from rsis_tf.models.pytorch.checkpoint import read_arguments
+from rsis_tf.models.pytorch.convert import (
     config_from_arguments,
     ignored_arguments,
     load_backbone,
@@ -21,8 +22,7 @@ from rsis_tf.models.convert_pytorch import (
     main,
     state_dicts,
 )
-from rsis_tf.models.torch_checkpoint import read_arguments
-from rsis_tf.models.torch_names import backbone_pairs
+from rsis_tf.models.pytorch.names import backbone_pairs
 
 OUTSIDE = pathlib.Path(__file__).parents[1] / "outside"
 ARGUMENTS = original_arguments(
@@ -210,7 +210,7 @@ def test_command_line_says_what_is_wrong(wrong, model, tmp_path):
     else:
         (folder / "args.pkl").write_bytes(arguments_bytes({**ARGUMENTS, "hidden_size": 32}))
     result = subprocess.run(
-        [sys.executable, "-m", "rsis_tf.models.convert_pytorch", "--checkpoint", folder, "--out", out],
+        [sys.executable, "-m", "rsis_tf.models.pytorch.convert", "--checkpoint", folder, "--out", out],
         capture_output=True,
         text=True,
         check=False,

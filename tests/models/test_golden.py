@@ -5,7 +5,7 @@ import pytest
 from golden_weights import FORWARD, GOLDEN, checkpoint, golden_model, picture
 from keras import ops
 
-from rsis_tf.models.convert_pytorch import load_state_dicts
+from rsis_tf.models.pytorch.convert import load_state_dicts
 
 
 @pytest.mark.parametrize("name", sorted(FORWARD))

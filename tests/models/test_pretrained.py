@@ -16,10 +16,10 @@ from legacy_torch import state_bytes
 from rsis_tf import config
 from rsis_tf.errors import InputError
 from rsis_tf.models import ModelConfig, build_model
-from rsis_tf.models.convert_pytorch import state_dicts
 from rsis_tf.models.encoders import ENCODERS
 from rsis_tf.models.pretrained import TORCHVISION, Download, load_encoder_weights
-from rsis_tf.models.torch_names import backbone_pairs
+from rsis_tf.models.pytorch.convert import state_dicts
+from rsis_tf.models.pytorch.names import backbone_pairs
 
 ROOT = pathlib.Path(__file__).parents[2]
 

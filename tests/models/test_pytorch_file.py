@@ -27,7 +27,7 @@ from legacy_torch import (
 )
 
 from rsis_tf.errors import InputError
-from rsis_tf.models.torch_checkpoint import read_arguments, read_state
+from rsis_tf.models.pytorch.checkpoint import read_arguments, read_state
 
 OUTSIDE = pathlib.Path(__file__).parents[1] / "outside"
 ZIP, LEGACY = OUTSIDE / "torch-2.13-zip.pth", OUTSIDE / "torch-2.13-legacy.pth"

@@ -8,7 +8,7 @@ from keras import ops
 from rsis_tf.config import ModelConfig
 from rsis_tf.errors import InputError
 from rsis_tf.models import build_model
-from rsis_tf.models.voting import UNIT, Ballot, VotingHead, pixel_positions
+from rsis_tf.models.mask_heads.voting import UNIT, Ballot, VotingHead, pixel_positions
 from rsis_tf.training.building import build_for_training
 
 VOTING = {"encoder": "compact", "hidden_size": 16, "num_classes": 2, "neck_channels": 8, "mask_head": "voting"}

@@ -9,7 +9,7 @@ from tiny import arrays, log_rows, tiny_trainer
 import rsis_tf.models  # noqa: F401  (lets Keras read the model)
 from rsis_tf.config import DataConfig, TrainConfig
 from rsis_tf.data.pipeline import plain_batches
-from rsis_tf.data.synthetic import SyntheticDataset
+from rsis_tf.data.readers.synthetic import SyntheticDataset
 from rsis_tf.training import compile_model
 from rsis_tf.training.state import state_variables
 

@@ -15,7 +15,7 @@ from tiny import VOTING, arrays, tiny_model
 
 from rsis_tf.config import DataConfig, TrainConfig
 from rsis_tf.data.pipeline import tf_batches
-from rsis_tf.data.synthetic import SyntheticDataset
+from rsis_tf.data.readers.synthetic import SyntheticDataset
 from rsis_tf.errors import InputError
 from rsis_tf.training import compile_model
 from rsis_tf.training.distribution import start

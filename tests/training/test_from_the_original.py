@@ -6,9 +6,9 @@ import re
 import pytest
 
 from rsis_tf import config
+from rsis_tf.cli.train_options import configure, parse
+from rsis_tf.config.presets import PRESETS
 from rsis_tf.errors import InputError
-from rsis_tf.presets import PRESETS
-from rsis_tf.train_options import configure, parse
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs/from-the-original.md"
 

@@ -6,8 +6,8 @@ import pytest
 from golden_weights import GOLDEN, checkpoint, picture
 
 from rsis_tf.models import ModelConfig, build_model
-from rsis_tf.models.convert_pytorch import load_state_dicts, state_dicts
-from rsis_tf.models.torch_names import decoder_pairs, encoder_pairs
+from rsis_tf.models.pytorch.convert import load_state_dicts, state_dicts
+from rsis_tf.models.pytorch.names import decoder_pairs, encoder_pairs
 from rsis_tf.training import TrainConfig, compile_model
 
 TERMS = ("loss", "mask_loss", "stop_loss", "class_loss")

@@ -9,7 +9,7 @@ from keras import ops
 
 from rsis_tf.ops import pairwise_soft_iou, resize
 from rsis_tf.training import TrainConfig
-from rsis_tf.training.losses import (
+from rsis_tf.training.losses.criterion import (
     Criterion,
     balanced_stop_loss,
     mean_negative_log_likelihood,

@@ -9,7 +9,7 @@ import pytest
 
 from rsis_tf.config import DataConfig
 from rsis_tf.data.pipeline import plain_batches
-from rsis_tf.data.synthetic import SyntheticDataset
+from rsis_tf.data.readers.synthetic import SyntheticDataset
 from rsis_tf.models import ModelConfig, build_model
 from rsis_tf.training import TrainConfig, compile_model
 from rsis_tf.training.callbacks import TrainingDiverged, clock

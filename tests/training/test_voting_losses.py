@@ -7,10 +7,10 @@ from tiny import tiny_model
 
 from rsis_tf.config import DataConfig, TrainConfig
 from rsis_tf.data.pipeline import plain_batches
-from rsis_tf.data.synthetic import SyntheticDataset
-from rsis_tf.models.voting import UNIT
+from rsis_tf.data.readers.synthetic import SyntheticDataset
+from rsis_tf.models.mask_heads.voting import UNIT
 from rsis_tf.training import compile_model
-from rsis_tf.training.voting_losses import place, pointing_loss, sample, voting_loss
+from rsis_tf.training.losses.voting import place, pointing_loss, sample, voting_loss
 
 
 def two_squares():

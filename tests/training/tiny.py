@@ -6,7 +6,7 @@ import keras
 
 from rsis_tf.config import DataConfig, ModelConfig, TrainConfig
 from rsis_tf.data.pipeline import plain_batches
-from rsis_tf.data.synthetic import SyntheticDataset
+from rsis_tf.data.readers.synthetic import SyntheticDataset
 from rsis_tf.training.building import build_for_training
 from rsis_tf.training.trainer import Trainer
 

@@ -1,0 +1,142 @@
+"""From what a user names (files, folders, patterns, videos) to the list of files to predict, and names for results."""
+
+import dataclasses
+import glob
+import os
+import pathlib
+from collections.abc import Sequence
+
+from rsis_tf.batch_prediction.manifest import NAME, Manifest
+from rsis_tf.errors import InputError
+
+IMAGES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
+"""Suffixes of what is taken for an image in folders. Some need a plugin of Pillow; the reader says which."""
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """A picture or a video to predict.
+
+    Attributes:
+        path: of the file, as the user wrote it.
+        name: of its results, with "/" where they go into a subfolder; for a video the subfolder of its frames.
+        below: the path below the folder common to all sources, with "/".
+        problem: why there is nothing to be read, None if there is.
+    """
+
+    path: pathlib.Path
+    name: str = ""
+    below: str = ""
+    problem: str | None = None
+
+    @property
+    def is_video(self) -> bool:
+        return self.path.suffix.lower() in VIDEOS
+
+
+def find_sources(asked: Sequence[str | pathlib.Path], *, out: pathlib.Path) -> list[Source]:
+    """Lists the files that are meant, each once, in the order asked for.
+
+    Args:
+        asked: files; folders, of which all images and videos are taken, those of subfolders too, sorted; patterns
+            with `*`, `?`, `[…]` or `**`, sorted. Hidden files are left out of folders, and what this command wrote
+            there; any other file gives a source with a problem.
+        out: the folder of the results; what lies in it is left out of folders and patterns.
+
+    Returns:
+        Sources whose names differ: the file's name without its suffix; if two files share that, the path below the
+        folder common to all; if two share that too, the same with the suffix. A folder or pattern without an image
+        gives a source with a problem; a missing file is left to the reader.
+
+    Raises:
+        InputError: if `out` is one of the folders asked for, whose pictures results would be mixed with.
+    """
+    found: list[Source] = []
+    for text in map(str, asked):
+        path = pathlib.Path(text)
+        if path.is_dir():
+            if os.path.realpath(path) == os.path.realpath(out):
+                raise InputError(f"expected another folder for the results than for the pictures. Received: {out}")
+            files = _outside(_walk(path), out)
+            problem = f"expected a folder with images ({', '.join(IMAGES)}). Received: {path} without any"
+        elif not path.exists() and glob.has_magic(text):
+            matches = [pathlib.Path(match) for match in sorted(glob.glob(text, recursive=True))]
+            files = _outside([match for match in matches if match.is_file()], out)
+            problem = f"expected a pattern that files match. Received: {text}"
+        else:
+            files = [path]
+        sources = [Source(path=file, problem=_suffix_problem(file) if path.is_dir() else None) for file in files]
+        if all(source.problem for source in sources):
+            sources.append(Source(path=path, problem=problem))
+        found += sources
+    unique = {os.path.abspath(source.path): source for source in reversed(found)}
+    sources = [source for source in found if unique[os.path.abspath(source.path)] is source]
+    below = _below_common([source.path for source in sources if not source.problem])
+    named = iter(zip(_names(below), below, strict=True))
+    result = []
+    for source in sources:
+        if not source.problem:
+            name, path = next(named)
+            source = dataclasses.replace(source, name=name, below=path.as_posix())
+        result.append(source)
+    return result
+
+
+def _walk(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the files below a folder, sorted, without hidden ones and without what this command wrote."""
+    written = {path for list_file in folder.rglob(NAME) for path in _listed(list_file)}
+    files = []
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path not in written and path.is_file():
+            files.append(path)
+    return sorted(files)
+
+
+def _listed(list_file: pathlib.Path) -> list[pathlib.Path]:
+    try:
+        return [list_file, *Manifest(list_file.parent).read()]
+    except InputError:  # a file of the user that has the same name
+        return []
+
+
+def _suffix_problem(path: pathlib.Path) -> str | None:
+    if path.suffix.lower() in (*IMAGES, *VIDEOS):
+        return None
+    return f"expected an image or a video (by its suffix). Received: {path}"
+
+
+def _outside(files: list[pathlib.Path], folder: pathlib.Path) -> list[pathlib.Path]:
+    parent = pathlib.Path(os.path.abspath(folder))
+    return [file for file in files if parent not in pathlib.Path(os.path.abspath(file)).parents]
+
+
+def _below_common(paths: Sequence[pathlib.Path]) -> list[pathlib.PurePath]:
+    if not paths:
+        return []
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    return [pathlib.PurePath(os.path.relpath(os.path.abspath(path), common)) for path in paths]
+
+
+def naming_note(sources: Sequence[Source]) -> str | None:
+    """Returns a line for the screen if results could not be called after their files alone, None otherwise."""
+    for source in sources:
+        if not source.problem and not source.is_video and source.name != source.path.stem:
+            kept = "paths and suffixes" if source.name == source.below else "paths"
+            return f"several inputs share a name, so results keep the {kept} of their inputs: {source.name}_…"
+    return None
+
+
+def _names(below: Sequence[pathlib.PurePath]) -> list[str]:
+    """Names of results; a video keeps its suffix, so that no picture's results go into the folder of its frames."""
+    kept = [path.suffix.lower() in VIDEOS for path in below]
+    plain = [path.name if keep else path.stem for path, keep in zip(below, kept, strict=True)]
+    placed = [path.with_name(name).as_posix() for path, name in zip(below, plain, strict=True)]
+    for names in (plain, placed):
+        if len({name.casefold() for name in names}) == len(names):  # there are file systems that ignore case
+            return names
+    return [path.as_posix() for path in below]

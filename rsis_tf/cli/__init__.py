@@ -1,0 +1,1 @@
+"""The commands: each file turns arguments into one call."""

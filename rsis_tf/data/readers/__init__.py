@@ -1,0 +1,1 @@
+"""Datasets as they lie on disk, one file for each layout."""

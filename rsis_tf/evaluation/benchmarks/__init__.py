@@ -1,0 +1,1 @@
+"""The evaluations of Pascal VOC, Cityscapes and CVPPP."""

@@ -1,0 +1,1 @@
+"""The paper's studies: object order and ablation."""

@@ -1,0 +1,77 @@
+"""Which kind of model lies at a path, and the Keras model in it."""
+
+import pathlib
+from typing import TYPE_CHECKING
+
+from rsis_tf.errors import InputError
+from rsis_tf.inference.streaming import reason_of
+
+if TYPE_CHECKING:
+    from rsis_tf.models import RSIS
+
+_KINDS = {".keras": "keras", ".onnx": "onnx", ".tflite": "tflite"}
+_CHECKPOINT = ("encoder.pt", "decoder.pt", "args.pkl")
+MODEL_HELP = (
+    "a run's folder, a .keras, .onnx or .tflite file, the folder of a SavedModel or of a stepwise ONNX export, or a "
+    f"checkpoint's folder of the original code ({', '.join(_CHECKPOINT)})"
+)
+
+
+def find_model(path: str | pathlib.Path) -> tuple[str, pathlib.Path]:
+    """Tells what kind of model lies at a path, by names alone.
+
+    Args:
+        path: see `open_predictor`.
+
+    Returns:
+        "keras", "onnx", "tflite", "saved_model" or "pytorch", and the file or folder to open: `best.keras` for a run's
+        folder, otherwise the path.
+
+    Raises:
+        InputError: if there is none.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        if (path / "best.keras").is_file():
+            return "keras", path / "best.keras"
+        if (path / "saved_model.pb").is_file():
+            return "saved_model", path
+        if (path / "step.onnx").is_file():
+            return "onnx", path
+        if any((path / name).is_file() for name in _CHECKPOINT):
+            return "pytorch", path
+        raise InputError(
+            "expected a run's folder with best.keras in it, a SavedModel, a stepwise ONNX export, or a checkpoint of "
+            f"the original code ({', '.join(_CHECKPOINT)}). Received: {path}"
+        )
+    if not path.is_file():
+        raise InputError(f"expected a run's folder or a model file. Received: {path}, which is not there")
+    if path.suffix.lower() not in _KINDS:
+        raise InputError(f"expected a run's folder or a model file ({', '.join(_KINDS)}). Received: {path}")
+    return _KINDS[path.suffix.lower()], path
+
+
+def load_model(path: str | pathlib.Path) -> "RSIS":
+    """Reads a Keras model from a `.keras` file, a run's folder, or a checkpoint's folder of the original code.
+
+    Raises:
+        InputError: if it is not there, broken, or not a model of this project.
+    """
+    kind, path = find_model(path)
+    if kind == "pytorch":
+        from rsis_tf.models.pytorch.convert import load_checkpoint
+
+        return load_checkpoint(path)
+    if kind != "keras":
+        raise InputError(f"expected a .keras file. Received: {path}")
+    from rsis_tf.models import RSIS  # first: it starts Keras without notices
+
+    import keras  # isort: skip
+
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises what it stumbled on: zip, JSON, HDF5, key and value errors
+        raise InputError(f"expected a whole model file of rsis_tf. Received: {path} ({reason_of(error)})") from None
+    if not isinstance(model, RSIS):
+        raise InputError(f"expected a model of rsis_tf. Received: a {type(model).__name__} in {path}")
+    return model

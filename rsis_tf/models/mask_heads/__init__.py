@@ -1,0 +1,1 @@
+"""Mask heads: how a decoder step turns its hidden map into a mask."""

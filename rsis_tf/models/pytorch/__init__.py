@@ -1,0 +1,1 @@
+"""Checkpoints of PyTorch, read without PyTorch."""

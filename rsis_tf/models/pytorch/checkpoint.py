@@ -1,0 +1,186 @@
+"""Reads the original's files without PyTorch and without running what is in them: state dictionaries and arguments."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from rsis_tf.errors import InputError
+from rsis_tf.models.pytorch import file as pytorch_file
+from rsis_tf.models.pytorch.closed_pickle import MAX_BYTES, Buildable, Foreign, Name, PickleError, load
+
+
+def read_state(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads a PyTorch state dictionary, written by any version since 2016 under Python 2 or 3.
+
+    Storages of a GPU are read like others, and the prefix "module." that multi-GPU runs leave is removed.
+
+    Args:
+        path: of the `.pt` or `.pth` file.
+
+    Returns:
+        Read-only arrays by name; bfloat16 becomes float32.
+
+    Raises:
+        InputError: if the file is missing, damaged, or holds anything but tensors by name.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise InputError(f"expected a PyTorch file. Received: {path}, which is not there")
+    try:
+        state = pytorch_file.read(path)
+        if not isinstance(state, dict) or not state:
+            raise InputError(f"expected tensors by name. Received: {path}, which holds {_kind(state)}")
+        return _arrays(state, path)
+    except (PickleError, OSError) as error:
+        raise InputError(f"expected a PyTorch file of tensors alone. Received: {path} ({error})") from None
+
+
+def _arrays(state: dict[Any, Any], path: pathlib.Path) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    for name, value in state.items():
+        tensor = value.tensor if isinstance(value, pytorch_file.Parameter) else value
+        if not isinstance(name, str) or not isinstance(tensor, pytorch_file.Tensor):
+            shown = repr(name) if isinstance(name, str) else f"an entry under a {_kind(name)}"
+            raise InputError(f"expected tensors by name. Received: {path}, where {shown} is {_kind(tensor)}")
+        if (short := name.removeprefix("module.")) in arrays:
+            raise InputError(f"expected each name once. Received: {path}, with {short} and module.{short}")
+        arrays[short] = tensor.array()
+    return arrays
+
+
+def read_arguments(path: str | pathlib.Path) -> dict[str, Any]:
+    """Reads the original's `args.pkl`, an `argparse.Namespace` pickled by Python 2 or 3.
+
+    `save_checkpoint` of the original pickles the whole namespace of a training run, `best_val_loss` in it being a
+    `numpy.float64`. Scalars of plain NumPy types become Python's numbers.
+
+    Returns:
+        The arguments by name: None, bool, int, float, str, lists, tuples and dictionaries of them, and `Unread` where
+        the file holds anything else. Nothing else is built, imported or run.
+
+    Raises:
+        InputError: if the file is missing or is no namespace.
+    """
+    path = pathlib.Path(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)  # a longer one is refused
+        namespace, _ = load(memoryview(content), functions=_FUNCTIONS, foreign=True)
+    except FileNotFoundError:
+        raise InputError(f"expected the arguments of a run. Received: {path}, which is not there") from None
+    except (PickleError, OSError) as error:
+        raise InputError(f"expected a pickled argparse.Namespace of plain values. Received: {path} ({error})") from None
+    if not isinstance(namespace, _Namespace):
+        raise InputError(f"expected an argparse.Namespace. Received: {_kind(namespace)} in {path}")
+    return {
+        name: value if (problem := _not_plain(value)) is None else Unread(problem)
+        for name, value in namespace.values.items()
+    }
+
+
+class Unread:
+    """Stands in for an argument's value that is none of the plain ones.
+
+    Attributes:
+        kind: name of the class or function that it needs.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return f"a value that needs {self.kind}"
+
+
+class _Namespace(Buildable):
+    """What is made of an `argparse.Namespace`; the class of that name stays out of reach."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def set_state(self, state: Any) -> None:
+        if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+            raise PickleError("a namespace has values by name")
+        self.values.update(state)
+
+
+def _reconstruct(cls: Any, base: Any, state: Any) -> Any:
+    """Stands in for `copy_reg._reconstructor`, by which protocols 0 and 1 make an object of a class."""
+    if not isinstance(cls, Name):
+        raise PickleError("the pickle makes an object of something that is no class")
+    known = cls.name == "argparse.Namespace" and isinstance(base, Name) and base.name in _OBJECT and state is None
+    return _Namespace() if known else Foreign(cls.name)
+
+
+class _DType(Buildable):
+    """A plain NumPy type, whose state holds the byte order."""
+
+    def __init__(self, code: str) -> None:
+        self.dtype = np.dtype(code)
+
+    def set_state(self, state: Any) -> None:
+        # (version, byte order, subtype, names, fields, item size, alignment, flags)
+        if not isinstance(state, tuple) or len(state) < 5 or state[1] not in _ORDERS or any(state[2:5]):
+            raise PickleError("a NumPy type is not a plain one")
+        if state[1] != "|":
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+def _dtype(code: Any, align: Any = False, copy: Any = False) -> Any:
+    """Stands in for `numpy.dtype`."""
+    return _DType(code) if code in _DTYPES else Foreign("numpy.dtype")
+
+
+def _scalar(dtype: Any, content: Any = None) -> Any:
+    """Stands in for `numpy.core.multiarray.scalar`."""
+    if isinstance(dtype, Foreign):
+        return Foreign("numpy.core.multiarray.scalar")
+    content = content.encode("latin-1") if isinstance(content, str) else content
+    if not isinstance(dtype, _DType) or not isinstance(content, bytes) or len(content) != dtype.dtype.itemsize:
+        raise PickleError("a NumPy scalar is not of a plain type")
+    return np.frombuffer(content, dtype.dtype)[0].item()
+
+
+def _encode(text: Any, encoding: Any) -> bytes:
+    """Stands in for `_codecs.encode`, by which Python 3 writes bytes for Python 2."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise PickleError("bytes are written as text of another encoding")
+    return text.encode("latin-1")
+
+
+_OBJECT = ("__builtin__.object", "builtins.object")
+_DTYPES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+_ORDERS = ("<", ">", "|", "=")
+_FUNCTIONS = {
+    "_codecs.encode": _encode,
+    "argparse.Namespace": _Namespace,
+    "copy_reg._reconstructor": _reconstruct,
+    "copyreg._reconstructor": _reconstruct,
+    "numpy.core.multiarray.scalar": _scalar,
+    "numpy._core.multiarray.scalar": _scalar,
+    "numpy.dtype": _dtype,
+}
+
+
+def _not_plain(value: Any) -> str | None:
+    """Returns what a value holds beside plain ones, or None. Shared parts are looked at once, so cycles end."""
+    waiting, seen = [value], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list | tuple | dict):
+            if id(value) not in seen:
+                seen.add(id(value))
+                waiting.extend(value if isinstance(value, list | tuple) else [*value, *value.values()])
+        elif not (value is None or type(value) in (bool, int, float, str)):
+            return _kind(value)
+    return None
+
+
+def _kind(value: Any) -> str:
+    """Returns the name of what a value is: in the file if it stands in for something, else in Python."""
+    if isinstance(value, Name | Foreign):
+        return value.name
+    if isinstance(value, dict):
+        return "dict"
+    return {_Namespace: "argparse.Namespace", _DType: "numpy.dtype"}.get(type(value), type(value).__name__)

@@ -1,0 +1,229 @@
+"""Imports PyTorch weights: checkpoints of the original code, and torchvision backbones for the encoder alone."""
+
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from rsis_tf.config import ModelConfig
+from rsis_tf.errors import ArgumentParser, InputError, command_line
+from rsis_tf.models.pytorch.checkpoint import Unread, read_arguments, read_state
+
+# In every checkpoint, and read by nothing in this network: torchvision's classifier and a counter of newer PyTorch.
+_UNUSED = re.compile(r"((base\.)?(fc|classifier(\.\d+)?)\.(weight|bias))|(.*\.num_batches_tracked)")
+_ARGUMENTS = frozenset(
+    (
+        "all_classes augment base_model batch_size best_val_loss cat_id cityscapes_dir class_loss_after class_th "
+        "class_weight crop curriculum_learning dataset display display_route dropout dropout_cls dropout_stop "
+        "epoch_resume eval_split finetune_after gt_maxseqlen hidden_size imsize iou_weight kernel_size leaves_dir "
+        "leaves_test_dir limit_seqlen_to log_file log_term lr lr_cnn mask_th max_dets max_epoch maxseqlen min_delta "
+        "min_size min_steps model_name momentum ngpus no_display_text no_run_coco_eval num_classes num_workers optim "
+        "optim_cnn pascal_dir patience patience_stop port print_every resize resume rotation seed server shear "
+        "skip_mode smooth_curves steps_cl stop_balance_weight stop_loss_after stop_th stop_weight transfer "
+        "transfer_from translation update_encoder use_cats use_class_loss use_gpu use_gt_cats use_gt_masks use_gt_stop "
+        "use_stop_loss visdom weight_decay weight_decay_cnn zoom"
+    ).split()
+)
+"""What the original's `args.py` and `train.py` put into a namespace; most of it does not touch the network."""
+_CLASS_NAMES = {
+    "pascal": (
+        "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
+        "pottedplant sheep sofa train tvmonitor"
+    ).split(),
+    "cityscapes": "background person rider car truck bus train motorcycle bicycle".split(),
+    "leaves": ["background", "leaf"],
+}
+
+
+def load_state_dicts(model: Any, encoder_state: dict[str, np.ndarray], decoder_state: dict[str, np.ndarray]) -> None:
+    """Loads the original's `encoder.pt` and `decoder.pt` into a model.
+
+    Every name and shape is checked before anything is assigned; classifier weights of the backbone and
+    `num_batches_tracked` are the only entries passed over.
+
+    Args:
+        model: of the same configuration, from `build_model`.
+        encoder_state: arrays by PyTorch name, e.g. "base.conv1.weight", "sk5.weight".
+        decoder_state: arrays by PyTorch name, e.g. "clstm_list.0.Gates.weight".
+
+    Raises:
+        InputError: listing what is missing, unexpected or of another shape.
+    """
+    from rsis_tf.models.pytorch.names import decoder_pairs, encoder_pairs
+
+    checked = [
+        *_check("encoder", list(encoder_pairs(model)), encoder_state),
+        *_check("decoder", list(decoder_pairs(model)), decoder_state),
+    ]
+    for pair, array in checked:
+        pair.variable.assign(pair.to_keras(array))
+
+
+def load_backbone(model: Any, state: dict[str, np.ndarray]) -> None:
+    """Loads a torchvision backbone (`resnet50-….pth`, `vgg16-….pth`) into the model's encoder.
+
+    Args:
+        model: with an encoder of torchvision's form.
+        state: arrays by torchvision name, e.g. "layer1.0.conv1.weight".
+
+    Raises:
+        InputError: as `load_state_dicts`.
+    """
+    from rsis_tf.models.pytorch.names import backbone_pairs
+
+    for pair, array in _check("backbone", list(backbone_pairs(model)), state):
+        pair.variable.assign(pair.to_keras(array))
+
+
+def state_dicts(model: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Returns the model's weights as the original's encoder and decoder state: the inverse of `load_state_dicts`."""
+    from keras import ops
+
+    from rsis_tf.models.pytorch.names import decoder_pairs, encoder_pairs
+
+    def collect(pairs: Iterable[Any]) -> dict[str, np.ndarray]:
+        return {pair.name: pair.to_torch(ops.convert_to_numpy(pair.variable)).copy() for pair in pairs}
+
+    return collect(encoder_pairs(model)), collect(decoder_pairs(model))
+
+
+def _check(part: str, pairs: list, state: dict[str, np.ndarray]) -> list[tuple[Any, np.ndarray]]:
+    """Pairs every variable with its array, or raises one error that names all that does not fit."""
+    state = {name: array for name, array in state.items() if not _UNUSED.fullmatch(name)}
+    expected = {pair.name for pair in pairs}
+    problems = []
+    if missing := sorted(expected - set(state)):
+        problems.append(f"missing {_listed(missing)}")
+    if unexpected := sorted(set(state) - expected):
+        problems.append(f"unexpected {_listed(unexpected)}")
+    shapes = [
+        f"{pair.name} {tuple(np.shape(state[pair.name]))} where the model has {pair.torch_shape}"
+        for pair in pairs
+        if pair.name in state and tuple(np.shape(state[pair.name])) != pair.torch_shape
+    ]
+    if shapes:
+        problems.append(f"other shapes {_listed(shapes)}")
+    if problems:
+        raise InputError(
+            f"the {part} weights must fit the model in every name and shape. Received: {'; '.join(problems)}"
+        )
+    return [(pair, np.asarray(state[pair.name], np.float32)) for pair in pairs]
+
+
+def _listed(names: list[str]) -> str:
+    return f"({len(names)}): {', '.join(names)}"
+
+
+def config_from_arguments(arguments: dict[str, Any]) -> ModelConfig:
+    """Returns the configuration that a run's arguments (`args.pkl`) describe.
+
+    Raises:
+        InputError: if one that the network needs is missing or of another type.
+    """
+    values = {}
+    for field, (name, kind) in _FIELDS.items():
+        if name in arguments:
+            value = arguments[name]
+            if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+                shown = value if isinstance(value, str | Unread) else f"a value of type {type(value).__name__}"
+                raise InputError(f"expected {name} of an rsis run as {kind.__name__}. Received: {name}={shown!r}")
+            values[field] = value
+    if missing := sorted(name for name in _REQUIRED if name not in arguments):
+        raise InputError(f"expected the arguments of an rsis run. Received: arguments without {', '.join(missing)}")
+    dataset = arguments.get("dataset")
+    if (height := values.pop("image_size", None)) is not None:
+        values["image_size"] = (height, 2 * height if dataset == "cityscapes" else height)
+    names = tuple(_CLASS_NAMES.get(dataset, ())) if isinstance(dataset, str) else ()
+    return ModelConfig(**values, class_names=names if len(names) == values["num_classes"] else ())
+
+
+_FIELDS = {
+    "encoder": ("base_model", str),
+    "hidden_size": ("hidden_size", int),
+    "num_classes": ("num_classes", int),
+    "kernel_size": ("kernel_size", int),
+    "skip_mode": ("skip_mode", str),
+    "dropout": ("dropout", float),
+    "dropout_class": ("dropout_cls", float),
+    "dropout_stop": ("dropout_stop", float),
+    "num_steps": ("maxseqlen", int),
+    "image_size": ("imsize", int),
+}
+"""Fields of a `ModelConfig`: the argument that gives it, and its type."""
+_REQUIRED = ("base_model", "hidden_size", "kernel_size", "num_classes", "skip_mode")
+
+
+def ignored_arguments(arguments: dict[str, Any]) -> list[str]:
+    """Returns the arguments that the original does not know, and those whose values are not read, for a message."""
+    return [
+        f"{name} ({arguments[name]!r})" if isinstance(arguments[name], Unread) else name
+        for name in sorted(arguments)
+        if name not in _ARGUMENTS or isinstance(arguments[name], Unread)
+    ]
+
+
+def load_checkpoint(folder: pathlib.Path) -> Any:
+    """Returns the model of the original's checkpoint folder; arguments of no known use are listed on standard error.
+
+    Args:
+        folder: with `encoder.pt`, `decoder.pt` and `args.pkl`; the optimisers' files beside them are not read.
+
+    Raises:
+        InputError: if one is missing or broken, or they do not fit each other.
+    """
+    if not folder.is_dir():
+        raise InputError(f"expected a folder with encoder.pt, decoder.pt and args.pkl. Received: {folder}")
+    path = folder / "args.pkl"
+    arguments = read_arguments(path)
+    config = config_from_arguments(arguments)
+    encoder_state, decoder_state = read_state(folder / "encoder.pt"), read_state(folder / "decoder.pt")
+    from rsis_tf.models import build_model
+
+    model = build_model(config)
+    load_state_dicts(model, encoder_state, decoder_state)
+    if ignored := ignored_arguments(arguments):
+        print(f"{path}: not used: {', '.join(ignored)}", file=sys.stderr)
+    return model
+
+
+def convert(checkpoint: pathlib.Path, out: pathlib.Path) -> None:
+    """Writes the original's checkpoint folder as a `.keras` model.
+
+    Args:
+        checkpoint: folder with `encoder.pt`, `decoder.pt` and `args.pkl`.
+        out: the file to write; it appears only when complete.
+    """
+    if out.suffix != ".keras":
+        raise InputError(f"expected an output file that ends in .keras. Received: {out}")
+    model = load_checkpoint(checkpoint)
+    config = model.config
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.stem}.partial.keras")
+    try:
+        model.save(partial)
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    print(f"{out}: {config.encoder}, hidden size {config.hidden_size}, {config.num_classes} classes")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = ArgumentParser(
+        prog="python -m rsis_tf.models.pytorch.convert",
+        description="Turns a checkpoint of the original PyTorch code (imatge-upc/rsis) into a Keras model.",
+        epilog="example: python -m rsis_tf.models.pytorch.convert --checkpoint models/pascal --out pascal.keras",
+    )
+    parser.add_argument("--checkpoint", type=pathlib.Path, required=True, metavar="DIR",
+                        help="folder with encoder.pt, decoder.pt and args.pkl")  # fmt: skip
+    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE", help="the .keras file to write")
+    arguments = parser.parse_args(argv)
+    with command_line():
+        convert(arguments.checkpoint, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

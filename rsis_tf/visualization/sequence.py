@@ -1,0 +1,214 @@
+"""The sequence step by step: as a strip of panels, as a sheet of several strips, as an animation."""
+
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from rsis_tf.errors import InputError
+from rsis_tf.visualization import drawing, fonts
+from rsis_tf.visualization.overlay import draw_masks, shown_name
+
+if TYPE_CHECKING:
+    from rsis_tf.runtime import Instance
+
+_PANEL = 216
+"""A panel has the area of a square of this side."""
+_LETTERS = 14
+_CAPTION = 22
+_GAP = 8
+_FRAME = 640
+"""Longer side of an animation, at most; at least 320."""
+
+
+def sequence_strip(
+    image: np.ndarray, instances: "Sequence[Instance]", truth: np.ndarray | None = None, *, columns: int = 8
+) -> np.ndarray:
+    """Draws a row of panels: the picture, each step's mask by itself, all of them, and the truth.
+
+    An object of the truth has the colour of the step that found it (IoU of at least one half), or is white.
+
+    Args:
+        image: (H, W, 3) uint8, of any size; panels have one area whatever the size.
+        instances: in predicted order, masks (H, W) bool.
+        truth: (H, W) label map, 0 or less = no object; None for no such panel.
+        columns: panels in a row, the rest goes on below.
+
+    Returns:
+        (H', W', 3) uint8.
+
+    Raises:
+        InputError: if the image is not (H, W, 3) uint8.
+    """
+    height, width = drawing.checked(image).shape[:2]
+    scale = _PANEL / math.sqrt(height * width)
+    size = max(24, round(height * scale)), max(24, round(width * scale))
+    small = drawing.resize(image, size)
+    masks = [drawing.resize_mask(instance.mask, size) for instance in instances]
+    panels = [(small, "picture")]
+    for instance, mask in zip(instances, masks, strict=True):
+        caption = f"{instance.step + 1}  {shown_name(instance)}  {instance.score:.2f}"
+        panels.append((_pointed_out(_highlighted(small, mask, drawing.colour(instance.step)), mask), caption))
+    together = small.copy()
+    draw_masks(together, masks, [drawing.colour(instance.step) for instance in instances], 2)
+    panels.append((together, f"found: {len(instances)}"))
+    if truth is not None:
+        objects = [truth == label for label in np.unique(truth) if label > 0]
+        tints = [_finder(mask, instances) for mask in objects]
+        there = small.copy()
+        draw_masks(there, [drawing.resize_mask(mask, size) for mask in objects], [t or drawing.PAPER for t in tints], 2)
+        missed = tints.count(None)
+        panels.append((there, f"truth: {len(objects)}" + (f", {missed} missed" if missed else "")))
+    return _grid(panels, columns)
+
+
+def sequences_sheet(rows: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Stacks strips into one picture, each under its label.
+
+    Args:
+        rows: (label, (H, W, 3) uint8) pairs.
+
+    Returns:
+        (H', W', 3) uint8.
+
+    Raises:
+        InputError: if there are no rows.
+    """
+    if not rows:
+        raise InputError("expected at least one strip. Received: none")
+    rows = [(fonts.drawable(label, label.encode("ascii", "replace").decode()), strip) for label, strip in rows]
+    letters = _LETTERS + 3
+    head = _LETTERS + 22
+    widths = [math.ceil(fonts.length(label, letters)) + 4 * _GAP for label, _ in rows]
+    width = max(*widths, *(strip.shape[1] for _, strip in rows))
+    sheet = Image.new("RGB", (width, sum(strip.shape[0] + head for _, strip in rows) + _GAP), drawing.PAPER)
+    draw = ImageDraw.Draw(sheet)
+    top = 0
+    for label, strip in rows:
+        fonts.write(draw, (_GAP, top + head - 4), label, letters, fill=drawing.INK, anchor="ls")
+        sheet.paste(Image.fromarray(drawing.checked(strip)), (0, top + head))
+        top += head + strip.shape[0]
+    return np.asarray(sheet)
+
+
+def animation(
+    path: str | pathlib.Path,
+    image: np.ndarray,
+    instances: "Sequence[Instance]",
+    *,
+    seconds_per_step: float = 0.7,
+) -> None:
+    """Writes the sequence as a GIF or WebP that repeats: each frame adds an object, the last one stays longer.
+
+    Args:
+        path: ends in .gif or .webp.
+        image: (H, W, 3) uint8.
+        instances: in predicted order, masks (H, W) bool.
+        seconds_per_step: how long a frame is seen.
+
+    Raises:
+        InputError: for another file name or image.
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() not in (".gif", ".webp"):
+        raise InputError(f"expected a name that ends in .gif or .webp. Received: {path}")
+    height, width = drawing.checked(image).shape[:2]
+    longer = max(height, width)
+    scale = min(_FRAME / longer, 1.0) if longer >= _FRAME / 2 else math.ceil(_FRAME / 2 / longer)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    small = drawing.resize(image, size)
+    masks = [drawing.resize_mask(instance.mask, size) for instance in instances]
+    colours = [drawing.colour(instance.step) for instance in instances]
+    frames = [_captioned(small, "picture")]
+    for count in range(1, len(instances) + 1):
+        newest = instances[count - 1]
+        frame = _highlighted(small, np.logical_or.reduce(masks[:count]), None)
+        draw_masks(frame, masks[:count], colours[:count], 2)
+        frames.append(_captioned(frame, f"{newest.step + 1}  {shown_name(newest)}  {newest.score:.2f}", newest.step))
+    whole = small.copy()
+    draw_masks(whole, masks, colours, 2)
+    frames.append(_captioned(whole, f"found: {len(instances)}"))
+    pace = max(20, round(1000 * seconds_per_step))
+    with drawing.replacing(path) as beside:
+        frames[0].save(
+            beside,
+            save_all=True,
+            append_images=frames[1:],
+            duration=[pace] * (len(frames) - 1) + [3 * pace],
+            loop=0,
+        )
+
+
+def _highlighted(picture: np.ndarray, mask: np.ndarray, tint: drawing.Colour | None) -> np.ndarray:
+    """Returns the picture in dim grey, the mask in its own colours with an outline of the tint."""
+    grey = picture @ np.array([0.299, 0.587, 0.114], np.float32)  # (H, W)
+    result = np.repeat((grey * 0.45 + 18)[..., None], 3, axis=2).astype(np.uint8)
+    result[mask] = picture[mask]
+    if tint is not None:
+        drawing.paint(result, mask, tint, 0.3)
+        drawing.outline(result, mask, tint, 2)
+    return result
+
+
+def _pointed_out(panel: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Draws a ring around an object that is too small to be seen at once."""
+    point = drawing.centre(mask)
+    radius = _PANEL * 0.07
+    if point is None or mask.sum() > radius**2:
+        return panel
+    canvas = Image.fromarray(panel)
+    x, y = point
+    ImageDraw.Draw(canvas).ellipse((x - radius, y - radius, x + radius, y + radius), outline=drawing.PAPER, width=1)
+    return np.asarray(canvas)
+
+
+def _finder(mask: np.ndarray, instances: "Sequence[Instance]") -> drawing.Colour | None:
+    """Returns the colour of the first prediction that meets an object, None if it was missed."""
+    for instance in instances:
+        if 2 * np.count_nonzero(mask & instance.mask) >= np.count_nonzero(mask | instance.mask):
+            return drawing.colour(instance.step)
+    return None
+
+
+def _grid(panels: Sequence[tuple[np.ndarray, str]], columns: int) -> np.ndarray:
+    columns = max(1, min(columns, len(panels)))
+    height, width = panels[0][0].shape[:2]
+    rows = math.ceil(len(panels) / columns)
+    canvas = Image.new(
+        "RGB", (_GAP + columns * (width + _GAP), _GAP + rows * (height + _CAPTION + _GAP)), drawing.PAPER
+    )
+    draw = ImageDraw.Draw(canvas)
+    for i, (panel, caption) in enumerate(panels):
+        left = _GAP + (i % columns) * (width + _GAP)
+        top = _GAP + (i // columns) * (height + _CAPTION + _GAP)
+        canvas.paste(Image.fromarray(panel), (left, top))
+        _fitted(draw, (left, top + height + _CAPTION / 2), caption, width)
+    return np.asarray(canvas)
+
+
+def _fitted(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, width: float) -> None:
+    """Writes a line, in smaller letters if it is too wide, shortened if that is not enough."""
+    size = _LETTERS
+    while size > 10 and fonts.length(text, size) > width:
+        size -= 1
+    whole = text
+    while text and fonts.length(text, size) > width:
+        text = f"{whole[: len(text) - 2]}…"
+    fonts.write(draw, at, text, size, fill=drawing.INK, anchor="lm")
+
+
+def _captioned(frame: np.ndarray, caption: str, step: int | None = None) -> Image.Image:
+    height, width = frame.shape[:2]
+    letters = max(13, min(22, width // 18))
+    canvas = Image.new("RGB", (width, height + 2 * letters), drawing.PAPER)
+    canvas.paste(Image.fromarray(frame), (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    left = letters / 2
+    if step is not None:
+        draw.rectangle((left, height + letters / 2, left + letters, height + letters * 1.5), fill=drawing.colour(step))
+        left += 1.5 * letters
+    fonts.write(draw, (left, height + letters), caption, letters, fill=drawing.INK, anchor="lm")
+    return canvas
