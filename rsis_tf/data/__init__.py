@@ -1,7 +1,7 @@
 """Datasets by name: `DATASETS` lists them, `load_dataset` opens a split of one.
 
-`rsis_tf.data.sample` says what a dataset is, `rsis_tf.data.pipeline` makes batches of its samples. The module of a
-reader is imported when its dataset is opened.
+`rsis_tf.data.sample` defines the interface of a dataset; `rsis_tf.data.pipeline` makes batches of its samples.
+The module of a reader is imported when its dataset is opened.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ __all__ = [
     "SPLITS",
     "VOID",
     "Dataset",
+    "DatasetEntry",
     "FileDataset",
     "Sample",
     "Subset",
@@ -33,12 +34,12 @@ class DatasetEntry:
     """A row of the table of datasets.
 
     Attributes:
-        reader: module in `rsis_tf.data.readers` and what to call in it, "module:Class" or "module:function".
+        reader: a class or function in a module of `rsis_tf.data.readers`, as "module:name".
         description: one line for help texts.
         own_fields: fields of `DataConfig` that only this reader uses. They are passed to the reader by name, and
-            refused for other datasets.
+            refused for datasets without them.
         shared_fields: fields of `DataConfig` that are also passed to the reader.
-        in_folder: whether the dataset lies in a folder. If so, the folder and `check` are passed to the reader.
+        in_folder: whether the dataset is read from a folder. If so, the folder and `check` are passed to the reader.
     """
 
     reader: str
@@ -114,11 +115,11 @@ def require_dataset(config: DataConfig) -> None:
         raise InputError(f"dataset must be one of {', '.join(DATASETS)}. Received: {config.dataset!r}")
     if config.seed < 0:
         raise InputError(f"seed must be 0 or more. Received: seed={config.seed}")
-    if not DATASETS[config.dataset].in_folder:
+    own = DATASETS[config.dataset]
+    if not own.in_folder:
         return
     for name, entry in DATASETS.items():
-        if name != config.dataset:
-            _refuse(entry.own_fields, name, config)
+        _refuse([field for field in entry.own_fields if field not in own.own_fields], name, config)
     if config.annotations is not None or config.val_annotations is not None:
         if config.root is None:
             return
@@ -127,8 +128,8 @@ def require_dataset(config: DataConfig) -> None:
     require_folder(config.root, f"the folder of a {config.dataset} dataset")
 
 
-def _refuse(fields: tuple[str, ...], dataset: str, config: DataConfig) -> None:
-    """Refuses fields of another dataset that do not have their default value."""
+def _refuse(fields: list[str], dataset: str, config: DataConfig) -> None:
+    """Raises an error if a field of another dataset is set."""
     given = [name for name in fields if getattr(config, name) not in (None, "auto")]
     if given:
         option = given[0].replace("_", "-")

@@ -69,7 +69,7 @@ STILL = Augmentation(flip=0.0, rotation=0.0, translation=0.0, shear=0.0, zoom=(1
 
 
 def augmentation_of(config: DataConfig) -> Augmentation:
-    """Returns the ranges that a configuration names, with the single ranges that it sets itself."""
+    """Returns the ranges that a configuration names, replaced where the configuration sets a range itself."""
     own: dict[str, Any] = {
         "rotation": config.rotation,
         "translation": config.translation,

@@ -31,7 +31,7 @@ def relabel(
     return table[label_map], classes[order].astype(np.int32)
 
 
-def every(ids: np.ndarray, factor: int) -> np.ndarray:
+def middle_pixels(ids: np.ndarray, factor: int) -> np.ndarray:
     """Reduces (H, W) labels by an integer factor: takes the middle pixel of each block.
 
     Returns:
@@ -44,8 +44,8 @@ def every(ids: np.ndarray, factor: int) -> np.ndarray:
 
 
 def reduced_labels(label_map: np.ndarray, classes: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
-    """Reduces (H, W) labels by an integer factor (`every`); objects that lose all their pixels are dropped."""
-    return (label_map, classes) if factor == 1 else relabel(every(label_map, factor), classes)
+    """Reduces (H, W) labels by an integer factor (`middle_pixels`); objects that lose all their pixels are dropped."""
+    return (label_map, classes) if factor == 1 else relabel(middle_pixels(label_map, factor), classes)
 
 
 def ids_in(ids: np.ndarray) -> list[int]:

@@ -1,8 +1,8 @@
 """From samples to batches, in plain NumPy or as a `tf.data.Dataset`; both give the same arrays.
 
 The order of the images and their augmentation depend only on (seed, epoch, index), so a resumed run sees the batches
-that the whole run would have seen. An image's objects stay one label map until the batch is stacked, and only then
-become masks, so only the batches in flight need memory for masks.
+that an uninterrupted run would have seen. The objects of an image are one label map until the batch is stacked, so only
+the batches in flight need memory for masks.
 """
 
 import collections

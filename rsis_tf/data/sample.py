@@ -109,6 +109,8 @@ class FileDataset:
         return len(self.image_files)
 
     def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index must be in 0 … {len(self) - 1}. Received: {index}")
         return self.read(index)
 
     def read(self, index: int, at_least: tuple[int, int] | None = None) -> Sample:

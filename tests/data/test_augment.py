@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from dataset_files import noise, sample_of
+from dataset_files import noise
 from scipy import ndimage
 
 from rsis_tf.config import DataConfig
@@ -20,7 +20,6 @@ from rsis_tf.data.augment import (
     quarter_turns,
     random_matrix,
 )
-from rsis_tf.data.prepare import prepare
 from rsis_tf.data.sample import VOID
 from rsis_tf.data.warp import quarter_turn_matrix, resize_matrix, warp_image, warp_labels
 from rsis_tf.errors import InputError
@@ -107,25 +106,6 @@ def test_draws_stay_in_their_ranges():
     assert np.all(np.abs(shifts).max(0) > 0.08)
     assert 0.49 <= min(areas) < 0.6
     assert 0.9 < max(areas) <= 1
-
-
-def test_labels_move_with_the_image():
-    # The image shows its own labels, so it must still show them after any warp, except near the edges of the objects.
-    labels = np.zeros((96, 128), np.int32)
-    labels[20:60, 30:70], labels[50:90, 80:120] = 1, 2
-    image = np.repeat((labels * 100).astype(np.uint8)[..., None], 3, -1)
-    config = DataConfig(image_size=(64, 64))
-    for seed in range(20):
-        warped, label_map, classes, valid = prepare(
-            sample_of(labels, [1, 2], image), config, np.random.default_rng(seed)
-        )
-        order = np.array([0, *classes[: valid.sum()]])
-        flat = np.ones_like(label_map, bool)
-        for axis in (0, 1):
-            for step in (-1, 1):
-                flat &= np.roll(label_map, step, axis) == label_map
-        flat[[0, -1]] = flat[:, [0, -1]] = False
-        np.testing.assert_allclose(warped[flat][:, 0], 100 * order[label_map[flat]], atol=30)
 
 
 def test_labels_are_never_blended_and_void_stays_void():
@@ -215,19 +195,6 @@ def test_the_replicated_border_equals_the_black_one_inside():
         )
 
 
-def test_the_border_of_a_configuration_applies_to_image_and_labels():
-    everywhere = np.ones((32, 32), np.int32)
-    sample = sample_of(everywhere, [1], np.full((32, 32, 3), 200, np.uint8))
-    config = DataConfig(image_size=(32, 32), zoom=(1.5, 1.5))
-    image, label_map, _, _ = prepare(sample, config, np.random.default_rng(0))
-    assert (label_map == 0).sum() > 200
-    assert (image == 0).all(-1).sum() > 200
-    replicated = dataclasses.replace(config, border="replicate")
-    image, label_map, _, _ = prepare(sample, replicated, np.random.default_rng(0))
-    assert (label_map == 1).all()
-    assert (image == 200).all()
-
-
 def test_the_named_ranges_have_the_values_of_earlier_versions():
     assert augmentation_of(DataConfig()) == Augmentation(
         flip=0.5, rotation=10.0, translation=0.1, shear=0.1, zoom=(0.7, 1.0), border="black"
@@ -254,37 +221,6 @@ def test_zoom_scales_width_and_height_within_its_range(low, high):
     assert high - 0.1 * (high - low) <= sides.max() <= high
     if low < high:
         assert np.abs(sides[:, 0] - sides[:, 1]).max() > 0.5 * (high - low)  # drawn separately
-
-
-@pytest.mark.parametrize("source", [(40, 90), (90, 40), (50, 50), (17, 23)])
-def test_a_crop_is_the_largest_undistorted_part_at_a_random_position(source):
-    rows, columns = np.indices(source)
-    image = np.stack([rows, columns, np.zeros_like(rows)], -1).astype(np.uint8)
-    config = DataConfig(image_size=(16, 32), crop=True, augment=False)
-    corners = []
-    for seed in range(60):
-        cropped, label_map, _, _ = prepare(
-            sample_of(np.ones(source), [1], image), config, np.random.default_rng(seed), STILL
-        )
-        assert (label_map == 1).all()
-        down = (cropped[-2, 5, 0].astype(float) - cropped[1, 5, 0]) / 13
-        right = (cropped[5, -2, 1].astype(float) - cropped[5, 1, 1]) / 29
-        scale = min(source[0] / 16, source[1] / 32)
-        np.testing.assert_allclose([down, right], scale, atol=0.12)
-        corners.append(cropped[0, 0, :2])
-    spread = np.ptp(np.array(corners).astype(int), axis=0)
-    free = np.array(source) - np.array([16, 32]) * min(source[0] / 16, source[1] / 32)
-    np.testing.assert_allclose(spread, free, atol=0.12 * max(source) + 1)
-
-
-def test_a_crop_of_the_whole_shape_is_the_whole_image():
-    # Cityscapes at half its size: the original code without --resize and --crop.
-    image = noise(64, 128)
-    cropped = prepare(
-        sample_of(np.ones((64, 128)), [1], image), DataConfig(image_size=(32, 64), crop=True),
-        np.random.default_rng(0), STILL,
-    )[0]  # fmt: skip
-    np.testing.assert_array_equal(cropped, warp_image(image, resize_matrix((64, 128), (32, 64)), (32, 64)))
 
 
 @pytest.mark.parametrize(

@@ -23,19 +23,6 @@ def indices(batches) -> list[list[int]]:
     return [images[:, 0, 0, 0].tolist() for images, _ in batches]
 
 
-def test_objects_are_sorted_by_area_and_the_largest_kept():
-    label_map = np.zeros((8, 8), np.int32)
-    label_map[0, :2], label_map[1:3], label_map[3, :5], label_map[4, :3] = 1, 2, 3, 4  # 2, 16, 5 and 3 pixels
-    label_map[7] = VOID
-    image, prepared, classes, valid = prepare(sample_of(label_map, [11, 12, 13, 14]), TINY, None)
-    assert image.shape == (8, 8, 3)
-    assert classes.tolist() == [12, 13, 14]
-    assert valid.tolist() == [1, 1, 1]
-    assert [(prepared == number).sum() for number in (VOID, 0, 1, 2, 3)] == [8 + 2, 64 - 8 - 26, 16, 5, 3]
-    assert prepared[1, 0] == 1
-    assert prepared[0, 0] == VOID  # the smallest of four becomes void
-
-
 @pytest.mark.parametrize("batches", [plain_batches, tf_batches])
 def test_void_and_objects_beyond_the_limit_are_ignored(batches):
     label_map = np.zeros((8, 8), np.int32)
@@ -46,30 +33,6 @@ def test_void_and_objects_beyond_the_limit_are_ignored(batches):
     expected = (label_map == VOID) | (label_map == 1)  # of four objects, the smallest is dropped
     np.testing.assert_array_equal(targets["ignored"], expected[None])
     assert not (np.asarray(targets["masks"]).any(axis=1) & expected).any()
-
-
-def test_equal_areas_keep_the_order_of_the_dataset():
-    label_map = np.zeros((8, 8), np.int32)
-    label_map[0, 0], label_map[1, 0], label_map[2, 0] = 3, 1, 2
-    _, prepared, classes, _ = prepare(sample_of(label_map, [7, 8, 9]), TINY, None)
-    assert classes.tolist() == [7, 8, 9]
-    assert prepared[:3, 0].tolist() == [3, 1, 2]
-
-
-def test_objects_that_lose_all_pixels_in_resizing_are_dropped():
-    label_map = np.zeros((32, 32), np.int32)
-    label_map[0, 0], label_map[8:24, 8:24] = 1, 2  # resizing takes pixels 2, 6, 10 … of each axis
-    _, prepared, classes, valid = prepare(sample_of(label_map, [5, 6]), TINY, None)
-    assert classes.tolist() == [6, 0, 0]
-    assert valid.tolist() == [1, 0, 0]
-    assert (prepared == 1).sum() == 16
-
-
-def test_an_image_without_objects():
-    _, prepared, classes, valid = prepare(sample_of(np.zeros((8, 8)), []), TINY, None)
-    assert not prepared.any()
-    assert not classes.any()
-    assert not valid.any()
 
 
 def test_the_order_is_a_permutation_that_depends_on_seed_and_epoch():

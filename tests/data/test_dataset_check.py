@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from dataset_files import noise, save
 
 from rsis_tf.cli.check import main
 from rsis_tf.config import DataConfig
-from rsis_tf.data import DATASETS, FileDataset, load_dataset
+from rsis_tf.data import DATASETS, DatasetEntry, FileDataset, Sample, load_dataset
 from rsis_tf.errors import InputError
 
 
@@ -121,6 +123,26 @@ def test_every_row_of_the_table_has_a_reader(name):
     assert not entry.in_folder or issubclass(reader, FileDataset)
     assert {*entry.own_fields, *entry.shared_fields} <= {field.name for field in dataclasses.fields(DataConfig)}
     assert entry.description
+
+
+def test_a_new_dataset_is_one_module_and_one_row(tmp_path, monkeypatch):
+    class Stripes(FileDataset):
+        class_names = ("background", "stripe")
+        annotation_files = ()
+
+        def __init__(self, root, split, *, check, val_share):
+            self.image_files = [root, split, val_share]
+
+        def read(self, index, at_least=None):
+            labels = np.eye(4, dtype=np.int32)
+            return Sample(image=noise(4, 4), label_map=labels, classes=np.array([1]), image_id=str(index))
+
+    monkeypatch.setitem(sys.modules, "rsis_tf.data.readers.stripes", types.SimpleNamespace(Stripes=Stripes))
+    row = DatasetEntry(reader="stripes:Stripes", description="diagonals", own_fields=("val_share",))
+    monkeypatch.setitem(DATASETS, "stripes", row)
+    opened = load_dataset(DataConfig(dataset="stripes", root=str(tmp_path), val_share=0.5), "train")
+    assert opened.image_files == [str(tmp_path), "train", 0.5]
+    assert [sample.label_map.sum() for sample in opened] == [4, 4, 4]
 
 
 def test_load_dataset_opens_by_name(dataset):

@@ -156,7 +156,7 @@ def test_named_files_and_folders(tmp_path):
     assert load_dataset(DataConfig(dataset="coco", **both), "val").image_files[0].parent.name == "second"
     for split in ("train", "val"):
         assert_whole(load_dataset(DataConfig(dataset="coco", **fields, val_share=0.5), split), 1)
-    with pytest.raises(InputError, match="--val-annotations with --val-images"):
+    with pytest.raises(InputError, match="--val-images needs --val-annotations"):
         load_dataset(DataConfig(dataset="coco", **fields, val_images="x", val_share=0.5), "train")
     with pytest.raises(InputError, match="--val-annotations or --val-share"):
         load_dataset(DataConfig(dataset="coco", **fields), "val")
@@ -261,5 +261,5 @@ def test_boxes_without_a_mask_are_refused_by_id(tmp_path):
     tools.cvat(tmp_path)
     file = tmp_path / "annotations/instances_default.json"
     tools.change(file, lambda content: content["annotations"][3].update(segmentation=[]))
-    with pytest.raises(InputError, match=r"a box alone is no mask.*annotation 4 of .*instances_default\.json"):
+    with pytest.raises(InputError, match=r"a box is not a mask.*annotation 4 of .*instances_default\.json"):
         load(tmp_path, "all")[1]

@@ -113,7 +113,7 @@ def locate(
     if annotations is not None or val_annotations is not None:
         return _named(root, split, annotations, val_annotations, images, val_images, val_share)
     if images is not None or val_images is not None:
-        raise InputError(f"expected --annotations with --images. Received: --images {images or val_images} alone")
+        raise InputError(f"--images needs --annotations. Received: --images {images or val_images}")
     if root is None:
         raise InputError("expected a folder or an annotation file. Received: neither")
     tree = _Tree(root)
@@ -171,7 +171,7 @@ def _named(
             f"Received: --val-share {val_share} beside --val-annotations {val_annotations}"
         )
     if val_images is not None and val_annotations is None:
-        raise InputError(f"expected --val-annotations with --val-images. Received: --val-images {val_images} alone")
+        raise InputError(f"--val-images needs --val-annotations. Received: --val-images {val_images}")
     divided = val_share is not None and split in ("train", "val")
     name = val_annotations if split == "val" and not divided else annotations
     if name is None or split not in ("train", "val", WHOLE):

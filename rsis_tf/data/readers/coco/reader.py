@@ -213,7 +213,7 @@ class CocoDataset(FileDataset):
 
 
 def _image_files(located: Located, names: list[str]) -> dict[str, pathlib.Path]:
-    """Returns the path of every file name: as written, with backslashes as slashes, or its last part alone."""
+    """Returns the path of every file name: as written, with backslashes as slashes, or only its last part."""
     slashed = {name: name.replace("\\", "/") for name in names}
     # Some versions of Label Studio write folders that are not in the archive; then the last part must be enough.
     last = collections.Counter(path.rsplit("/", 1)[-1] for path in set(slashed.values()))

@@ -37,7 +37,7 @@ def run_lengths(
     """
     pixels = shape[0] * shape[1]
     if not segmentation or not isinstance(segmentation, list | dict):
-        hint = " (a box alone is no mask)" if segmentation == [] else ""
+        hint = " (a box is not a mask)" if segmentation == [] else ""
         raise InputError(f"expected polygons or run lengths{hint}. Received: segmentation {segmentation!r} in {where}")
     if isinstance(segmentation, list):
         rings = [ring for ring in polygons(segmentation, shape, where, scale=scale) if len(ring) >= 6]
