@@ -88,14 +88,14 @@ def train(
     import keras
 
     from rsis_tf.data.pipeline import num_batches, plain_batches, reader_errors, tf_batches
-    from rsis_tf.data.working import working_samples
+    from rsis_tf.data.reduced_samples import reduced_samples
     from rsis_tf.training.building import build_for_training
     from rsis_tf.training.callbacks import TrainingDiverged
     from rsis_tf.training.trainer import Trainer
 
     batches = tf_batches if keras.backend.backend() == "tensorflow" else plain_batches
     samples = {
-        split: working_samples(dataset, settings.data, training=split == "train") for split, dataset in datasets.items()
+        split: reduced_samples(dataset, settings.data, training=split == "train") for split, dataset in datasets.items()
     }
     keras.utils.set_random_seed(settings.train.seed)
     with distribution.scope():

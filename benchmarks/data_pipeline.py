@@ -1,9 +1,9 @@
-"""Samples per second of the input pipeline, and the CPU time of one, to be held against those of the train step.
+"""Samples per second of the input pipeline and the CPU time per sample, to compare with those of the train step.
 
 Examples:
     python benchmarks/data_pipeline.py --data nuclei --size 256
     python benchmarks/data_pipeline.py --large 8 --size 256
-        JPEG files of 12 megapixels, made for the measurement: read whole, at reduced scale, and from a cache
+        generated JPEG files of 12 megapixels: read whole, at reduced scale, and from a cache
 """
 
 import argparse
@@ -23,17 +23,24 @@ from PIL import Image, ImageDraw
 from rsis_tf.config import DataConfig
 from rsis_tf.data import load_dataset
 from rsis_tf.data.pipeline import plain_batches, tf_batches
-from rsis_tf.data.working import working_samples
+from rsis_tf.data.reduced_samples import reduced_samples
 from rsis_tf.errors import command_line
 
 LARGE = (3000, 4000)
-"""(height, width) of the images made by `write_large`, 12 megapixels."""
+"""(height, width) of the images that `write_large` writes, 12 megapixels."""
 
 
 def measure(
     one_pass: Callable[[int], Iterator], batch_size: int, seconds: float, *, warm_up: int = 1
 ) -> tuple[float, float]:
-    """Samples per second of a run over epochs, and the milliseconds of CPU one takes, after batches of warm-up."""
+    """Returns the samples per second over several epochs and the CPU milliseconds per sample, after a warm-up.
+
+    Args:
+        one_pass: returns the batches of an epoch.
+        batch_size: samples per batch.
+        seconds: how long to measure; at least one batch.
+        warm_up: batches before the measurement.
+    """
     batches = itertools.chain.from_iterable(map(one_pass, itertools.count()))
     for _ in range(warm_up):
         next(batches)
@@ -45,7 +52,7 @@ def measure(
 
 
 def write_large(root: pathlib.Path, count: int) -> None:
-    """Writes a dataset in COCO's format: noise of all sizes in JPEG files of quality 90, each with 20 polygons."""
+    """Writes a dataset in COCO's format: coarse and fine noise in JPEG files of quality 90, each with 20 polygons."""
     rng = np.random.default_rng(0)
     height, width = LARGE
     coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).resize((width, height))
@@ -54,15 +61,15 @@ def write_large(root: pathlib.Path, count: int) -> None:
     (root / "train").mkdir(parents=True)
     (root / "annotations").mkdir()
     for number in range(count):
-        picture = Image.fromarray(np.roll(ground, 100 * number, axis=1))
+        image = Image.fromarray(np.roll(ground, 100 * number, axis=1))
         for _ in range(20):
             x, y = rng.uniform(0.1, 0.9, 2) * (width, height)
             angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
             radii = rng.uniform(100, 300) * rng.uniform(0.8, 1.2, 40)
             ring = np.stack([x + radii * np.cos(angles), y + radii * np.sin(angles)], -1).round(1).ravel().tolist()
-            ImageDraw.Draw(picture).polygon(ring, fill=tuple(rng.integers(0, 256, 3).tolist()))
+            ImageDraw.Draw(image).polygon(ring, fill=tuple(rng.integers(0, 256, 3).tolist()))
             annotations.append({"image_id": number, "category_id": 1, "segmentation": [ring], "iscrowd": 0})
-        picture.save(root / "train" / f"{number}.jpg", quality=90)
+        image.save(root / "train" / f"{number}.jpg", quality=90)
         images.append({"id": number, "file_name": f"{number}.jpg", "height": height, "width": width})
     for number, annotation in enumerate(annotations):
         annotation |= {"id": number, "area": 1, "bbox": [0, 0, 1, 1]}
@@ -71,7 +78,7 @@ def write_large(root: pathlib.Path, count: int) -> None:
 
 
 def measure_large(count: int, sides: list[int], batch: int, seconds: float) -> None:
-    """Prints one row for each way to read large JPEG files, in plain batches of one thread."""
+    """Prints one row for each way of reading large JPEG files, in plain batches on one thread."""
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
         write_large(root / "data", count)
@@ -91,7 +98,7 @@ def measure_large(count: int, sides: list[int], batch: int, seconds: float) -> N
             first = 0.0
             for name, changes in ways.items():
                 config = dataclasses.replace(plain, **changes)
-                samples = working_samples(load_dataset(config, "train"), config, training=True)
+                samples = reduced_samples(load_dataset(config, "train"), config, training=True)
 
                 def one_pass(epoch: int, samples=samples, config=config) -> Iterator:
                     return plain_batches(samples, config, training=True, epoch=epoch)
@@ -103,11 +110,11 @@ def measure_large(count: int, sides: list[int], batch: int, seconds: float) -> N
 
 
 def measure_datasets(options: argparse.Namespace) -> None:
-    """Prints one row per dataset, size and augmentation, through tf.data and in plain batches."""
-    configs = [DataConfig(image_size=(64, 64), batch_size=options.batch, max_objects=4)]
+    """Prints one row per dataset, size and augmentation, for tf.data and plain batches."""
+    configs = [DataConfig(image_size=(64, 64), batch_size=options.batch_size, max_objects=4)]
     if options.data:
         configs += [
-            DataConfig(dataset="coco", root=options.data, image_size=(side, side), batch_size=options.batch)
+            DataConfig(dataset="coco", root=options.data, image_size=(side, side), batch_size=options.batch_size)
             for side in options.size
         ]
     heads = f"{'tf.data /s':>11} {'CPU ms':>7} {'plain /s':>9} {'CPU ms':>7}"
@@ -123,7 +130,7 @@ def measure_datasets(options: argparse.Namespace) -> None:
             def plain_pass(epoch: int, dataset=dataset, config=config) -> Iterator:
                 return plain_batches(dataset, config, training=True, epoch=epoch)
 
-            measured = [measure(one, options.batch, options.seconds) for one in (tensorflow_pass, plain_pass)]
+            measured = [measure(one, options.batch_size, options.seconds) for one in (tensorflow_pass, plain_pass)]
             (tf_rate, tf_cpu), (plain_rate, plain_cpu) = measured
             size = "x".join(map(str, config.image_size))
             row = f"{config.dataset:<10} {size:>9} {config.max_objects:>3} {'yes' if augment else 'no':>8}"
@@ -131,18 +138,20 @@ def measure_datasets(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Measures what the options ask for."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", metavar="DIR", help="a dataset in COCO's format, measured beside the synthetic one")
+    parser.add_argument("--data", metavar="DIR", help="also measure this dataset in COCO's format")
     parser.add_argument("--large", type=int, metavar="N", help="measure N JPEG files of 12 megapixels instead")
     parser.add_argument("--size", type=int, nargs="+", default=[256], help="sides of the batches (default: 256)")
-    parser.add_argument("--batch", type=int, default=8, help="batch size (default: 8)")
+    parser.add_argument("--batch-size", "--batch", type=int, default=8, metavar="B", help="batch size (default: 8)")
     parser.add_argument("--seconds", type=float, default=4.0, help="time per measurement (default: 4)")
     options = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, batch {options.batch}")
+    print(
+        f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, batch {options.batch_size}"
+    )
     with command_line():
         if options.large:
-            measure_large(options.large, options.size, options.batch, options.seconds)
+            measure_large(options.large, options.size, options.batch_size, options.seconds)
         else:
             measure_datasets(options)
 

@@ -1,15 +1,17 @@
-"""Datasets: `load_dataset` opens one by name, `rsis_tf.data.pipeline` makes batches of it.
+"""Datasets by name: `DATASETS` lists them, `load_dataset` opens a split of one.
 
-A reader's module is imported when its dataset is asked for.
+`rsis_tf.data.sample` defines the interface of a dataset; `rsis_tf.data.pipeline` makes batches of its samples.
+The module of a reader is imported when its dataset is opened.
 """
 
 import dataclasses
-import pathlib
-from typing import Any
+import importlib
+from collections.abc import Callable
 
 from rsis_tf.config import DataConfig
-from rsis_tf.data.files import require_folder
-from rsis_tf.data.sample import VOID, Dataset, Inspection, Sample
+from rsis_tf.data.paths import require_folder
+from rsis_tf.data.sample import SPLITS, VOID, Dataset, FileDataset, Sample, category_ids
+from rsis_tf.data.subset import Subset
 from rsis_tf.errors import InputError
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     "SPLITS",
     "VOID",
     "Dataset",
+    "DatasetEntry",
+    "FileDataset",
     "Sample",
     "Subset",
     "category_ids",
@@ -24,50 +28,52 @@ __all__ = [
     "require_dataset",
 ]
 
-DATASETS = ("cityscapes", "coco", "cvppp", "folder", "synthetic", "voc")
-SPLITS = ("train", "val", "test")
-_COCO_FIELDS = ("annotations", "val_annotations", "images", "val_images", "val_share", "crowds")
-"""Fields of the configuration that only this reader has."""
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetEntry:
+    """A row of the table of datasets.
 
-class Subset:
-    """The first `length` samples of a dataset (all of them if it has fewer)."""
-
-    def __init__(self, dataset: Dataset, length: int):
-        self.class_names = dataset.class_names
-        self.category_ids = category_ids(dataset)
-        self._dataset = dataset
-        self._length = min(length, len(dataset))
-
-    def __getattr__(self, name: str) -> Any:
-        """What else a reader has, such as the files of its annotations."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._dataset, name)
-
-    @property
-    def image_files(self) -> list[pathlib.Path]:
-        return self._dataset.image_files[: self._length]
-
-    def inspect(self, index: int) -> Inspection:
-        return self._dataset.inspect(index)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < self._length:
-            raise IndexError(f"index must be in 0 … {self._length - 1}. Received: {index}")
-        return self._dataset[index]
-
-
-def category_ids(dataset: Dataset) -> tuple[int, ...]:
-    """Returns the K numbers by which the dataset's own files call the classes, 0 for background.
-
-    Empty if they have none, or call them by texts.
+    Attributes:
+        reader: a class or function in a module of `rsis_tf.data.readers`, as "module:name".
+        description: one line for help texts.
+        own_fields: fields of `DataConfig` that only this reader uses. They are passed to the reader by name, and
+            refused for datasets without them.
+        shared_fields: fields of `DataConfig` that are also passed to the reader.
+        in_folder: whether the dataset is read from a folder. If so, the folder and `check` are passed to the reader.
     """
-    numbers = tuple(getattr(dataset, "category_ids", ()))
-    return numbers if all(type(number) is int for number in numbers) else ()
+
+    reader: str
+    description: str
+    own_fields: tuple[str, ...] = ()
+    shared_fields: tuple[str, ...] = ()
+    in_folder: bool = True
+
+    def load_reader(self) -> Callable[..., Dataset]:
+        """Imports the reader's module and returns the class or function."""
+        module, _, name = self.reader.partition(":")
+        return getattr(importlib.import_module(f"rsis_tf.data.readers.{module}"), name)
+
+
+DATASETS = {
+    "cityscapes": DatasetEntry(
+        reader="cityscapes:CityscapesDataset", description="Cityscapes, fine annotations, 8 classes with instances"
+    ),
+    "coco": DatasetEntry(
+        reader="coco:CocoDataset",
+        description="annotations in COCO's JSON format, as label tools export them",
+        own_fields=("annotations", "val_annotations", "images", "val_images", "val_share", "crowds"),
+    ),
+    "cvppp": DatasetEntry(reader="cvppp:CvpppDataset", description="CVPPP Leaf Segmentation Challenge, A1 to A4"),
+    "folder": DatasetEntry(reader="folder:FolderDataset", description="a folder of images and one of label maps"),
+    "synthetic": DatasetEntry(
+        reader="synthetic:open_split",
+        description="generated scenes of circles, squares and triangles; needs no files",
+        shared_fields=("image_size", "train_size", "val_size", "seed"),
+        in_folder=False,
+    ),
+    "voc": DatasetEntry(reader="voc:VocDataset", description="Pascal VOC 2012, or a dataset in its layout"),
+}
+"""Every dataset by the name that `DataConfig.dataset` and `--dataset` use."""
 
 
 def load_dataset(config: DataConfig, split: str, *, check: bool = True) -> Dataset:
@@ -75,73 +81,56 @@ def load_dataset(config: DataConfig, split: str, *, check: bool = True) -> Datas
 
     Args:
         config: names the dataset and its folder; `train_size` and `val_size` limit the splits "train" and "val"
-            ("synthetic": 4096 and 128 pictures unless given, "test" as many as "val").
+            ("synthetic": 4096 and 128 images by default, and as many in "test" as in "val").
         split: "train", "val" or "test"; for "coco" also "all", a dataset without splits.
-        check: make sure at once that every file of the split exists; False leaves that to the reading.
+        check: whether to make sure at once that every file of the split exists. If False, a missing file is an error
+            when it is read.
 
     Returns:
-        The samples, at their own sizes.
+        The samples, at the size of their images.
 
     Raises:
-        InputError: for an unknown dataset or split, a missing folder or file, or a split without pictures.
+        InputError: for an unknown dataset or split, a missing folder or file, or a split without images.
     """
     require_dataset(config)
     if split not in SPLITS and (config.dataset, split) != ("coco", "all"):
         raise InputError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+    entry = DATASETS[config.dataset]
+    fields = {name: getattr(config, name) for name in (*entry.own_fields, *entry.shared_fields)}
+    reader = entry.load_reader()
+    if not entry.in_folder:
+        return reader(split, **fields)
+    dataset = reader(config.root, split, check=check, **fields)
     limit = {"train": config.train_size, "val": config.val_size}.get(split)
-    if config.dataset == "synthetic":
-        from rsis_tf.data.readers.synthetic import SyntheticDataset
-
-        if min(config.image_size) < SyntheticDataset.min_side:
-            raise InputError(
-                f"synthetic pictures are at least {SyntheticDataset.min_side} pixels on each side. "
-                f"Received: image_size={config.image_size}"
-            )
-        # Three seeds per run seed, so that no two splits of any two runs share a picture.
-        seed = len(SPLITS) * config.seed + SPLITS.index(split)
-        length = (config.train_size or 4096) if split == "train" else (config.val_size or 128)
-        return SyntheticDataset(size=config.image_size, length=length, seed=seed)
-    dataset = _open(config, split, check)
     return dataset if limit is None else Subset(dataset, limit)
 
 
 def require_dataset(config: DataConfig) -> None:
-    """Makes sure that the dataset is one that can be read and that its folder is there.
+    """Makes sure that the dataset has a reader and that its folder exists.
 
     Raises:
-        InputError: if not, or if the seed is negative.
+        InputError: if not, if fields are set that belong to another dataset, or if the seed is negative.
     """
     if config.dataset not in DATASETS:
         raise InputError(f"dataset must be one of {', '.join(DATASETS)}. Received: {config.dataset!r}")
     if config.seed < 0:
         raise InputError(f"seed must be 0 or more. Received: seed={config.seed}")
-    if config.dataset == "synthetic":
+    own = DATASETS[config.dataset]
+    if not own.in_folder:
         return
-    given = [name for name in _COCO_FIELDS if getattr(config, name) not in (None, "auto")]
-    if config.dataset != "coco" and given:
-        option = given[0].replace("_", "-")
-        raise InputError(f"--{option} is for --dataset coco. Received: --dataset {config.dataset}")
+    for name, entry in DATASETS.items():
+        _refuse([field for field in entry.own_fields if field not in own.own_fields], name, config)
     if config.annotations is not None or config.val_annotations is not None:
         if config.root is None:
             return
     elif config.root is None:
-        raise InputError(f"dataset {config.dataset!r} needs the folder it lies in. Received: root=None")
+        raise InputError(f"dataset {config.dataset!r} needs the folder that holds it. Received: root=None")
     require_folder(config.root, f"the folder of a {config.dataset} dataset")
 
 
-def _open(config: DataConfig, split: str, check: bool) -> Dataset:
-    match config.dataset:
-        case "cityscapes":
-            from rsis_tf.data.readers.cityscapes import CityscapesDataset as Reader
-        case "coco":
-            from rsis_tf.data.readers.coco import CocoDataset
-
-            fields = dataclasses.asdict(config)
-            return CocoDataset(config.root, split, check=check, **{name: fields[name] for name in _COCO_FIELDS})
-        case "cvppp":
-            from rsis_tf.data.readers.cvppp import CvpppDataset as Reader
-        case "folder":
-            from rsis_tf.data.readers.folder import FolderDataset as Reader
-        case "voc":
-            from rsis_tf.data.readers.voc import VocDataset as Reader
-    return Reader(config.root, split, check=check)
+def _refuse(fields: list[str], dataset: str, config: DataConfig) -> None:
+    """Raises an error if a field of another dataset is set."""
+    given = [name for name in fields if getattr(config, name) not in (None, "auto")]
+    if given:
+        option = given[0].replace("_", "-")
+        raise InputError(f"--{option} is for --dataset {dataset}. Received: --dataset {config.dataset}")

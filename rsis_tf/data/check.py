@@ -1,60 +1,141 @@
-"""Walks a dataset and reports what is in it and what is wrong with it."""
+"""Reads a whole dataset and reports what it contains and what is wrong with it, as text, plain values and an image."""
 
 import contextlib
-import json
-import os
+import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from rsis_tf.cli.data_options import add_coco_options, coco_fields
 from rsis_tf.config import DataConfig
-from rsis_tf.data import DATASETS, SPLITS, VOID, load_dataset, require_dataset
-from rsis_tf.data.files import MissingSplitError, UnsplitError
-from rsis_tf.data.preflight import NOTES, require_same_classes
-from rsis_tf.data.sample import Dataset
-from rsis_tf.errors import ArgumentParser, InputError, command_line
+from rsis_tf.data import SPLITS, VOID, load_dataset, require_dataset
+from rsis_tf.data.paths import MissingSplitError, UnsplitError
+from rsis_tf.data.preflight import NOTES, class_notes, require_same_classes
+from rsis_tf.data.sample import Dataset, reads_files
+from rsis_tf.errors import InputError
 from rsis_tf.progress import ProgressLine
-
-_FINDINGS = (
-    ("without objects", "without_objects"),
-    ("not in the annotations", "unlisted"),
-    ("notes", "notes"),
-    ("problems", "problems"),
-)
-"""Heading and key of the lists in a report."""
+from rsis_tf.visualization import truth_sheet, write_image
 
 
-def check_split(config: DataConfig, split: str) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a split contains.
+
+    Attributes:
+        images: number of images.
+        objects: number of objects.
+        largest_count: number of objects of the image that has the most.
+        void_share: share of void pixels, 0 … 1.
+        sizes: smallest and largest (height, width); empty if no image can be read.
+        objects_per_class: number of objects by class name.
+    """
+
+    images: int
+    objects: int
+    largest_count: int
+    void_share: float
+    sizes: tuple[tuple[int, int], ...]
+    objects_per_class: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitReport:
+    """The report of one split; all lists have one line per entry.
+
+    Attributes:
+        content: what the split contains; None if its annotations cannot be read.
+        problems: what is wrong or cannot be read, with the file and the annotation's id.
+        without_objects: images without objects, by path or id.
+        unlisted: image files that the annotations do not list.
+        notes: how files are read that could be read in another way.
+    """
+
+    content: Content | None = None
+    problems: tuple[str, ...] = ()
+    without_objects: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns plain values for JSON; only the problems if the annotations cannot be read."""
+        if self.content is None:
+            return {"problems": self.problems}
+        lists = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "content"}
+        return {**dataclasses.asdict(self.content), **lists}
+
+    @property
+    def findings(self) -> dict[str, tuple[str, ...]]:
+        """The lists by their headings."""
+        return {
+            "without objects": self.without_objects,
+            "not in the annotations": self.unlisted,
+            "notes": self.notes,
+            "problems": self.problems,
+        }
+
+
+def check(config: DataConfig, splits: Sequence[str] = ()) -> dict[str, SplitReport]:
+    """Checks the named splits, or all splits that the dataset has.
+
+    Args:
+        config: names the dataset and its folder.
+        splits: splits that must exist; empty for all that exist.
+
+    Returns:
+        The report of each split, under "all" for a dataset without splits. A split whose annotations cannot be read at
+        all has that as its problem, and so has a split whose categories differ from those of the first.
+
+    Raises:
+        InputError: if the folder, a named split or every split is missing.
+    """
+    require_dataset(config)
+    reports: dict[str, SplitReport] = {}
+    missing: list[MissingSplitError] = []
+    for split in splits or SPLITS:
+        try:
+            reports[split] = check_split(config, split)
+        except MissingSplitError as error:
+            if splits:
+                raise
+            missing.append(error)
+        except InputError as error:
+            reports[split] = SplitReport(problems=(str(error),))
+    if not reports and any(isinstance(error, UnsplitError) for error in missing):
+        reports["all"] = check_split(config, "all")
+    if not reports:
+        raise InputError(str(missing[0]))
+    return _with_differences(config, reports)
+
+
+def check_split(config: DataConfig, split: str) -> SplitReport:
     """Reads every sample of one split.
 
     Args:
         config: names the dataset and its folder.
         split: "train", "val" or "test", or "all" for a dataset in COCO's format without splits.
 
-    Returns:
-        Plain values: `pictures`, `objects`, `largest_count` (objects of one picture), `void_share` (of all pixels),
-        `sizes` ([smallest, largest] height and width), `objects_per_class` by name; and as lists `problems` (what
-        cannot be read or is wrong, one line each with the file and the annotation's id), `without_objects` (images that
-        have none, by path or id), `unlisted` (image files that no annotation lists) and `notes` (how something was read
-        that could be read otherwise).
-
     Raises:
-        MissingSplitError: when the dataset has no such split.
-        InputError: when the dataset's folder is missing.
+        MissingSplitError: if the dataset has no such split.
+        InputError: if the dataset's folder is missing or the annotations cannot be read at all.
     """
     dataset = load_dataset(config, split, check=False)
-    paths = getattr(dataset, "image_files", None)
+    problems: list[str] = []
+    notes: list[str] = []
+    unlisted: list[str] = []
+    if reads_files(dataset):
+        problems += [*dataset.problems, *dataset.remarks]
+        notes += class_notes(dataset)
+        unlisted += map(str, dataset.unlisted_files())
     per_class = np.zeros(len(dataset.class_names), int)
-    counts, sizes, without_objects = [], [], []
-    problems, notes = [*getattr(dataset, "problems", ()), *getattr(dataset, "remarks", ())], _notes_of(dataset)
+    counts: list[int] = []
+    sizes: list[tuple[int, int]] = []
+    without_objects: list[str] = []
     void_pixels = pixels = 0
     progress = ProgressLine(f"images of {split}")
     for index in range(len(dataset)):
         progress(index, len(dataset))
-        found, note = _look(dataset, index, str(paths[index]) if paths else "")
+        found, note = _annotations(dataset, index)
         problems += found
         notes += note
         try:
@@ -63,213 +144,123 @@ def check_split(config: DataConfig, split: str) -> dict[str, Any]:
             if str(error) not in problems:
                 problems.append(str(error))
             continue
+        height, width = sample.label_map.shape
         counts.append(len(sample.classes))
-        sizes.append(sample.label_map.shape)
+        sizes.append((height, width))
         per_class += np.bincount(sample.classes, minlength=len(per_class))
         void_pixels += int(np.count_nonzero(sample.label_map == VOID))
         pixels += sample.label_map.size
         if len(sample.classes) == 0:
-            without_objects.append(str(paths[index]) if paths else sample.image_id)
+            without_objects.append(str(dataset.image_files[index]) if reads_files(dataset) else sample.image_id)
     progress.clear()
-    unlisted = dataset.unlisted_files() if hasattr(dataset, "unlisted_files") else []
-    return {
-        "pictures": len(dataset),
-        "objects": sum(counts),
-        "largest_count": max(counts, default=0),
-        "void_share": void_pixels / max(pixels, 1),
-        "sizes": [list(min(sizes)), list(max(sizes))] if sizes else [],
-        "objects_per_class": {
+    content = Content(
+        images=len(dataset),
+        objects=sum(counts),
+        largest_count=max(counts, default=0),
+        void_share=void_pixels / max(pixels, 1),
+        sizes=(min(sizes), max(sizes)) if sizes else (),
+        objects_per_class={
             name: int(count) for name, count in zip(dataset.class_names[1:], per_class[1:], strict=True)
         },
-        "problems": problems,
-        "without_objects": without_objects,
-        "unlisted": [str(path) for path in unlisted],
-        "notes": notes,
-    }
+    )
+    return SplitReport(
+        content=content,
+        problems=tuple(problems),
+        without_objects=tuple(without_objects),
+        unlisted=tuple(unlisted),
+        notes=tuple(notes),
+    )
 
 
-def _look(dataset: Dataset, index: int, path: str) -> tuple[list[str], list[str]]:
-    """What the annotations of an image have wrong, one line each, and how its file is read."""
-    if not hasattr(dataset, "inspect"):
+def _annotations(dataset: Dataset, index: int) -> tuple[list[str], list[str]]:
+    """Returns what is wrong with the annotations of an image, one line each, and a note on how the image is read."""
+    if not reads_files(dataset):
         return [], []
     try:
-        problems = dataset.findings(index) if hasattr(dataset, "findings") else []
+        problems = dataset.findings(index)
         note = "" if problems else dataset.inspect(index).note
     except InputError as error:
         return [str(error)], []
-    return problems, [f"{path}: {NOTES[note]}"] if note else []
+    return problems, [f"{dataset.image_files[index]}: {NOTES[note]}"] if note else []
 
 
-def _notes_of(dataset: Dataset) -> list[str]:
-    notes = []
-    dropped = getattr(dataset, "dropped_categories", ())
-    if dropped:
-        notes.append(f"no class, since nothing is annotated with it: {', '.join(dropped)}")
-    if getattr(dataset, "masks_marked_as_crowds", False):
-        notes.append("brush masks of CVAT are read as objects (--crowds ignore takes them as ignored regions)")
-    return notes
-
-
-def check(config: DataConfig, splits: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """Checks the splits named, or all that the dataset has.
-
-    Args:
-        config: names the dataset and its folder.
-        splits: names of splits that must be there; empty for those that are.
-
-    Returns:
-        The report of `check_split` by split; of a dataset without splits, by "all". A split whose annotations cannot
-        be read at all has that as its problem, and so has one whose categories are not those of the first.
-
-    Raises:
-        InputError: when the folder, or a split that was named, or every split is missing.
-    """
-    require_dataset(config)
-    reports: dict[str, dict[str, Any]] = {}
-    missing: list[str] = []
-    unsplit = False
-    for split in splits or SPLITS:
-        try:
-            reports[split] = check_split(config, split)
-        except MissingSplitError as error:
-            if splits:
-                raise
-            missing.append(str(error))
-            unsplit = unsplit or isinstance(error, UnsplitError)
-        except InputError as error:
-            reports[split] = {"problems": [str(error)]}
-    if not reports and unsplit:
-        reports["all"] = check_split(config, "all")
-    if not reports:
-        raise InputError(missing[0])
-    return _with_differences(config, reports)
-
-
-def _with_differences(config: DataConfig, reports: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Adds the categories that differ between splits to the problems."""
-    readable = [split for split, report in reports.items() if "pictures" in report]
+def _with_differences(config: DataConfig, reports: dict[str, SplitReport]) -> dict[str, SplitReport]:
+    """Adds the differences between the categories of the splits to the problems."""
+    readable = [split for split, report in reports.items() if report.content is not None]
     for split in readable[1:]:
         both = {name: load_dataset(config, name, check=False) for name in (readable[0], split)}
         try:
             require_same_classes(both)
         except InputError as error:
-            reports[split]["problems"].append(str(error))
+            problems = (*reports[split].problems, str(error))
+            reports[split] = dataclasses.replace(reports[split], problems=problems)
     return reports
 
 
-def table(reports: dict[str, dict[str, Any]]) -> str:
-    """The reports as text: one column per split, one row per figure and class, then the findings with their paths."""
+def table(reports: Mapping[str, SplitReport]) -> str:
+    """Returns the reports as text: a column per split, a row per figure and class, then the entries of all lists."""
+    contents = [report.content for report in reports.values()]
     rows = [["", *reports]]
-    for title, key in (("pictures", "pictures"), ("objects", "objects"), ("most in a picture", "largest_count")):
-        rows.append([title, *(str(report.get(key, "–")) for report in reports.values())])
-    rows.append(["smallest size", *(_size(report, 0) for report in reports.values())])
-    rows.append(["largest size", *(_size(report, 1) for report in reports.values())])
-    rows.append(["void", *(f"{report.get('void_share', 0):.1%}" for report in reports.values())])
-    names = {name: None for report in reports.values() for name in report.get("objects_per_class", {})}
-    for name in names:
-        rows.append(
-            [f"  {name}", *(str(report.get("objects_per_class", {}).get(name, "–")) for report in reports.values())]
-        )
-    for title, key in _FINDINGS:
-        rows.append([title, *(str(len(report.get(key, []))) for report in reports.values())])
+    for title, name in (("images", "images"), ("objects", "objects"), ("most in an image", "largest_count")):
+        rows.append([title, *("–" if content is None else str(getattr(content, name)) for content in contents)])
+    rows.append(["smallest size", *(_size(content, 0) for content in contents)])
+    rows.append(["largest size", *(_size(content, 1) for content in contents)])
+    rows.append(["void", *(f"{0 if content is None else content.void_share:.1%}" for content in contents)])
+    per_class = [{} if content is None else content.objects_per_class for content in contents]
+    for name in dict.fromkeys(name for counts in per_class for name in counts):
+        rows.append([f"  {name}", *(str(counts.get(name, "–")) for counts in per_class)])
+    headings = SplitReport().findings
+    for title in headings:
+        rows.append([title, *(str(len(report.findings[title])) for report in reports.values())])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for head, *cells in rows:
         padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         lines.append("  ".join([head.ljust(widths[0]), *padded]))
-    for title, key in _FINDINGS:
+    for title in headings:
         for split, report in reports.items():
-            lines += [f"{split}: {title}: {entry}" for entry in report.get(key, [])]
+            lines += [f"{split}: {title}: {entry}" for entry in report.findings[title]]
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of `check`; returns the exit code: 0 when clean, 1 when something is wrong."""
-    parser = ArgumentParser(
-        prog="python -m rsis_tf.data.check",
-        description="Reads a whole dataset and reports counts per split and class, images without objects, files that\n"
-        "no annotation lists, and everything that cannot be read or is wrong, with the file and the annotation's id:\n"
-        "polygons with fewer than 3 points or outside the image, objects that others hide completely, ids or names\n"
-        "that occur twice, coordinates that are no numbers.\n"
-        "Exit code: 0 clean, 1 something is wrong with the dataset, 2 wrong arguments.",
-        epilog="examples:\n  python -m rsis_tf.data.check --dataset coco --data nuclei --json report.json\n"
-        "  python -m rsis_tf.data.check --dataset coco --data export --sheet truth.png",
-    )
-    parser.add_argument("--dataset", required=True, metavar="NAME", help=f"one of {', '.join(DATASETS)}")
-    parser.add_argument("--data", metavar="DIR", help="the dataset's folder")
-    parser.add_argument(
-        "--split", choices=SPLITS, action="append", default=[], help="check this split only (default: all there are)"
-    )
-    parser.add_argument("--json", metavar="FILE", help="write the report as JSON, too")
-    parser.add_argument(
-        "--sheet", metavar="PNG", help="draw some images of every split with their objects and classes, to look at"
-    )
-    parser.add_argument(
-        "--sheet-count", type=int, default=24, metavar="P", help="how many images in all (default: %(default)s)"
-    )
-    add_coco_options(parser, training=True)
-    options = parser.parse_args(arguments)
-    with command_line():
-        config = DataConfig(dataset=options.dataset, root=options.data, **coco_fields(options))
-        if options.sheet_count < 1:
-            raise InputError(f"--sheet-count must be at least 1. Received: {options.sheet_count}")
-        reports = check(config, options.split)
-        print(table(reports))
-        if options.sheet:
-            print(write_sheet(config, reports, pathlib.Path(options.sheet), options.sheet_count))
-        if options.json:
-            _write(pathlib.Path(options.json), json.dumps(reports, indent=2, ensure_ascii=False) + "\n")
-    return 1 if any(report["problems"] for report in reports.values()) else 0
+def write_sheet(config: DataConfig, reports: Mapping[str, SplitReport], path: pathlib.Path, count: int) -> int:
+    """Draws images of every split with their objects, evenly spread over the split, into one image file.
 
+    Args:
+        config: names the dataset and its folder.
+        reports: result of `check`.
+        path: of the image file.
+        count: about how many images to draw in all, at least one per split.
 
-def write_sheet(config: DataConfig, reports: dict[str, dict[str, Any]], path: pathlib.Path, count: int) -> str:
-    """Draws images of every split with their truth, evenly spread; returns a line that says what was written.
+    Returns:
+        The number of images drawn.
 
     Raises:
         InputError: if no image can be read, or the file cannot be written.
     """
-    from rsis_tf.visualization import truth_sheet, write_image
-
-    rows, names = [], ()
-    readable = [split for split, report in reports.items() if "pictures" in report]
+    rows: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]] = []
+    class_names: tuple[str, ...] = ()
+    readable = [split for split, report in reports.items() if report.content is not None]
     for split in readable:
         dataset = load_dataset(config, split, check=False)
-        names, files = dataset.class_names, getattr(dataset, "image_files", None)
+        class_names = dataset.class_names
         share = min(len(dataset), max(1, count // len(readable)))
         for index in np.linspace(0, len(dataset) - 1, share).round().astype(int).tolist():
-            with contextlib.suppress(InputError):  # it is among the problems
+            with contextlib.suppress(InputError):  # the report lists it
                 sample = dataset[index]
-                rows.append(
-                    (
-                        f"{split} {files[index].name if files else sample.image_id}",
-                        sample.image,
-                        sample.label_map,
-                        sample.classes,
-                    )
-                )
+                name = dataset.image_files[index].name if reads_files(dataset) else sample.image_id
+                rows.append((f"{split} {name}", sample.image, sample.label_map, sample.classes))
     if not rows:
         raise InputError(f"expected an image that can be read for --sheet {path}. Received: none")
     try:
-        write_image(path, truth_sheet(rows, names))
+        write_image(path, truth_sheet(rows, class_names))
     except OSError as error:
-        raise InputError(f"expected a file that can be written. Received: {path} ({error.strerror})") from None
-    return f"{path}: {len(rows)} images with their objects"
+        raise InputError(f"expected a writable file. Received: {path} ({error.strerror})") from None
+    return len(rows)
 
 
-def _size(report: dict[str, Any], which: int) -> str:
-    sizes = report.get("sizes")
-    return f"{sizes[which][1]}x{sizes[which][0]}" if sizes else "–"
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    """Writes beside and renames."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"expected a file that can be written. Received: {path} ({error.strerror})") from None
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _size(content: Content | None, which: int) -> str:
+    if content is None or not content.sizes:
+        return "–"
+    height, width = content.sizes[which]
+    return f"{width}x{height}"

@@ -1,8 +1,8 @@
-"""From samples to batches: one sample function, and two ways to run it that give the same arrays.
+"""From samples to batches, in plain NumPy or as a `tf.data.Dataset`; both give the same arrays.
 
-The order of the pictures and their augmentation are functions of (seed, epoch, index) alone, so a run that is resumed
-sees the batches it would have seen. Instances stay one label map per picture until after batching; only then does one
-comparison make the masks, so memory for them is that of the batches in flight.
+The order of the images and their augmentation depend only on (seed, epoch, index), so a resumed run sees the batches
+that an uninterrupted run would have seen. The objects of an image are one label map until the batch is stacked, so only
+the batches in flight need memory for masks.
 """
 
 import collections
@@ -13,27 +13,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from PIL import Image
 
 from rsis_tf.config import DataConfig
-from rsis_tf.data.augment import (
-    STILL,
-    Augmentation,
-    augmentation_of,
-    jitter_colour,
-    quarter_turn_matrix,
-    quarter_turns,
-    random_matrix,
-    random_part,
-    resize_matrix,
-    warp_image,
-    warp_labels,
-)
-from rsis_tf.data.beginning import begin_anywhere
-from rsis_tf.data.labels import relabel
-from rsis_tf.data.sample import PADDING, VOID, Dataset, Sample
+from rsis_tf.data.augment import STILL, Augmentation
+from rsis_tf.data.partial_sequences import draw_partial_sequence
+from rsis_tf.data.prepare import prepare
+from rsis_tf.data.sample import PADDING, Dataset
 from rsis_tf.errors import InputError
-from rsis_tf.runtime import letterbox
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -42,87 +28,28 @@ Batch = tuple[np.ndarray | dict[str, np.ndarray], dict[str, np.ndarray]]
 """images (B, H, W, 3) uint8 and {"masks": (B, N, H, W) uint8, "classes": (B, N) int32, "valid": (B, N) uint8,
 "ignored": (B, H, W) uint8}.
 
-Where images keep their shape, "padding" (B, H, W) uint8 is among the targets; it is part of "ignored".
+If images keep their shape, the targets also have "padding" (B, H, W) uint8; "ignored" includes it.
 
-Training batches whose sequences begin anywhere have {"images", "found": (B, H, W) uint8} in the place of the images,
-and "remaining": (B,) int32 among the targets.
+Training batches of partial sequences have {"images", "found": (B, H, W) uint8} in place of the images, and the targets
+also have "remaining" (B,) int32.
 """
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_ORDER, _AUGMENTATION, _BEGINNING = 1, 2, 3
-"""First word of a random stream's seed: keeps streams of different purpose apart."""
-
-
-def prepare(
-    sample: Sample,
-    config: DataConfig,
-    rng: np.random.Generator | None,
-    augmentation: Augmentation | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Brings one sample to the size of the batches, its objects sorted by area.
-
-    Objects that lose all their pixels are dropped; of the others the largest N are kept and the rest become void.
-
-    Args:
-        sample: the picture at its own size.
-        config: `image_size` (h, w), `aspect`, `crop` and `max_objects` N are used.
-        rng: source of the random numbers for augmentation and cropping; None for a plain resize of the whole.
-        augmentation: ranges of the random changes; None for those that the configuration names.
-
-    Returns:
-        image (h, w, 3) uint8, label map (h, w) int32 with 1 … n by falling area (`VOID` kept, `PADDING` beside an image
-        that keeps its shape), classes (N,) int32 with 0 beyond n, valid (N,) uint8.
-    """
-    frame = config.image_size
-    source = sample.label_map.shape
-    cropping = config.crop and rng is not None
-    # The image's own part of the frame; the rest is padded at the end.
-    size = letterbox(source, frame)[2:] if config.aspect == "keep" and not cropping else frame
-    if rng is not None:
-        augmentation = augmentation or augmentation_of(config)
-        part, part_size = random_part(source, frame, rng) if cropping else (np.eye(3), source)
-        matrix = part @ random_matrix(part_size, augmentation, rng) @ resize_matrix(part_size, size)
-        if augmentation.quarter_turns:
-            turns = quarter_turns(frame, rng)
-            matrix = matrix @ quarter_turn_matrix(size, turns)
-            size = size[::-1] if turns % 2 else size
-        image = jitter_colour(warp_image(sample.image, matrix, size, augmentation.border), augmentation, rng)
-        label_map = warp_labels(sample.label_map, matrix, size, augmentation.border)
-    elif source == size:
-        image, label_map = sample.image, sample.label_map
-    else:
-        image = np.asarray(Image.fromarray(sample.image).resize(size[::-1], Image.Resampling.BILINEAR))
-        label_map = np.array(Image.fromarray(sample.label_map).resize(size[::-1], Image.Resampling.NEAREST))
-    label_map, kept = relabel(label_map, sample.classes, by_area=True, keep=config.max_objects, rest=VOID)
-    image, label_map = _padded(image, frame, 0), _padded(label_map, frame, PADDING)
-    classes = np.zeros(config.max_objects, np.int32)
-    valid = np.zeros(config.max_objects, np.uint8)
-    classes[: len(kept)] = kept
-    valid[: len(kept)] = 1
-    return image, label_map, classes, valid
-
-
-def _padded(pixels: np.ndarray, frame: tuple[int, int], value: int) -> np.ndarray:
-    """Puts (h, w, …) pixels into the middle of a frame, where `letterbox` has them."""
-    if pixels.shape[:2] == frame:
-        return pixels
-    top, left = ((whole - part) // 2 for whole, part in zip(frame, pixels.shape, strict=False))
-    padded = np.full((*frame, *pixels.shape[2:]), value, pixels.dtype)
-    padded[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
-    return padded
+_ORDER, _AUGMENTATION, _PARTIAL_SEQUENCE = 1, 2, 3
+"""First number of a random generator's seed: generators for different purposes must not share their numbers."""
 
 
 def epoch_order(length: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
-    """(length,) int64: the indices of one pass over a dataset, in their order or shuffled by (seed, epoch)."""
+    """Returns (length,) int64, the indices of one pass over a dataset, in order or shuffled by (seed, epoch)."""
     if not shuffle:
         return np.arange(length)
     return np.random.default_rng((_ORDER, seed, epoch)).permutation(length)
 
 
 def num_batches(length: int, config: DataConfig, *, training: bool) -> int:
-    """Batches of one pass: training drops the last partial batch (but gives at least one), validation keeps it."""
+    """Returns the number of batches of one pass; training drops an incomplete last batch unless it is the only one."""
     return max(length // config.batch_size, 1) if training else -(-length // config.batch_size)
 
 
@@ -135,23 +62,23 @@ def plain_batches(
     augmentation: Augmentation | None = None,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """One pass over a dataset in NumPy batches.
+    """Yields the NumPy batches of one pass over a dataset.
 
     Args:
         dataset: the samples.
         config: image size, N, B, augmentation on or off, seed.
-        training: shuffle, augment if configured and drop the last partial batch (a dataset smaller than one batch is
-            repeated to fill it); False keeps the dataset's order and all its pictures.
-        epoch: number of the pass; decides order and augmentation.
+        training: whether to shuffle, to augment if configured, and to drop an incomplete last batch (a dataset smaller
+            than one batch is repeated to fill it). False keeps the dataset's order and all its images.
+        epoch: number of the pass; it decides the order and the augmentation.
         augmentation: ranges of the random changes; None for those that the configuration names.
-        workers: threads that prepare batches ahead of time; 0 for none. The batches are the same.
+        workers: number of threads that prepare batches in advance; 0 for none. The batches are the same.
 
     Yields:
         A `Batch`: images (B, h, w, 3) uint8 and targets.
         The last batch of a validation pass may be smaller.
 
     Raises:
-        InputError: from the dataset's reader, when a file cannot be read.
+        InputError: from the dataset's reader, if a file cannot be read.
     """
     order = _pass_order(len(dataset), config, training=training, epoch=epoch)
     batches = [order[start : start + config.batch_size] for start in range(0, len(order), config.batch_size)]
@@ -184,15 +111,15 @@ def tf_batches(
     replicas: int = 1,
     here: range = range(1),
 ) -> "tf.data.Dataset":
-    """The batches of `plain_batches` as a `tf.data.Dataset` that reads in parallel and ahead.
+    """Returns the batches of `plain_batches` as a `tf.data.Dataset` that reads in parallel and in advance.
 
-    Arguments and arrays are those of `plain_batches`; all sizes are static but the batch size of a validation pass
-    whose last batch is smaller. An `InputError` of the reader arrives as TensorFlow's error with the message inside:
-    `reader_errors` turns it back.
+    Arguments and arrays are those of `plain_batches`. All sizes are static, except the batch size of a validation pass
+    whose last batch is smaller. TensorFlow raises its own error if the reader raises an `InputError`, with the message
+    in it; `reader_errors` turns it back.
 
-    With several `replicas` every batch is cut into as many shares of B / replicas pictures, and the shares of the
-    replicas `here` come one after the other. Of a smaller last batch the last shares are small or empty: every replica
-    gets as many shares as there are batches.
+    With several `replicas`, every batch is divided into one share of B / replicas images per replica, and the shares
+    of the replicas `here` follow each other. If the last batch is smaller, its last shares are small or empty, so every
+    replica gets one share per batch.
     """
     import tensorflow as tf
 
@@ -203,11 +130,12 @@ def tf_batches(
     height, width = config.image_size
     types = (tf.uint8, tf.int32, tf.int32, tf.uint8, tf.int32, tf.string)
 
-    # One call per batch: a call into Python costs about as much as a small picture.
+    # One call per batch, because a call into Python takes about as long as a small image.
     def load(indices: np.ndarray) -> tuple[np.ndarray | str, ...]:
         try:
             return *_load(dataset, config, indices, training=training, epoch=epoch, augmentation=augmentation), ""
-        # Raised in here, it would be logged with its whole traceback, once per thread; the assertion below is not.
+        # TensorFlow would log an error raised here with its whole traceback, once per thread; it does not log the
+        # assertion below.
         except InputError as error:
             nothing = [np.zeros(0, dtype.as_numpy_dtype) for dtype in types[:-1]]
             return *nothing, f"InputError: {error}"
@@ -242,10 +170,10 @@ def tf_batches(
 
 @contextlib.contextmanager
 def reader_errors() -> Iterator[None]:
-    """Turns TensorFlow's rendering of a reader's `InputError` back into it; put it around what draws from `tf_batches`.
+    """Context for code that iterates over `tf_batches`: turns TensorFlow's error back into the reader's `InputError`.
 
     Raises:
-        InputError: with the reader's message, when a file could not be read.
+        InputError: with the reader's message, if a file could not be read.
     """
     try:
         yield
@@ -258,7 +186,7 @@ def reader_errors() -> Iterator[None]:
 
 
 def _pass_order(length: int, config: DataConfig, *, training: bool, epoch: int) -> np.ndarray:
-    """Indices of one pass, a whole number of batches of them in training."""
+    """Returns the indices of one pass; in training they fill complete batches."""
     order = epoch_order(length, config.seed, epoch, shuffle=training)
     if not training:
         return order
@@ -275,7 +203,7 @@ def _load(
     epoch: int,
     augmentation: Augmentation | None,
 ) -> tuple[np.ndarray, ...]:
-    """The arrays of `prepare` for several samples, each stacked, and (B,) int32, the objects left to find."""
+    """Returns the arrays of `prepare`, stacked for several samples, and (B,) int32, the objects left to find."""
     if not len(indices):
         size, objects = config.image_size, config.max_objects
         shapes = (*size, 3), size, (objects,), (objects,), ()
@@ -290,15 +218,15 @@ def _load(
         image, label_map, classes, valid = prepare(dataset[index], config, rng, ranges)
         remaining = int(valid.sum())
         if training and config.begin_anywhere:
-            rng = np.random.default_rng((_BEGINNING, config.seed, epoch, index))
+            rng = np.random.default_rng((_PARTIAL_SEQUENCE, config.seed, epoch, index))
             if rng.uniform() < config.begin_anywhere:
-                label_map, classes, remaining = begin_anywhere(label_map, classes, remaining, rng)
+                label_map, classes, remaining = draw_partial_sequence(label_map, classes, remaining, rng)
         rows.append((image, label_map, classes, valid, np.int32(remaining)))
     return tuple(np.stack(column) for column in zip(*rows, strict=True))
 
 
 def _ahead(function: Callable[[Item], Result], items: list[Item], workers: int) -> Iterator[Result]:
-    """`map` in threads, in order, with one result more than there are threads waiting at most."""
+    """Maps in threads and yields the results in order; at most one result more than there are threads is waiting."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         waiting: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
         for item in items:

@@ -1,7 +1,8 @@
-"""What is checked of a dataset before anything is computed with it: in seconds, and only once for the same files.
+"""The checks of a dataset before training or evaluation: they take seconds, and unchanged files are checked only once.
 
-Annotations are read, and of every image the header; no image is decoded. What cannot be used is refused, and what a
-user should know is said in a line each. `python -m rsis_tf.data.check` goes further: it decodes and draws everything.
+Annotations and the header of every image are read; no image is decoded. Unusable data is refused, and everything that
+a user should know is reported in one line each. `rsis check` (`rsis_tf.data.check`) goes further: it decodes and paints
+everything.
 """
 
 import collections
@@ -15,33 +16,34 @@ import pathlib
 import time
 from collections.abc import Mapping
 
-from rsis_tf.data.sample import Dataset, Inspection
+from rsis_tf.data.sample import Dataset, FileDataset, Inspection, reads_files
 from rsis_tf.errors import InputError
+from rsis_tf.files import write_text
 from rsis_tf.progress import ProgressLine
 
 NOTES = {
-    "exif_stored": "annotations are in the stored frame, so the EXIF orientation is not applied",
-    "exif_scaled": "annotations are in per cent of the image as its EXIF orientation turns it, written with the stored "
-    "size (Label Studio), and are scaled back",
-    "exif_unclear": "an EXIF orientation leaves the size as it is, so the size cannot tell which way annotations are "
-    "turned; they are taken as the image is shown",
+    "exif_stored": "the annotations refer to the stored pixels, so the EXIF orientation is not applied",
+    "exif_scaled": "the annotations are percentages of the image as its EXIF orientation turns it, written with the "
+    "stored size (Label Studio), and are scaled back",
+    "exif_unclear": "an EXIF orientation does not change the size, so the size cannot tell whether the annotations "
+    "refer to the turned image; it is assumed that they do",
 }
-"""What is said of images, by `Inspection.note`."""
+"""How images are read, by `Inspection.note`."""
 
 _VERSION = 1
-"""Of what is kept: another number makes everything be read anew."""
+"""Version of the stored findings; a new number invalidates older ones."""
 _QUIET_SECONDS = 1.0
 _THREADS = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What a check of one split has found.
+    """Findings about one split.
 
     Attributes:
         objects: the number of objects of each image.
-        empty: annotations without a pixel.
-        crowds: annotations of ignored regions.
+        empty: number of annotations without a pixel.
+        crowds: number of annotations that mark an ignored region.
         notes: number of images by key of `NOTES`.
     """
 
@@ -51,16 +53,16 @@ class Checked:
     notes: dict[str, int]
 
     def beyond(self, limit: int) -> int:
-        """How many objects an image has too many, summed over the images."""
+        """Returns the number of objects that exceed the limit of their image, summed over the images."""
         return sum(max(0, count - limit) for count in self.objects)
 
 
 def require_same_classes(datasets: Mapping[str, Dataset], *, ids: bool = True) -> None:
-    """Makes sure that the splits name the same classes in the same order.
+    """Makes sure that the splits have the same classes in the same order.
 
     Args:
-        datasets: reader by split.
-        ids: whether the ids that the files have for them must be the same, too.
+        datasets: dataset by split.
+        ids: whether the ids of the categories in the files must be the same, too.
 
     Raises:
         InputError: with both lists, if not.
@@ -71,31 +73,31 @@ def require_same_classes(datasets: Mapping[str, Dataset], *, ids: bool = True) -
         if not same:
             raise InputError(
                 f"expected the same categories in all splits. "
-                f"Received: {first} with {_listed(reference)}; {split} with {_listed(dataset)}"
+                f"Received: {first} with {_class_list(reference)}; {split} with {_class_list(dataset)}"
             )
 
 
 def inspect_split(split: str, dataset: Dataset, *, cache: pathlib.Path | None = None) -> Checked | None:
-    """Reads every annotation and every image's header of a split.
+    """Reads every annotation of a split and the header of every image.
 
-    A progress line is drawn on a terminal if that takes more than a second. What was found is kept by the paths, sizes
-    and times of the files, so that the next call with the same files is quick.
+    If this takes more than a second, a progress line is shown on a terminal. The findings are stored by the paths,
+    sizes and times of the files, so the next call with the same files is fast.
 
     Args:
         split: its name, for messages.
-        dataset: the reader.
-        cache: folder to keep findings in; None for `cache_folder()`.
+        dataset: the samples.
+        cache: folder that the findings are stored in; None for `cache_folder()`.
 
     Returns:
-        What was found; None for a dataset that is made and not read.
+        The findings; None for a dataset that does not read files.
 
     Raises:
-        InputError: naming the first image or annotation that cannot be read, and how many there are.
+        InputError: naming the first image or annotation that cannot be read, and the number of such images.
     """
-    if not hasattr(dataset, "annotation_files"):
+    if not reads_files(dataset):
         return None
-    kept = (cache_folder() if cache is None else cache) / f"{_fingerprint(dataset)}.json"
-    known = _load(kept)
+    stored = (cache_folder() if cache is None else cache) / f"{_fingerprint(dataset)}.json"
+    known = _load(stored)
     if known is not None:
         return known
     problems: list[str] = []
@@ -119,20 +121,20 @@ def inspect_split(split: str, dataset: Dataset, *, cache: pathlib.Path | None = 
         crowds=sum(one.crowds for one in found),
         notes=dict(sorted(collections.Counter(one.note for one in found if one.note).items())),
     )
-    _keep(kept, checked)
+    _store(stored, checked)
     return checked
 
 
 def check_training(datasets: Mapping[str, Dataset], *, max_objects: int, num_steps: int) -> list[str]:
-    """Checks the splits of a training.
+    """Checks the splits of a training run.
 
     Args:
-        datasets: reader by split.
-        max_objects: N, the objects kept of an image.
-        num_steps: T, the objects predicted of an image.
+        datasets: dataset by split.
+        max_objects: N, the largest number of objects that is kept per image.
+        num_steps: T, the number of objects predicted per image.
 
     Returns:
-        What the user should know, a line each.
+        What the user should know, one line each.
 
     Raises:
         InputError: if something cannot be read, a split has no object, or the splits' categories differ.
@@ -141,110 +143,108 @@ def check_training(datasets: Mapping[str, Dataset], *, max_objects: int, num_ste
     lines = []
     for split, dataset in datasets.items():
         checked = inspect_split(split, dataset)
-        if checked is None:
+        if checked is None or not reads_files(dataset):
             continue
         if not sum(checked.objects):
-            raise InputError(f"expected at least one object in {split}. Received: {_nothing(dataset, checked)}")
-        limits = {"--gt-maxseqlen": max_objects, "--maxseqlen": num_steps}
+            raise InputError(f"expected at least one object in {split}. Received: {_no_objects(dataset, checked)}")
+        limits = {"--max-objects": max_objects, "--steps": num_steps}
         option = min(limits, key=limits.__getitem__)
-        lines += _lines(split, dataset, checked, f"{option} {limits[option]}: raise it", limits[option])
+        beyond = f"exceed {option} {limits[option]}; a higher value includes them"
+        lines += _lines(split, dataset, checked, beyond, limits[option])
     return lines
 
 
 def check_evaluation(split: str, dataset: Dataset, *, num_steps: int | None) -> list[str]:
-    """Checks the split that is scored.
+    """Checks the split that is evaluated.
 
     Args:
         split: its name.
-        dataset: reader.
-        num_steps: T, the objects that the model predicts of an image; None if unknown.
+        dataset: the samples.
+        num_steps: T, the number of objects that the model predicts per image; None if unknown.
 
     Returns:
-        What the user should know, a line each.
+        What the user should know, one line each.
 
     Raises:
         InputError: if something cannot be read.
     """
     checked = inspect_split(split, dataset)
-    if checked is None:
+    if checked is None or not reads_files(dataset):
         return []
     if not sum(checked.objects) and dataset.annotation_files:
-        return [f"{split}: no object to score ({_nothing(dataset, checked)})"]
-    what = f"the {num_steps} steps that the model predicts and cannot be found"
-    return _lines(split, dataset, checked, what, num_steps)
+        return [f"{split}: no object to score ({_no_objects(dataset, checked)})"]
+    beyond = f"exceed the {num_steps} steps of the model and cannot be found"
+    return _lines(split, dataset, checked, beyond, num_steps)
 
 
 def cache_folder() -> pathlib.Path:
-    """The user's folder for findings: `$XDG_CACHE_HOME/rsis_tf`, `~/.cache/rsis_tf` unless that is set."""
+    """Returns the user's folder for findings: `$XDG_CACHE_HOME/rsis_tf/checked`, by default in `~/.cache`."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification says to ignore relative paths.
+    # The XDG specification says to ignore relative paths.
     home = base if os.path.isabs(base) else os.path.expanduser("~/.cache")
     return pathlib.Path(home) / "rsis_tf" / "checked"
 
 
-def _inspect(dataset: Dataset, index: int) -> Inspection | str:
+def _inspect(dataset: FileDataset, index: int) -> Inspection | str:
     try:
         return dataset.inspect(index)
     except InputError as error:
         return str(error)
 
 
-def _lines(split: str, dataset: Dataset, checked: Checked, what: str, limit: int | None) -> list[str]:
+def _lines(split: str, dataset: FileDataset, checked: Checked, beyond: str, limit: int | None) -> list[str]:
     lines = []
     total = sum(checked.objects)
-    beyond = 0 if limit is None else checked.beyond(limit)
-    if beyond:
-        lines.append(f"{split}: {beyond:,} of {total:,} objects are beyond {what}")
+    too_many = 0 if limit is None else checked.beyond(limit)
+    if too_many:
+        lines.append(f"{split}: {too_many:,} of {total:,} objects {beyond}")
     if checked.empty:
-        lines.append(
-            f"{split}: {checked.empty:,} annotations without a pixel are left out "
-            "(python -m rsis_tf.data.check names them)"
-        )
-    remarks = getattr(dataset, "remarks", ())
-    if remarks:
-        lines.append(
-            f"{split}: {len(remarks):,} images are listed more than once (python -m rsis_tf.data.check names them)"
-        )
-    dropped = getattr(dataset, "dropped_categories", ())
-    if dropped:
-        lines.append(f"{split}: no class, since nothing is annotated with it: {', '.join(dropped)}")
-    if getattr(dataset, "masks_marked_as_crowds", False):
-        lines.append(
-            f"{split}: brush masks of CVAT are read as objects (--crowds ignore takes them as ignored regions)"
-        )
+        lines.append(f"{split}: {checked.empty:,} annotations without a pixel are left out (rsis check lists them)")
+    if dataset.remarks:
+        lines.append(f"{split}: {len(dataset.remarks):,} images are listed more than once (rsis check lists them)")
+    lines += [f"{split}: {note}" for note in class_notes(dataset)]
     lines += [f"{split}: {count:,} of {len(dataset):,} images: {NOTES[note]}" for note, count in checked.notes.items()]
     return lines
 
 
-def _nothing(dataset: Dataset, checked: Checked) -> str:
+def class_notes(dataset: FileDataset) -> list[str]:
+    """Returns what a user should know about the categories and crowds of a split, one line each."""
+    notes = []
+    if dataset.dropped_categories:
+        notes.append(f"not classes, because no object has them: {', '.join(dataset.dropped_categories)}")
+    if dataset.masks_marked_as_crowds:
+        notes.append("brush masks of CVAT are read as objects (--crowds ignore reads them as ignored regions)")
+    return notes
+
+
+def _no_objects(dataset: FileDataset, checked: Checked) -> str:
     where = ", ".join(str(path) for path in dataset.annotation_files[:1])
     crowds = f", {checked.crowds:,} ignored regions (--crowds objects reads them as objects)" if checked.crowds else ""
     empty = f", {checked.empty:,} annotations without a pixel" if checked.empty else ""
     return f"none in {len(dataset):,} images{crowds}{empty}, {where}"
 
 
-def _classes(dataset: Dataset) -> list[tuple]:
-    ids = getattr(dataset, "category_ids", range(len(dataset.class_names)))
+def _classes(dataset: Dataset) -> list[tuple[int | str, str]]:
+    ids = getattr(dataset, "category_ids", ()) or range(len(dataset.class_names))
     return list(zip(ids, dataset.class_names, strict=True))[1:]
 
 
-def _listed(dataset: Dataset) -> str:
+def _class_list(dataset: Dataset) -> str:
     return ", ".join(f"{number} {name}" for number, name in _classes(dataset)) or "none"
 
 
-def _fingerprint(dataset: Dataset) -> str:
-    """A digest of what decides the findings: the reader, its settings, and path, size and time of every file."""
+def _fingerprint(dataset: FileDataset) -> str:
+    """Returns a digest of everything the findings depend on: settings, and the path, size and time of every file."""
     digest = hashlib.sha256()
-    settings = [getattr(dataset, name, None) for name in ("class_names", "category_ids", "crowds")]
+    settings = [dataset.class_names, dataset.category_ids, dataset.crowds]
     digest.update(repr((_VERSION, len(dataset), settings)).encode("utf-8", "surrogatepass"))
     for paths in (dataset.annotation_files, dataset.image_files):
         for path in paths:
-            try:
+            state: tuple[int, int] | None = None
+            with contextlib.suppress(OSError):
                 stat = path.stat()
-                state = (str(path.absolute()), stat.st_size, stat.st_mtime_ns)
-            except OSError:
-                state = (str(path.absolute()), None)
-            digest.update(repr(state).encode("utf-8", "surrogatepass"))
+                state = stat.st_size, stat.st_mtime_ns
+            digest.update(repr((str(path.absolute()), state)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:40]
 
 
@@ -256,10 +256,8 @@ def _load(path: pathlib.Path) -> Checked | None:
         return None
 
 
-def _keep(path: pathlib.Path, checked: Checked) -> None:
-    """Writes beside and renames; without a folder that can be written to, the next run checks again."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def _store(path: pathlib.Path, checked: Checked) -> None:
+    """Stores findings; if the folder is not writable, the next run checks again."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(dataclasses.asdict(checked)) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        write_text(path, json.dumps(dataclasses.asdict(checked)) + "\n")

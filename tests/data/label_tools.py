@@ -1,7 +1,7 @@
 """Exports as label tools write them: the fields, ids, names and folders of their own exporters, with tiny images.
 
-Every function makes the folder that a user has after unpacking, and returns it. Each dataset has images of 48x32 pixels
-with a large object of one class and a small one of another, where nothing else is said. Where the structures are from:
+Every function writes the folder that a user has after unpacking an export, and returns it. Unless a function says
+otherwise, images have 48x32 pixels and show a large object of one class and a small one of another. The sources:
 
 - Roboflow, "COCO JSON" / "COCO Segmentation": exported files in public repositories ("Exported from roboflow.com"): a
   first category with the project's name, which no annotation has and all others name as their supercategory; file names
@@ -33,10 +33,10 @@ SMALL = [30.0, 5.0, 40.0, 5.0, 40.0, 15.0, 30.0, 15.0]
 LARGE_AREA, SMALL_AREA = 400, 100
 
 
-def picture(
+def write_image(
     path: pathlib.Path, *, width: int = WIDTH, height: int = HEIGHT, orientation: int = 1, seed: int = 0
 ) -> None:
-    """Writes an image; with an EXIF orientation if it is not 1."""
+    """Writes an image of noise, with an EXIF orientation unless it is 1."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
     exif = Image.Exif()
@@ -45,12 +45,12 @@ def picture(
 
 
 def roboflow(root: pathlib.Path, splits: dict[str, int] | None = None, *, root_category: str = "cells") -> pathlib.Path:
-    """Roboflow's "COCO Segmentation": images by split (train 3, valid 2, test 1 unless given)."""
+    """Writes Roboflow's "COCO Segmentation"; `splits` is the number of images by split (default: 3, 2 and 1)."""
     for split, count in (splits or {"train": 3, "valid": 2, "test": 1}).items():
         images, annotations = [], []
         for number in range(count):
             name = f"{split}-{number}_jpg.rf.{number:032x}.jpg"
-            picture(root / split / name, seed=number)
+            write_image(root / split / name, seed=number)
             images.append(
                 {
                     "id": number,
@@ -105,12 +105,12 @@ def cvat(
     merged: bool = False,
     count: int = 5,
 ) -> pathlib.Path:
-    """CVAT's "COCO 1.0" with images; `brush` draws the small objects with the brush, `merged` is the older layout."""
+    """Writes CVAT's "COCO 1.0" with images; `brush`: small objects are brush masks; `merged`: the older layout."""
     for subset in subsets:
         images, annotations = [], []
         for number in range(1, count + 1):
             name = f"{subset}_{number}.png"
-            picture(root / "images" / ("" if merged else subset) / name, seed=number)
+            write_image(root / "images" / ("" if merged else subset) / name, seed=number)
             images.append(
                 {
                     "id": number,
@@ -161,16 +161,16 @@ def label_studio(
     count: int = 5,
     suffix: str = ".png",
 ) -> pathlib.Path:
-    """Label Studio's "COCO"; with an EXIF orientation of 5 or more, images are displayed with swapped sides.
+    """Writes Label Studio's "COCO"; an EXIF orientation of 5 or more swaps the sides of the displayed images.
 
-    The objects are `LARGE` and `SMALL` in an image displayed with `WIDTH` and `HEIGHT`.
+    The objects are `LARGE` and `SMALL` in a displayed image of `WIDTH` and `HEIGHT`.
     """
     turned = orientation >= 5
     stored = (HEIGHT, WIDTH) if turned else (WIDTH, HEIGHT)  # width, height as Pillow opens it
     images, annotations = [], []
     for number in range(count):
         name = f"{number:08x}-bild_{number}{suffix}"
-        picture(root / "images" / name, width=stored[0], height=stored[1], orientation=orientation, seed=number)
+        write_image(root / "images" / name, width=stored[0], height=stored[1], orientation=orientation, seed=number)
         path = prefix + name
         images.append(
             {
@@ -213,10 +213,10 @@ def label_studio(
 
 
 def labelme(root: pathlib.Path, *, count: int = 5) -> pathlib.Path:
-    """What labelme's example script `labelme2coco.py` makes."""
+    """Writes what labelme's example script `labelme2coco.py` writes."""
     images, annotations = [], []
     for number in range(count):
-        picture(root / "JPEGImages" / f"{number}.jpg", seed=number)
+        write_image(root / "JPEGImages" / f"{number}.jpg", seed=number)
         images.append(
             {
                 "license": 0,
@@ -264,10 +264,10 @@ def labelme(root: pathlib.Path, *, count: int = 5) -> pathlib.Path:
 
 
 def labelme2coco(root: pathlib.Path, *, count: int = 5) -> pathlib.Path:
-    """What the package labelme2coco makes in the folder of the images."""
+    """Writes what the package labelme2coco writes into the folder of the images."""
     images, annotations = [], []
     for number in range(1, count + 1):
-        picture(root / f"{number}.jpg", seed=number)
+        write_image(root / f"{number}.jpg", seed=number)
         images.append({"id": number, "file_name": f"{number}.jpg", "width": WIDTH, "height": HEIGHT})
         for category, ring, area in ((0, LARGE, LARGE_AREA), (1, SMALL, SMALL_AREA)):
             annotations.append(
@@ -294,10 +294,10 @@ def labelme2coco(root: pathlib.Path, *, count: int = 5) -> pathlib.Path:
 
 
 def via(root: pathlib.Path, *, count: int = 5) -> pathlib.Path:
-    """VGG Image Annotator's "Export annotations (COCO format)", saved beside the images."""
+    """Writes VGG Image Annotator's "Export annotations (COCO format)" beside the images."""
     images, annotations = [], []
     for number in range(1, count + 1):
-        picture(root / f"{number}.jpg", seed=number)
+        write_image(root / f"{number}.jpg", seed=number)
         images.append(
             {
                 "id": number,
@@ -345,7 +345,7 @@ def via(root: pathlib.Path, *, count: int = 5) -> pathlib.Path:
 
 
 def change(file: pathlib.Path, edit) -> None:
-    """Reads a JSON file, lets `edit` change its content in place, and writes it."""
+    """Reads a JSON file, changes its content in place by `edit`, and writes it."""
     content = json.loads(file.read_text(encoding="utf-8-sig"))
     edit(content)
     file.write_text(json.dumps(content), encoding="utf-8")
@@ -357,7 +357,7 @@ def _box(ring: list[float]) -> list[float]:
 
 
 def _runs(ring: list[float]) -> dict:
-    """Uncompressed run lengths of a box, down the columns."""
+    """Returns the uncompressed run lengths of a box, down the columns."""
     left, top, width, height = (int(value) for value in _box(ring))
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[top : top + height, left : left + width] = 1

@@ -1,27 +1,27 @@
+"""Random warps and colours of training images."""
+
 import dataclasses
 import math
 
 import numpy as np
 import pytest
-from dataset_files import made_sample, photo
+from dataset_files import noise
 from scipy import ndimage
 
 from rsis_tf.config import DataConfig
 from rsis_tf.config.presets import PRESETS
+from rsis_tf.data import augment
 from rsis_tf.data.augment import (
+    AUGMENTATIONS,
     STILL,
     Augmentation,
     augmentation_of,
     jitter_colour,
-    quarter_turn_matrix,
     quarter_turns,
     random_matrix,
-    resize_matrix,
-    warp_image,
-    warp_labels,
 )
-from rsis_tf.data.pipeline import prepare
 from rsis_tf.data.sample import VOID
+from rsis_tf.data.warp import quarter_turn_matrix, resize_matrix, warp_image, warp_labels
 from rsis_tf.errors import InputError
 
 
@@ -29,26 +29,53 @@ def matrix(size=(8, 12), seed=0, **changes) -> np.ndarray:
     return random_matrix(size, dataclasses.replace(STILL, **changes), np.random.default_rng(seed))
 
 
-def drawn_turns(size: tuple[int, int], seed: int) -> int:
-    return quarter_turns(size, np.random.default_rng(seed))
+def randomly_turned(image: np.ndarray, seed: int) -> bytes:
+    size = image.shape[:2]
+    turns = quarter_turns(size, np.random.default_rng(seed))
+    return warp_image(image, quarter_turn_matrix(size, turns), size).tobytes()
 
 
-def test_without_any_range_nothing_changes():
-    image = photo(8, 12)
+def test_a_seed_gives_the_values_of_earlier_versions():
+    drawn = random_matrix((40, 60), AUGMENTATIONS["strong"], np.random.default_rng(7))
+    expected = [
+        [0.6853793076810449, -0.24479325856225903, 18.817127285568976],
+        [0.19508738606806786, 0.7090140909449952, -3.9907809644173433],
+        [0.0, 0.0, 1.0],
+    ]
+    np.testing.assert_allclose(drawn, expected, rtol=1e-12)
+    image = np.arange(60, dtype=np.uint8).reshape(4, 5, 3) * 4
+    changed = jitter_colour(image, AUGMENTATIONS["strong"], np.random.default_rng(7))
+    np.testing.assert_allclose(changed[1, :2].astype(int), [[49, 56, 61], [65, 71, 77]], atol=1)
+
+
+def test_a_warp_added_to_the_table_is_applied_and_leaves_the_other_draws_as_they_are(monkeypatch):
+    before = matrix((8, 12), rotation=10, zoom=(0.5, 2))
+
+    def upside_down(size, augmentation, rng):
+        rng.uniform()
+        return np.diag([1.0, -1.0, 1.0])
+
+    monkeypatch.setattr(augment, "WARPS", (*augment.WARPS, upside_down))
+    about_the_centre = np.array([[1, 0, 0], [0, -1, 8], [0, 0, 1]])
+    np.testing.assert_allclose(matrix((8, 12), rotation=10, zoom=(0.5, 2)), before @ about_the_centre, atol=1e-12)
+
+
+def test_without_ranges_nothing_changes():
+    image = noise(8, 12)
     np.testing.assert_array_equal(matrix(), np.eye(3))
     np.testing.assert_array_equal(warp_image(image, matrix(), (8, 12)), image)
 
 
-def test_a_flip_mirrors_picture_and_labels():
-    image, labels = photo(8, 12), np.arange(96, dtype=np.int32).reshape(8, 12)
+def test_a_flip_mirrors_image_and_labels():
+    image, labels = noise(8, 12), np.arange(96, dtype=np.int32).reshape(8, 12)
     np.testing.assert_array_equal(warp_image(image, matrix(flip=1), (8, 12)), image[:, ::-1])
     np.testing.assert_array_equal(warp_labels(labels, matrix(flip=1), (8, 12)), labels[:, ::-1])
 
 
-def test_a_shift_by_whole_pixels_moves_picture_and_labels_and_leaves_black_background():
-    image, labels = photo(8, 12) | 1, np.ones((8, 12), np.int32)
+def test_a_shift_by_whole_pixels_moves_image_and_labels_and_leaves_black_background():
+    image, labels = noise(8, 12) | 1, np.ones((8, 12), np.int32)
     shift = np.eye(3)
-    shift[:2, 2] = (3, -2)  # what stood 3 to the right and 2 above
+    shift[:2, 2] = (3, -2)  # shows what was 3 to the right and 2 above
     moved, moved_labels = warp_image(image, shift, (8, 12)), warp_labels(labels, shift, (8, 12))
     np.testing.assert_array_equal(moved[2:, :9], image[:-2, 3:])
     np.testing.assert_array_equal(moved_labels[2:, :9], 1)
@@ -81,33 +108,14 @@ def test_draws_stay_in_their_ranges():
     assert 0.9 < max(areas) <= 1
 
 
-def test_labels_move_with_the_picture():
-    # The picture shows its own labels, so after any warp it must still do so away from the edges of the objects.
-    labels = np.zeros((96, 128), np.int32)
-    labels[20:60, 30:70], labels[50:90, 80:120] = 1, 2
-    image = np.repeat((labels * 100).astype(np.uint8)[..., None], 3, -1)
-    config = DataConfig(image_size=(64, 64))
-    for seed in range(20):
-        warped, label_map, classes, valid = prepare(
-            made_sample(labels, [1, 2], image), config, np.random.default_rng(seed)
-        )
-        order = np.array([0, *classes[: valid.sum()]])
-        flat = np.ones_like(label_map, bool)
-        for axis in (0, 1):
-            for step in (-1, 1):
-                flat &= np.roll(label_map, step, axis) == label_map
-        flat[[0, -1]] = flat[:, [0, -1]] = False
-        np.testing.assert_allclose(warped[flat][:, 0], 100 * order[label_map[flat]], atol=30)
-
-
-def test_labels_are_never_mixed_and_void_is_carried_through():
+def test_labels_are_never_blended_and_void_stays_void():
     labels = np.full((64, 64), VOID, np.int32)
     labels[16:48, 16:48] = 5
     warped = warp_labels(labels, matrix((64, 64), rotation=10, shear=0.1, zoom=(0.7, 1.0)), (48, 48))
     assert set(np.unique(warped)) == {VOID, 5}
 
 
-def test_shrinking_averages_instead_of_picking_pixels():
+def test_shrinking_averages_pixels():
     board = np.indices((64, 64)).sum(0) % 2 * 255
     image = np.repeat(board.astype(np.uint8)[..., None], 3, -1)
     small = warp_image(image, resize_matrix((64, 64), (16, 16)), (16, 16))
@@ -123,7 +131,7 @@ def test_enlarging_keeps_the_corners_in_place():
 
 
 def test_colour_jitter():
-    image = photo(16, 16)
+    image = noise(16, 16)
     rng = np.random.default_rng(0)
     assert jitter_colour(image, Augmentation(), rng) is image
     changed = jitter_colour(image, Augmentation(colour=0.3), rng)
@@ -138,32 +146,20 @@ def test_impossible_ranges_are_refused(bad):
         Augmentation(**bad)
 
 
-def test_quarter_turns_are_those_of_the_picture():
-    image = photo(8, 8)
+def test_a_square_image_is_turned_by_all_quarter_turns():
+    image = noise(8, 8)
     turns = {np.rot90(image, k).tobytes() for k in range(4)}
-    drawn = {
-        warp_image(
-            image, quarter_turn_matrix((8, 8), quarter_turns((8, 8), np.random.default_rng(seed))), (8, 8)
-        ).tobytes()
-        for seed in range(30)
-    }
-    assert drawn == turns
+    assert {randomly_turned(image, seed) for seed in range(30)} == turns
 
 
-def test_a_picture_that_is_not_square_is_turned_upside_down_at_most():
-    image = photo(8, 12)
+def test_an_image_that_is_not_square_is_only_turned_upside_down():
+    image = noise(8, 12)
     turns = {image.tobytes(), np.rot90(image, 2).tobytes()}
-    drawn = {
-        warp_image(
-            image, quarter_turn_matrix((8, 12), quarter_turns((8, 12), np.random.default_rng(seed))), (8, 12)
-        ).tobytes()
-        for seed in range(20)
-    }
-    assert drawn == turns
+    assert {randomly_turned(image, seed) for seed in range(20)} == turns
 
 
 def coordinates(matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the input, in SciPy's sense (pixel centres at integers), of each pixel of the result."""
+    """Returns the input row and column of each output pixel, with pixel centres at integers as in SciPy."""
     rows, columns = np.indices(size) + 0.5
     x, y = (matrix[axis, 0] * columns + matrix[axis, 1] * rows + matrix[axis, 2] for axis in (0, 1))
     return y - 0.5, x - 0.5
@@ -171,12 +167,12 @@ def coordinates(matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, 
 
 @pytest.mark.parametrize(("source", "size"), [((31, 47), (31, 47)), ((33, 20), (41, 29)), ((7, 5), (16, 11))])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_replicated_border_is_scipys_nearest_mode(source, size, seed):
+def test_the_replicated_border_equals_scipys_nearest_mode(source, size, seed):
     strong = Augmentation(rotation=40, translation=0.4, shear=0.3, zoom=(1.0, 1.9))
     matrix = random_matrix(source, strong, np.random.default_rng(seed)) @ resize_matrix(source, size)
-    image = photo(*source, seed=seed)
+    image = noise(*source, seed=seed)
     where = coordinates(matrix, size)
-    assert min(where[0].min(), where[1].min()) < -1  # there is an outside to fill
+    assert min(where[0].min(), where[1].min()) < -1  # some output pixels are outside of the image
     expected = np.stack(
         [ndimage.map_coordinates(image[..., c].astype(float), where, order=1, mode="nearest") for c in range(3)], -1
     )
@@ -186,12 +182,12 @@ def test_the_replicated_border_is_scipys_nearest_mode(source, size, seed):
     rows, columns = (np.floor(axis + 0.5).astype(int) for axis in where)
     rows, columns = rows.clip(0, source[0] - 1), columns.clip(0, source[1] - 1)
     warped = warp_labels(labels, matrix, size, "replicate")
-    # Pillow walks in fixed-point steps: a centre that falls on the line between two pixels may go to either.
+    # Pillow uses fixed-point steps, so a centre on the line between two pixels may take either value.
     assert np.mean(warped == labels[rows, columns]) > 0.99
 
 
 def test_the_replicated_border_equals_the_black_one_inside():
-    image, labels = photo(40, 30), np.random.default_rng(0).integers(0, 9, (40, 30)).astype(np.int32)
+    image, labels = noise(40, 30), np.random.default_rng(0).integers(0, 9, (40, 30)).astype(np.int32)
     closer = matrix((40, 30), rotation=10, zoom=(0.5, 0.6))
     for warp, pixels in ((warp_image, image), (warp_labels, labels)):
         np.testing.assert_array_equal(
@@ -199,21 +195,7 @@ def test_the_replicated_border_equals_the_black_one_inside():
         )
 
 
-def test_the_border_of_a_configuration_reaches_image_and_labels():
-    everywhere = np.ones((32, 32), np.int32)
-    sample = made_sample(everywhere, [1], np.full((32, 32, 3), 200, np.uint8))
-    config = DataConfig(image_size=(32, 32), zoom=(1.5, 1.5))
-    image, label_map, _, _ = prepare(sample, config, np.random.default_rng(0))
-    assert (label_map == 0).sum() > 200
-    assert (image == 0).all(-1).sum() > 200
-    replicated = dataclasses.replace(config, border="replicate")
-    image, label_map, _, _ = prepare(sample, replicated, np.random.default_rng(0))
-    assert (label_map == 1).all()
-    assert (image == 200).all()
-
-
-def test_without_ranges_of_its_own_a_configuration_warps_as_it_did():
-    # Figures of Augmentation() and of the strong ranges, as runs of earlier versions had them.
+def test_the_named_ranges_have_the_values_of_earlier_versions():
     assert augmentation_of(DataConfig()) == Augmentation(
         flip=0.5, rotation=10.0, translation=0.1, shear=0.1, zoom=(0.7, 1.0), border="black"
     )
@@ -223,7 +205,7 @@ def test_without_ranges_of_its_own_a_configuration_warps_as_it_did():
 
 
 @pytest.mark.parametrize(("preset", "zoom"), [("voc", (0.7, 1.4)), ("cityscapes", (1.0, 1.0)), ("cvppp", (0.7, 1.0))])
-def test_presets_of_the_paper_warp_as_the_original(preset, zoom):
+def test_presets_of_the_paper_warp_like_the_original_code(preset, zoom):
     # src/dataloader/{pascal,cityscapes,leaves}.py with the defaults of src/args.py; Shear() takes degrees.
     ranges = augmentation_of(PRESETS[preset]().data)
     assert (ranges.zoom, ranges.border, ranges.rotation, ranges.translation) == (zoom, "replicate", 10, 0.1)
@@ -238,42 +220,11 @@ def test_zoom_scales_width_and_height_within_its_range(low, high):
     assert low <= sides.min() <= low + 0.1 * (high - low)
     assert high - 0.1 * (high - low) <= sides.max() <= high
     if low < high:
-        assert np.abs(sides[:, 0] - sides[:, 1]).max() > 0.5 * (high - low)  # drawn apart
-
-
-@pytest.mark.parametrize("source", [(40, 90), (90, 40), (50, 50), (17, 23)])
-def test_a_crop_is_the_largest_undistorted_part_and_comes_from_everywhere(source):
-    rows, columns = np.indices(source)
-    image = np.stack([rows, columns, np.zeros_like(rows)], -1).astype(np.uint8)
-    config = DataConfig(image_size=(16, 32), crop=True, augment=False)
-    corners = []
-    for seed in range(60):
-        cropped, label_map, _, _ = prepare(
-            made_sample(np.ones(source), [1], image), config, np.random.default_rng(seed), STILL
-        )
-        assert (label_map == 1).all()
-        down = (cropped[-2, 5, 0].astype(float) - cropped[1, 5, 0]) / 13
-        right = (cropped[5, -2, 1].astype(float) - cropped[5, 1, 1]) / 29
-        scale = min(source[0] / 16, source[1] / 32)
-        np.testing.assert_allclose([down, right], scale, atol=0.12)
-        corners.append(cropped[0, 0, :2])
-    spread = np.ptp(np.array(corners).astype(int), axis=0)
-    free = np.array(source) - np.array([16, 32]) * min(source[0] / 16, source[1] / 32)
-    np.testing.assert_allclose(spread, free, atol=0.12 * max(source) + 1)
-
-
-def test_a_crop_of_the_whole_shape_is_the_whole_image():
-    # Cityscapes at half its shape, the original without --resize and without --crop.
-    image = photo(64, 128)
-    cropped = prepare(
-        made_sample(np.ones((64, 128)), [1], image), DataConfig(image_size=(32, 64), crop=True),
-        np.random.default_rng(0), STILL,
-    )[0]  # fmt: skip
-    np.testing.assert_array_equal(cropped, warp_image(image, resize_matrix((64, 128), (32, 64)), (32, 64)))
+        assert np.abs(sides[:, 0] - sides[:, 1]).max() > 0.5 * (high - low)  # drawn separately
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("bad", "message"),
     [
         ({"zoom": (1.4, 0.7)}, "zoom must be two numbers"),
         ({"zoom": (0.7,)}, "zoom must be two numbers"),
@@ -286,6 +237,6 @@ def test_a_crop_of_the_whole_shape_is_the_whole_image():
         ({"cache": ""}, "cache must be memory, a folder, or none"),
     ],
 )
-def test_impossible_settings_are_refused(bad, said):
-    with pytest.raises(InputError, match=said):
+def test_impossible_settings_are_refused(bad, message):
+    with pytest.raises(InputError, match=message):
         DataConfig(**bad)

@@ -1,13 +1,16 @@
+"""Batches of both pipelines."""
+
 import dataclasses
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from dataset_files import MadeDataset, made_sample
+from dataset_files import NumberedDataset, sample_of
 
 from rsis_tf.config import DataConfig
-from rsis_tf.data.pipeline import epoch_order, num_batches, plain_batches, prepare, reader_errors, tf_batches
+from rsis_tf.data.pipeline import epoch_order, num_batches, plain_batches, reader_errors, tf_batches
+from rsis_tf.data.prepare import prepare
 from rsis_tf.data.readers.synthetic import SyntheticDataset
 from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
@@ -15,61 +18,24 @@ from rsis_tf.errors import InputError
 TINY = DataConfig(image_size=(8, 8), max_objects=3, batch_size=4)
 
 
-def colours(batches) -> list[list[int]]:
-    """The index that each picture of `MadeDataset` shows, by batch."""
+def indices(batches) -> list[list[int]]:
+    """Returns the index of each image of `NumberedDataset`, by batch."""
     return [images[:, 0, 0, 0].tolist() for images, _ in batches]
 
 
-def test_objects_are_sorted_by_area_and_the_largest_kept():
-    label_map = np.zeros((8, 8), np.int32)
-    label_map[0, :2], label_map[1:3], label_map[3, :5], label_map[4, :3] = 1, 2, 3, 4  # 2, 16, 5 and 3 pixels
-    label_map[7] = VOID
-    image, prepared, classes, valid = prepare(made_sample(label_map, [11, 12, 13, 14]), TINY, None)
-    assert image.shape == (8, 8, 3)
-    assert classes.tolist() == [12, 13, 14]
-    assert valid.tolist() == [1, 1, 1]
-    assert [(prepared == number).sum() for number in (VOID, 0, 1, 2, 3)] == [8 + 2, 64 - 8 - 26, 16, 5, 3]
-    assert prepared[1, 0] == 1
-    assert prepared[0, 0] == VOID  # the smallest of four is neither an object to find nor background
-
-
 @pytest.mark.parametrize("batches", [plain_batches, tf_batches])
-def test_void_and_what_exceeds_n_are_ignored(batches):
+def test_void_and_objects_beyond_the_limit_are_ignored(batches):
     label_map = np.zeros((8, 8), np.int32)
     label_map[0, :2], label_map[1:3], label_map[3, :5], label_map[4, :3] = 1, 2, 3, 4
     label_map[7] = VOID
-    dataset = [made_sample(label_map, [1, 1, 1, 1])]
+    dataset = [sample_of(label_map, [1, 1, 1, 1])]
     _, targets = next(iter(batches(dataset, TINY, training=False)))
-    expected = (label_map == VOID) | (label_map == 1)  # the smallest of four objects, where three are kept
+    expected = (label_map == VOID) | (label_map == 1)  # of four objects, the smallest is dropped
     np.testing.assert_array_equal(targets["ignored"], expected[None])
     assert not (np.asarray(targets["masks"]).any(axis=1) & expected).any()
 
 
-def test_equal_areas_keep_the_order_of_the_dataset():
-    label_map = np.zeros((8, 8), np.int32)
-    label_map[0, 0], label_map[1, 0], label_map[2, 0] = 3, 1, 2
-    _, prepared, classes, _ = prepare(made_sample(label_map, [7, 8, 9]), TINY, None)
-    assert classes.tolist() == [7, 8, 9]
-    assert prepared[:3, 0].tolist() == [3, 1, 2]
-
-
-def test_objects_that_vanish_in_resizing_are_dropped():
-    label_map = np.zeros((32, 32), np.int32)
-    label_map[0, 0], label_map[8:24, 8:24] = 1, 2  # nearest takes pixel 2, 6, 10 … of each axis
-    _, prepared, classes, valid = prepare(made_sample(label_map, [5, 6]), TINY, None)
-    assert classes.tolist() == [6, 0, 0]
-    assert valid.tolist() == [1, 0, 0]
-    assert (prepared == 1).sum() == 16
-
-
-def test_a_picture_without_objects():
-    _, prepared, classes, valid = prepare(made_sample(np.zeros((8, 8)), []), TINY, None)
-    assert not prepared.any()
-    assert not classes.any()
-    assert not valid.any()
-
-
-def test_the_order_is_a_permutation_by_seed_and_epoch():
+def test_the_order_is_a_permutation_that_depends_on_seed_and_epoch():
     orders = [epoch_order(50, seed, epoch, True).tolist() for seed in (0, 1) for epoch in (0, 1)]
     assert all(sorted(order) == list(range(50)) for order in orders)
     assert len({tuple(order) for order in orders}) == 4
@@ -77,26 +43,26 @@ def test_the_order_is_a_permutation_by_seed_and_epoch():
     assert epoch_order(5, 0, 1, False).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_training_drops_the_partial_batch_and_validation_keeps_it():
-    dataset = MadeDataset(10)
-    training = colours(plain_batches(dataset, TINY, training=True))
+def test_training_drops_an_incomplete_batch_and_validation_keeps_it():
+    dataset = NumberedDataset(10)
+    training = indices(plain_batches(dataset, TINY, training=True))
     assert [len(batch) for batch in training] == [4, 4]
     assert len({index for batch in training for index in batch}) == 8
-    assert colours(plain_batches(dataset, TINY, training=False)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert indices(plain_batches(dataset, TINY, training=False)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert num_batches(10, TINY, training=True) == 2
     assert num_batches(10, TINY, training=False) == 3
 
 
-def test_a_dataset_smaller_than_a_batch_fills_one_in_training():
-    (batch,) = colours(plain_batches(MadeDataset(3), TINY, training=True))
+def test_a_dataset_smaller_than_a_batch_is_repeated_in_training():
+    (batch,) = indices(plain_batches(NumberedDataset(3), TINY, training=True))
     assert len(batch) == 4
     assert set(batch) == {0, 1, 2}
     assert num_batches(3, TINY, training=True) == 1
-    assert colours(plain_batches(MadeDataset(3), TINY, training=False)) == [[0, 1, 2]]
+    assert indices(plain_batches(NumberedDataset(3), TINY, training=False)) == [[0, 1, 2]]
 
 
-def test_masks_classes_and_valid_of_a_batch():
-    images, targets = next(plain_batches(MadeDataset(4), TINY, training=False))
+def test_the_arrays_of_a_batch():
+    images, targets = next(plain_batches(NumberedDataset(4), TINY, training=False))
     assert images.dtype == targets["masks"].dtype == targets["valid"].dtype == np.uint8
     assert targets["classes"].dtype == np.int32
     assert targets["masks"].shape == (4, 3, 8, 8)
@@ -105,7 +71,7 @@ def test_masks_classes_and_valid_of_a_batch():
     assert targets["classes"].tolist() == targets["valid"].tolist() == [[1, 0, 0]] * 4
 
 
-def test_epochs_differ_and_can_be_made_again():
+def test_epochs_differ_and_can_be_repeated():
     config = dataclasses.replace(TINY, augment=True)
     dataset = SyntheticDataset(size=(24, 24), length=8)
     first, second, again = (list(plain_batches(dataset, config, training=True, epoch=epoch)) for epoch in (0, 1, 0))
@@ -118,7 +84,7 @@ def test_epochs_differ_and_can_be_made_again():
     np.testing.assert_array_equal(next(validation)[0][0], prepare(dataset[0], config, None)[0])  # not augmented
 
 
-def test_threads_give_the_same_batches():
+def test_batches_do_not_depend_on_the_number_of_threads():
     config = dataclasses.replace(TINY, augment=True)
     dataset = SyntheticDataset(size=(24, 24), length=13)
     for training in (True, False):
@@ -136,17 +102,17 @@ def test_tensorflow_gives_the_same_batches(augment, length):
         assert_same(plain_batches(dataset, config, training=training, epoch=2), batches.as_numpy_iterator())
 
 
-def test_tensorflow_knows_the_shapes():
-    images, targets = tf_batches(MadeDataset(9), TINY, training=True).element_spec
+def test_tensorflow_batches_have_static_shapes():
+    images, targets = tf_batches(NumberedDataset(9), TINY, training=True).element_spec
     assert images.shape == (4, 8, 8, 3)
     assert targets["masks"].shape == (4, 3, 8, 8)
     assert targets["classes"].shape == targets["valid"].shape == (4, 3)
-    images, _ = tf_batches(MadeDataset(9), TINY, training=False).element_spec
+    images, _ = tf_batches(NumberedDataset(9), TINY, training=False).element_spec
     assert images.shape.as_list() == [None, 8, 8, 3]
 
 
-def test_a_file_that_cannot_be_read_stays_one_clear_error():
-    class Broken(MadeDataset):
+def test_an_unreadable_file_raises_the_readers_error():
+    class Broken(NumberedDataset):
         def __getitem__(self, index):
             raise InputError('expected an image. Received: /a/“b”\'s\\c.png ("cut")')
 
@@ -158,12 +124,12 @@ def test_a_file_that_cannot_be_read_stays_one_clear_error():
             list(batches(Broken(4), TINY, training=True))
 
 
-def test_other_errors_pass_reader_errors():
+def test_reader_errors_does_not_change_other_errors():
     with pytest.raises(KeyError), reader_errors():
         raise KeyError("not a reader's")
 
 
-def test_plain_batches_need_no_tensorflow():
+def test_plain_batches_do_not_import_tensorflow():
     code = (
         "import sys; from rsis_tf.config import DataConfig; from rsis_tf.data import load_dataset; "
         "from rsis_tf.data.pipeline import plain_batches; config = DataConfig(train_size=8); "

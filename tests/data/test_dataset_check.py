@@ -1,20 +1,23 @@
-"""Opening a dataset by name, and the command that checks one."""
+"""Opening a dataset by name, and `rsis check`."""
 
+import dataclasses
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
-from dataset_files import photo, save
+from dataset_files import noise, save
 
+from rsis_tf.cli.check import main
 from rsis_tf.config import DataConfig
-from rsis_tf.data import DATASETS, load_dataset
-from rsis_tf.data.check import main
+from rsis_tf.data import DATASETS, DatasetEntry, FileDataset, Sample, load_dataset
 from rsis_tf.errors import InputError
 
 
 @pytest.fixture
 def dataset(tmp_path):
-    """A COCO dataset: 3 training pictures, one of them without objects; 4 objects, 1 of them void."""
+    """A COCO dataset with 3 images per split, one of them without objects, and 4 annotations, one of them a crowd."""
     images = [{"id": number, "file_name": f"{number}.png", "height": 4, "width": 8} for number in (1, 2, 3)]
     category = [{"id": 4, "name": "cat"}, {"id": 2, "name": "dog"}]
     annotations = []
@@ -35,7 +38,7 @@ def dataset(tmp_path):
         content = {"images": images, "annotations": annotations, "categories": category}
         (tmp_path / "annotations" / f"{split}.json").write_text(json.dumps(content))
         for image in images:
-            save(tmp_path / split / image["file_name"], photo(4, 8))
+            save(tmp_path / split / image["file_name"], noise(4, 8))
     return tmp_path
 
 
@@ -49,7 +52,7 @@ def test_a_clean_dataset(dataset, tmp_path, capsys):
     found = json.loads(report.read_text())
     assert list(found) == ["train", "val"]
     train = found["train"]
-    assert [train[key] for key in ("pictures", "objects", "largest_count")] == [3, 3, 2]
+    assert [train[key] for key in ("images", "objects", "largest_count")] == [3, 3, 2]
     assert train["objects_per_class"] == {"dog": 2, "cat": 1}
     assert train["void_share"] == pytest.approx(4 / (3 * 32))
     assert train["sizes"] == [[4, 8], [4, 8]]
@@ -58,13 +61,13 @@ def test_a_clean_dataset(dataset, tmp_path, capsys):
     out = capsys.readouterr().out
     assert str(dataset / "train" / "2.png") in out
     assert "cat" in out
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob("*partial*"))
 
 
-def test_everything_wrong_is_reported_with_its_path(dataset, capsys):
+def test_every_problem_is_reported_with_its_path(dataset, capsys):
     (dataset / "train" / "1.png").unlink()
     (dataset / "train" / "3.png").write_bytes(b"broken")
-    save(dataset / "train" / "extra.png", photo(4, 8))
+    save(dataset / "train" / "extra.png", noise(4, 8))
     assert run("--dataset", "coco", "--data", dataset, "--json", dataset / "report.json") == 1
     train = json.loads((dataset / "report.json").read_text())["train"]
     assert len(train["problems"]) == 2
@@ -75,9 +78,12 @@ def test_everything_wrong_is_reported_with_its_path(dataset, capsys):
     assert run("--dataset", "coco", "--data", dataset, "--split", "val") == 0
 
 
-def test_annotations_that_cannot_be_read_are_a_problem_of_their_split(dataset, capsys):
+def test_unreadable_annotations_are_a_problem_of_their_split(dataset, capsys):
     (dataset / "annotations" / "val.json").write_text("{")
-    assert run("--dataset", "coco", "--data", dataset) == 1
+    assert run("--dataset", "coco", "--data", dataset, "--json", dataset / "report.json") == 1
+    report = json.loads((dataset / "report.json").read_text())
+    assert report["train"]["images"] == 3
+    assert list(report["val"]) == ["problems"]
     assert str(dataset / "annotations" / "val.json") in capsys.readouterr().out
 
 
@@ -103,11 +109,40 @@ def test_wrong_arguments_end_with_code_2_and_no_traceback(arguments, tmp_path, m
     assert "Traceback" not in error
 
 
-def test_a_split_that_was_named_must_be_there(dataset, capsys):
+def test_a_named_split_must_exist(dataset, capsys):
     with pytest.raises(SystemExit) as caught:
         run("--dataset", "coco", "--data", dataset, "--split", "test")
     assert caught.value.code == 2
     assert "test.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_row_of_the_table_has_a_reader(name):
+    entry = DATASETS[name]
+    reader = entry.load_reader()
+    assert not entry.in_folder or issubclass(reader, FileDataset)
+    assert {*entry.own_fields, *entry.shared_fields} <= {field.name for field in dataclasses.fields(DataConfig)}
+    assert entry.description
+
+
+def test_a_new_dataset_is_one_module_and_one_row(tmp_path, monkeypatch):
+    class Stripes(FileDataset):
+        class_names = ("background", "stripe")
+        annotation_files = ()
+
+        def __init__(self, root, split, *, check, val_share):
+            self.image_files = [root, split, val_share]
+
+        def read(self, index, at_least=None):
+            labels = np.eye(4, dtype=np.int32)
+            return Sample(image=noise(4, 4), label_map=labels, classes=np.array([1]), image_id=str(index))
+
+    monkeypatch.setitem(sys.modules, "rsis_tf.data.readers.stripes", types.SimpleNamespace(Stripes=Stripes))
+    row = DatasetEntry(reader="stripes:Stripes", description="diagonals", own_fields=("val_share",))
+    monkeypatch.setitem(DATASETS, "stripes", row)
+    opened = load_dataset(DataConfig(dataset="stripes", root=str(tmp_path), val_share=0.5), "train")
+    assert opened.image_files == [str(tmp_path), "train", 0.5]
+    assert [sample.label_map.sum() for sample in opened] == [4, 4, 4]
 
 
 def test_load_dataset_opens_by_name(dataset):
@@ -122,7 +157,7 @@ def test_load_dataset_opens_by_name(dataset):
                 load_dataset(DataConfig(dataset=name, root="missing"), "train")
 
 
-def test_synthetic_sizes():
+def test_the_sizes_of_synthetic_splits():
     assert [len(load_dataset(DataConfig(), split)) for split in ("train", "val", "test")] == [4096, 128, 128]
     dataset = load_dataset(DataConfig(image_size=(32, 48), train_size=7), "train")
     assert len(dataset) == 7
@@ -130,7 +165,7 @@ def test_synthetic_sizes():
 
 
 @pytest.mark.parametrize(
-    ("changes", "split", "words"),
+    ("changes", "split", "message"),
     [
         ({"dataset": "coca"}, "train", "cityscapes, coco, cvppp, folder, synthetic, voc. Received: 'coca'"),
         ({"dataset": "voc"}, "train", "root=None"),
@@ -139,15 +174,17 @@ def test_synthetic_sizes():
         ({"image_size": (16, 64)}, "train", "image_size=\\(16, 64\\)"),
     ],
 )
-def test_what_cannot_be_opened_is_refused(changes, split, words):
-    with pytest.raises(InputError, match=words):
+def test_wrong_settings_are_refused(changes, split, message):
+    with pytest.raises(InputError, match=message):
         load_dataset(DataConfig(**changes), split)
 
 
-def test_void_only_pictures_count_as_without_objects(tmp_path, capsys):
+def test_an_image_of_void_pixels_has_no_objects(tmp_path, capsys):
     (tmp_path / "classes.txt").write_text("cell\n")
-    save(tmp_path / "train" / "images" / "a.png", photo(2, 2))
+    save(tmp_path / "train" / "images" / "a.png", noise(2, 2))
     save(tmp_path / "train" / "labels" / "a.png", np.full((2, 2), 9, np.uint8))
     assert run("--dataset", "folder", "--data", tmp_path, "--json", tmp_path / "r.json") == 0
-    assert json.loads((tmp_path / "r.json").read_text())["train"]["void_share"] == 1
+    train = json.loads((tmp_path / "r.json").read_text())["train"]
+    assert train["void_share"] == 1
+    assert train["without_objects"] == [str(tmp_path / "train" / "images" / "a.png")]
     assert "100.0%" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Exports of label tools are read as they are unpacked."""
+"""Exports of label tools are read without any change to the files."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def load(root, split, **fields):
 
 
 def assert_whole(dataset, count):
-    """Every image has its large cell and its small debris where the tool drew them."""
+    """Asserts that every image has its large cell and its small debris in the right place."""
     assert dataset.class_names == NAMES
     assert len(dataset) == count
     for index in range(count):
@@ -40,7 +40,7 @@ def refused(root, split, **fields):
     return str(caught.value)
 
 
-def test_roboflow_without_its_root_category(tmp_path):
+def test_roboflows_project_category_is_not_a_class(tmp_path):
     tools.roboflow(tmp_path)
     for split, count in (("train", 3), ("val", 2), ("test", 1)):
         assert_whole(load(tmp_path, split), count)
@@ -50,12 +50,12 @@ def test_roboflow_without_its_root_category(tmp_path):
     assert dataset.unlisted_files() == []
 
 
-def test_roboflow_project_named_like_its_only_class(tmp_path):
+def test_a_roboflow_project_may_have_the_name_of_a_class(tmp_path):
     tools.roboflow(tmp_path, root_category="cell")
     assert_whole(load(tmp_path, "val"), 2)
 
 
-def test_a_parent_category_that_one_split_uses_is_a_class_in_all(tmp_path):
+def test_a_parent_category_that_one_split_uses_is_a_class_in_all_splits(tmp_path):
     tools.roboflow(tmp_path)
     tools.change(tmp_path / "train/_annotations.coco.json", lambda c: c["annotations"][0].update(category_id=0))
     for split in ("train", "val"):
@@ -73,7 +73,7 @@ def test_cvat_task_with_a_share_for_validation(tmp_path):
     assert "instances_default.json" in message
 
 
-def test_cvat_project_with_its_names_of_subsets(tmp_path):
+def test_cvat_project_with_subsets(tmp_path):
     tools.cvat(tmp_path, ("Train", "Validation", "Test"), count=2)
     for split in ("train", "val", "test"):
         assert_whole(load(tmp_path, split), 2)
@@ -99,7 +99,7 @@ def test_brush_masks_of_cvat_are_objects(tmp_path):
     sample = load(tmp_path, "all", crowds="ignore")[0]
     assert sample.classes.tolist() == [1]
     assert (sample.label_map == -1).sum() == tools.SMALL_AREA
-    # A file that is not CVAT's keeps its crowds.
+    # In a file that CVAT did not write, they are crowds.
     tools.change(tmp_path / "annotations/instances_default.json", lambda c: c.update(licenses=[]))
     assert load(tmp_path, "all")[0].classes.tolist() == [1]
     assert_whole(load(tmp_path, "all", crowds="objects"), 5)
@@ -122,7 +122,7 @@ def test_label_studio(tmp_path, windows, prefix):
     assert len(load(tmp_path, "train", val_share=0.2)) == 4
 
 
-def test_labelme_without_its_background_label(tmp_path):
+def test_labelmes_background_label_is_not_a_class(tmp_path):
     tools.labelme(tmp_path)
     dataset = load(tmp_path, "all")
     assert_whole(dataset, 5)
@@ -130,7 +130,7 @@ def test_labelme_without_its_background_label(tmp_path):
 
 
 @pytest.mark.parametrize("write", [tools.labelme2coco, tools.via])
-def test_one_file_beside_the_images(tmp_path, write):
+def test_an_annotation_file_beside_the_images(tmp_path, write):
     write(tmp_path)
     assert_whole(load(tmp_path, "all"), 5)
     assert load(tmp_path, "all").unlisted_files() == []
@@ -144,7 +144,7 @@ def test_labelme2coco_with_two_files_in_one_folder(tmp_path):
         assert_whole(load(tmp_path, split), 5)
 
 
-def test_files_and_folders_that_are_named(tmp_path):
+def test_named_files_and_folders(tmp_path):
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
         tools.via(tmp_path / name, count=2)
@@ -156,7 +156,7 @@ def test_files_and_folders_that_are_named(tmp_path):
     assert load_dataset(DataConfig(dataset="coco", **both), "val").image_files[0].parent.name == "second"
     for split in ("train", "val"):
         assert_whole(load_dataset(DataConfig(dataset="coco", **fields, val_share=0.5), split), 1)
-    with pytest.raises(InputError, match="--val-annotations with --val-images"):
+    with pytest.raises(InputError, match="--val-images needs --val-annotations"):
         load_dataset(DataConfig(dataset="coco", **fields, val_images="x", val_share=0.5), "train")
     with pytest.raises(InputError, match="--val-annotations or --val-share"):
         load_dataset(DataConfig(dataset="coco", **fields), "val")
@@ -166,7 +166,7 @@ def test_files_and_folders_that_are_named(tmp_path):
         load_dataset(DataConfig(dataset="voc", **fields), "train")
 
 
-def test_a_byte_order_mark_and_other_scripts(tmp_path):
+def test_a_byte_order_mark_and_non_latin_names(tmp_path):
     tools.cvat(tmp_path)
     file = tmp_path / "annotations/instances_default.json"
     os.replace(tmp_path / "images/default/default_1.png", tmp_path / "images/default/Größe 猫.png")
@@ -183,7 +183,7 @@ def test_a_byte_order_mark_and_other_scripts(tmp_path):
     assert dataset[0].classes.tolist() == [1, 2]
 
 
-def test_an_unknown_layout_lists_what_was_looked_for(tmp_path):
+def test_the_message_about_an_unknown_layout_lists_the_known_ones(tmp_path):
     message = refused(tmp_path, "train")
     for name in (
         *("annotations/instances_train.json", "train/_annotations.coco.json", "annotations/instances_default.json"),
@@ -192,7 +192,7 @@ def test_an_unknown_layout_lists_what_was_looked_for(tmp_path):
         assert name in message
 
 
-def test_a_share_beside_a_validation_split_is_refused(tmp_path):
+def test_a_validation_share_beside_a_validation_split_is_refused(tmp_path):
     tools.roboflow(tmp_path)
     assert "valid/_annotations.coco.json" in refused(tmp_path, "train", val_share=0.2)
     shutil.rmtree(tmp_path / "valid")
@@ -201,7 +201,7 @@ def test_a_share_beside_a_validation_split_is_refused(tmp_path):
     assert_whole(load(tmp_path, "test", val_share=0.3), 1)
 
 
-def test_a_share_depends_on_names_alone_and_keeps_copies_together(tmp_path):
+def test_a_validation_share_depends_only_on_names_and_keeps_copies_together(tmp_path):
     tools.cvat(tmp_path, count=20)
     chosen = [path.name for path in load(tmp_path, "val", val_share=0.25).image_files]
     assert len(chosen) == 5
@@ -222,7 +222,7 @@ def test_a_share_depends_on_names_alone_and_keeps_copies_together(tmp_path):
     def copies(content):
         for number, image in enumerate(content["images"]):
             old = augmented / "train" / image["file_name"]
-            image["file_name"] = f"photo{number // 3}_jpg.rf.{number:032x}.jpg"
+            image["file_name"] = f"cell{number // 3}_jpg.rf.{number:032x}.jpg"
             os.replace(old, augmented / "train" / image["file_name"])
 
     tools.change(augmented / "train/_annotations.coco.json", copies)
@@ -234,7 +234,7 @@ def test_a_share_depends_on_names_alone_and_keeps_copies_together(tmp_path):
     assert not sources[0] & sources[1]
 
 
-def test_images_that_two_people_have_annotated_are_read_and_said(tmp_path, monkeypatch):
+def test_images_with_two_annotators_are_read_and_noted(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     tools.label_studio(tmp_path, count=4)
 
@@ -248,7 +248,7 @@ def test_images_that_two_people_have_annotated_are_read_and_said(tmp_path, monke
     assert not set(sides[0]) & set(sides[1])
     assert sorted(map(len, sides)) == [2, 3]
     lines = check_training(datasets, max_objects=9, num_steps=9)
-    assert "train: 1 images are listed more than once (python -m rsis_tf.data.check names them)" in lines
+    assert "train: 1 images are listed more than once (rsis check lists them)" in lines
 
 
 def test_fiftyone(tmp_path):
@@ -257,9 +257,9 @@ def test_fiftyone(tmp_path):
     assert_whole(load(tmp_path, "all"), 5)
 
 
-def test_boxes_without_a_mask_are_named(tmp_path):
+def test_boxes_without_a_mask_are_refused_by_id(tmp_path):
     tools.cvat(tmp_path)
     file = tmp_path / "annotations/instances_default.json"
     tools.change(file, lambda content: content["annotations"][3].update(segmentation=[]))
-    with pytest.raises(InputError, match=r"a box alone is no mask.*annotation 4 of .*instances_default\.json"):
+    with pytest.raises(InputError, match=r"a box is not a mask.*annotation 4 of .*instances_default\.json"):
         load(tmp_path, "all")[1]

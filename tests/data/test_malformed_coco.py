@@ -1,4 +1,4 @@
-"""Wrong annotations: refused by the reader and named by the check, with file and id, before anything crashes."""
+"""Wrong annotations are refused by the reader and listed by `rsis check`, with file and id."""
 
 import json
 import subprocess
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rsis_tf.cli.check import main
 from rsis_tf.config import DataConfig
 from rsis_tf.data import load_dataset
-from rsis_tf.data.check import main
 from rsis_tf.errors import InputError
 
 FILE = "annotations/instances_train.json"
@@ -36,7 +36,7 @@ def read_all(root):
 
 
 def problems(root, capsys):
-    """Exit code, and the lines of the check that name a problem."""
+    """Returns the exit code of `rsis check` and the problems that it lists."""
     code = main(["--dataset", "coco", "--data", str(root), "--json", str(root / "report.json")])
     capsys.readouterr()
     (report,) = json.loads((root / "report.json").read_text(encoding="utf-8")).values()
@@ -58,8 +58,8 @@ def problems(root, capsys):
         ([0, 0, 48, 32] * 400, "pixels in annotation"),
     ],
 )
-def test_coordinates_that_would_end_the_process_are_refused(export, ring, received):
-    """In a process of its own with little memory: without the refusal this one would be killed, not failed."""
+def test_coordinates_that_would_exhaust_memory_are_refused(export, ring, received):
+    """Runs in a separate process with little memory, because without the check the process would be killed."""
     edit(export, with_ring(ring))
     program = (
         "import resource, sys\n"
@@ -85,7 +85,7 @@ def test_coordinates_that_would_end_the_process_are_refused(export, ring, receiv
         assert f"annotation 2 of {export / FILE}" in line
 
 
-def test_the_check_names_them_too(export, capsys):
+def test_the_check_lists_them_too(export, capsys):
     edit(export, with_ring([1, 1, float("nan"), 1, 9, 9]))
     code, lines = problems(export, capsys)
     assert code == 1
@@ -95,7 +95,7 @@ def test_the_check_names_them_too(export, capsys):
 
 
 @pytest.mark.parametrize("ring", [[-40, 5, 12, 5, 12, 15], [30, -3.5, 47.6, -3.5, 51, 40.2, 30, 33]])
-def test_polygons_that_leave_the_image_a_little_are_cut_off(export, ring):
+def test_polygons_are_cut_off_at_the_border_of_the_image(export, ring):
     edit(export, with_ring(ring))
     assert read_all(export)[0].classes.tolist() == [1, 2]
 
@@ -103,7 +103,7 @@ def test_polygons_that_leave_the_image_a_little_are_cut_off(export, ring):
 @pytest.mark.parametrize(
     "counts", ["0" * 50 + "~" * 100_000, "\udcff\ud800", [1e300, -1e300], [float("nan")], [0.5] * 3072]
 )
-def test_run_lengths_that_are_none_are_refused(export, counts):
+def test_invalid_run_lengths_are_refused(export, counts):
     edit(export, lambda c: c["annotations"][1].update(segmentation={"size": [32, 48], "counts": counts}))
     with pytest.raises(InputError, match=r"run lengths that sum to 1536.*annotation 2 of"):
         read_all(export)
@@ -143,7 +143,7 @@ DEFECTS = {
 
 
 @pytest.mark.parametrize("name", DEFECTS)
-def test_the_check_names_each_defect_with_file_and_id(export, capsys, name):
+def test_the_check_lists_each_defect_with_file_and_id(export, capsys, name):
     change, words = DEFECTS[name]
     assert problems(export, capsys) == (0, [])
     edit(export, change)
@@ -153,7 +153,7 @@ def test_the_check_names_each_defect_with_file_and_id(export, capsys, name):
         assert any(word in line for line in lines), (word, lines)
 
 
-def test_all_defects_of_a_file_are_named_at_once(export, capsys):
+def test_all_defects_of_a_file_are_listed_at_once(export, capsys):
     for name in ("two points", "category name", "image id"):
         edit(export, DEFECTS[name][0])
     edit(export, lambda c: c["annotations"][2].update(iscrowd="0"))
@@ -164,14 +164,14 @@ def test_all_defects_of_a_file_are_named_at_once(export, capsys):
 
 
 @pytest.mark.parametrize("name", ["category id", "category name", "image id", "crowd text", "no size", "list as id"])
-def test_the_reader_refuses_what_would_be_read_wrong(export, name):
+def test_the_reader_refuses_entries_that_would_be_misread(export, name):
     edit(export, DEFECTS[name][0])
     with pytest.raises(InputError, match=r"instances_train\.json") as caught:
         read_all(export)
     assert "\n" not in str(caught.value)
 
 
-def test_a_contact_sheet_shows_images_with_their_truth(export, capsys):
+def test_a_contact_sheet_shows_images_with_their_objects(export, capsys):
     path = export / "sheet.png"
     assert main(["--dataset", "coco", "--data", str(export), "--sheet", str(path)]) == 0
     assert f"{path}: 2 images" in capsys.readouterr().out

@@ -1,10 +1,10 @@
-"""Cityscapes, CVPPP and folders of pictures and label maps."""
+"""Cityscapes, CVPPP and folders of images and label maps."""
 
 import pathlib
 
 import numpy as np
 import pytest
-from dataset_files import photo, save
+from dataset_files import noise, save
 
 from rsis_tf.data.readers.cityscapes import CityscapesDataset
 from rsis_tf.data.readers.cvppp import CvpppDataset
@@ -16,7 +16,7 @@ from rsis_tf.errors import InputError
 def write_city(root: pathlib.Path, split: str, city: str, frame: str, ids: list[list[int]] | None) -> None:
     name = f"{city}_{frame}"
     shape = np.shape(ids) if ids is not None else (2, 3)
-    save(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", photo(*shape))
+    save(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", noise(*shape))
     if ids is not None:
         save(root / "gtFine" / split / city / f"{name}_gtFine_instanceIds.png", np.array(ids, np.uint16))
 
@@ -34,7 +34,7 @@ def test_cityscapes_instances_groups_and_ignored_labels(tmp_path):
     assert sample.image_id == "aachen_000000_000019"
 
 
-def test_cityscapes_pictures_are_sorted_over_cities(tmp_path):
+def test_cityscapes_images_are_sorted_by_city_and_name(tmp_path):
     for city, frame in (("ulm", "000000_000001"), ("bonn", "000002_000001"), ("bonn", "000001_000001")):
         write_city(tmp_path, "val", city, frame, [[7, 26001, 26000]])
     dataset = CityscapesDataset(tmp_path, "val")
@@ -45,14 +45,14 @@ def test_cityscapes_pictures_are_sorted_over_cities(tmp_path):
     ]
 
 
-def test_cityscapes_test_pictures_have_no_truth(tmp_path):
+def test_cityscapes_test_images_are_void(tmp_path):
     write_city(tmp_path, "test", "berlin", "000000_000001", None)
     sample = CityscapesDataset(tmp_path, "test")[0]
     assert np.all(sample.label_map == VOID)
     assert sample.classes.shape == (0,)
 
 
-def test_cityscapes_names_what_is_missing(tmp_path):
+def test_missing_files_of_cityscapes_are_named(tmp_path):
     with pytest.raises(InputError, match="leftImg8bit/train"):
         CityscapesDataset(tmp_path, "train")
     write_city(tmp_path, "train", "bonn", "1_1", [[7]])
@@ -67,7 +67,7 @@ def test_cityscapes_names_what_is_missing(tmp_path):
 def write_plants(folder: pathlib.Path, count: int, labels: bool = True) -> None:
     for number in range(1, count + 1):
         alpha = np.full((3, 4, 1), 255, np.uint8)
-        save(folder / f"plant{number:03}_rgb.png", np.concatenate([photo(3, 4, seed=number), alpha], -1))
+        save(folder / f"plant{number:03}_rgb.png", np.concatenate([noise(3, 4, seed=number), alpha], -1))
         if labels:
             leaves = np.array([[0, 5, 5, 9], [0, 5, 9, 9], [0, 0, 0, number + 20]], np.uint8)
             save(folder / f"plant{number:03}_label.png", leaves, palette=True)
@@ -81,19 +81,19 @@ def test_cvppp_leaves(tmp_path):
     write_plants(tmp_path, 4)
     sample = CvpppDataset(tmp_path, "train")[2]
     assert sample.image_id == "plant003"
-    np.testing.assert_array_equal(sample.image, photo(3, 4, seed=3))
+    np.testing.assert_array_equal(sample.image, noise(3, 4, seed=3))
     assert sample.label_map.tolist() == [[0, 1, 1, 2], [0, 1, 2, 2], [0, 0, 0, 3]]
     assert sample.classes.tolist() == [1, 1, 1]
     assert CvpppDataset.class_names == ("background", "leaf")
 
 
-def test_cvppp_split_of_a1_is_96_and_32(tmp_path):
+def test_cvppp_a1_is_split_into_96_and_32(tmp_path):
     write_plants(tmp_path / "A1", 128)
     assert plants(CvpppDataset(tmp_path / "A1", "train")) == list(range(1, 97))
     assert plants(CvpppDataset(tmp_path, "val")) == list(range(97, 129))
 
 
-def test_cvppp_folds_take_turns(tmp_path):
+def test_every_plant_is_in_one_validation_fold_of_cvppp(tmp_path):
     write_plants(tmp_path, 10)
     seen = []
     for fold in range(3):
@@ -118,13 +118,13 @@ def test_cvppp_archive_layout_and_subsets(tmp_path):
     assert len(CvpppDataset(tmp_path / "testing" / "A1", "test")) == 3
 
 
-def test_cvppp_training_pictures_do_not_pass_for_test_pictures(tmp_path):
+def test_cvppp_training_images_are_not_read_as_test_images(tmp_path):
     write_plants(tmp_path, 4)
     with pytest.raises(InputError, match="without labels"):
         CvpppDataset(tmp_path, "test")
 
 
-def test_cvppp_names_what_is_missing(tmp_path):
+def test_missing_files_of_cvppp_are_named(tmp_path):
     with pytest.raises(InputError, match=r"_rgb\.png.*none"):
         CvpppDataset(tmp_path, "train")
     write_plants(tmp_path, 4)
@@ -135,7 +135,7 @@ def test_cvppp_names_what_is_missing(tmp_path):
 
 def write_pair(root: pathlib.Path, name: str, ids: list[list[int]], *, nested: bool = True) -> None:
     images, labels = ("train/images", "train/labels") if nested else ("images/train", "labels/train")
-    save(root / images / f"{name}.jpg", photo(*np.shape(ids)))
+    save(root / images / f"{name}.jpg", noise(*np.shape(ids)))
     save(root / labels / f"{name}.png", np.array(ids, np.uint16))
 
 
@@ -163,7 +163,7 @@ def test_folder_with_classes(tmp_path):
         dataset[0]
 
 
-def test_folder_names_what_is_missing(tmp_path):
+def test_missing_files_of_a_folder_are_named(tmp_path):
     with pytest.raises(InputError, match="train/images"):
         FolderDataset(tmp_path, "train")
     (tmp_path / "train" / "images").mkdir(parents=True)
@@ -176,10 +176,10 @@ def test_folder_names_what_is_missing(tmp_path):
     save(tmp_path / "train" / "labels" / "b.png", np.ones((1, 1), np.uint8))
     with pytest.raises(InputError, match=r"images/b\.png \(no such file"):
         FolderDataset(tmp_path, "train")
-    save(tmp_path / "train" / "images" / "b.png", photo(1, 1))
-    save(tmp_path / "train" / "images" / "c.png", photo(1, 1))
+    save(tmp_path / "train" / "images" / "b.png", noise(1, 1))
+    save(tmp_path / "train" / "images" / "c.png", noise(1, 1))
     with pytest.raises(InputError, match=r"labels/c\.png \(no such file"):
         FolderDataset(tmp_path, "train")
-    save(tmp_path / "train" / "images" / "a.bmp", photo(1, 1))
+    save(tmp_path / "train" / "images" / "a.bmp", noise(1, 1))
     with pytest.raises(InputError, match=r"a\.bmp and a\.jpg"):
         FolderDataset(tmp_path, "train")

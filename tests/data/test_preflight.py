@@ -1,13 +1,12 @@
-"""What a dataset is checked for before training and evaluation."""
+"""The checks of a dataset before training and evaluation."""
 
 import os
 import sys
-import time
 
 import label_tools as tools
 import numpy as np
 import pytest
-from dataset_files import photo, save
+from dataset_files import noise, save
 from PIL import ImageFile
 
 from rsis_tf.config import DataConfig
@@ -46,7 +45,7 @@ def refused(root, **fields):
     return str(caught.value)
 
 
-def test_swapped_categories_are_refused_with_both_lists(export):
+def test_splits_with_swapped_categories_are_refused(export):
     def swap(content):
         content["categories"][1]["name"], content["categories"][2]["name"] = "debris", "cell"
 
@@ -58,7 +57,7 @@ def test_swapped_categories_are_refused_with_both_lists(export):
         require_same_classes(opened(export), ids=False)
 
 
-def test_other_ids_of_the_same_categories_are_refused_too(export):
+def test_splits_with_different_category_ids_are_refused(export):
     def renumber(content):
         content["categories"][2]["id"] = 5
         for annotation in content["annotations"]:
@@ -75,16 +74,16 @@ def test_objects_beyond_the_limit_are_counted(export):
         content["annotations"] += [{**content["annotations"][0], "id": 100 + n} for n in range(3)]  # in image 0
 
     tools.change(export / TRAIN, more)
-    assert [line for line in lines_of(export) if "beyond" in line] == []
+    assert [line for line in lines_of(export) if "exceed" in line] == []
     lines = lines_of(export, max_objects=4, num_steps=9)
-    assert "train: 1 of 9 objects are beyond --gt-maxseqlen 4: raise it" in lines
+    assert "train: 1 of 9 objects exceed --max-objects 4; a higher value includes them" in lines
     lines = lines_of(export, max_objects=4, num_steps=3)
-    assert "train: 2 of 9 objects are beyond --maxseqlen 3: raise it" in lines
+    assert "train: 2 of 9 objects exceed --steps 3; a higher value includes them" in lines
     (dataset,) = opened(export, ["train"]).values()
     assert check_evaluation("train", dataset, num_steps=1)[0] == (
-        "train: 6 of 9 objects are beyond the 1 steps that the model predicts and cannot be found"
+        "train: 6 of 9 objects exceed the 1 steps of the model and cannot be found"
     )
-    assert check_evaluation("train", dataset, num_steps=9)[0].startswith("train: no class")
+    assert check_evaluation("train", dataset, num_steps=9)[0].startswith("train: not classes")
 
 
 def test_a_dataset_without_objects_is_refused(export):
@@ -96,7 +95,7 @@ def test_a_dataset_without_objects_is_refused(export):
     assert "val: no object to score" in check_evaluation("val", dataset, num_steps=3)[0]
 
 
-def test_crowds_alone_are_no_objects_and_the_option_is_named(export):
+def test_a_dataset_of_crowds_only_is_refused_and_the_option_is_named(export):
     def crowd(content):
         for annotation in content["annotations"]:
             annotation["iscrowd"] = 1
@@ -107,7 +106,7 @@ def test_crowds_alone_are_no_objects_and_the_option_is_named(export):
     assert "--crowds objects" in message
 
 
-def test_an_unreadable_image_is_refused_by_name(export):
+def test_an_unreadable_image_is_named(export):
     path = next((export / "valid").glob("*.jpg"))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -118,7 +117,7 @@ def test_an_unreadable_image_is_refused_by_name(export):
     lines_of(export)
 
 
-def test_a_wrong_annotation_is_refused_by_id_with_their_number(export):
+def test_a_wrong_annotation_is_named_with_the_number_of_all(export):
     def break_two(content):
         content["annotations"][0]["segmentation"] = [[0, 0, float("nan"), 1, 2, 2]]
         content["annotations"][2]["segmentation"] = [[0, 0, 1e9, 1, 2, 2]]
@@ -138,23 +137,23 @@ def test_annotations_without_a_pixel_are_counted(export):
     assert any(line.startswith("train: 2 annotations without a pixel are left out") for line in lines_of(export))
 
 
-def test_frames_of_images_are_said_in_one_line(tmp_path):
+def test_exif_orientations_are_noted_in_one_line(tmp_path):
     tools.label_studio(tmp_path / "x", orientation=6, suffix=".jpg")
     lines = lines_of(tmp_path / "x", val_share=0.2)
     assert [line for line in lines if line.startswith("train: 4 of 4 images: ") and "EXIF orientation" in line]
 
 
-def test_the_same_files_are_read_once(export, cache, monkeypatch):
+def test_unchanged_files_are_checked_once(export, cache, monkeypatch):
     calls = []
     inspect = CocoDataset.inspect
     monkeypatch.setattr(CocoDataset, "inspect", lambda self, index: (calls.append(index), inspect(self, index))[1])
     first = lines_of(export)
     assert len(calls) == 5
     assert len(list(cache.glob("*.json"))) == 2
-    assert not list(cache.glob("*.partial"))
+    assert not list(cache.glob("*partial*"))
     assert lines_of(export) == first
     assert len(calls) == 5
-    assert lines_of(export, max_objects=1) != first  # limits are no part of what is kept
+    assert lines_of(export, max_objects=1) != first  # the limits are not part of the stored findings
     assert len(calls) == 5
     os.utime(export / VALID, ns=(1, 1))
     lines_of(export)
@@ -169,13 +168,13 @@ def test_the_same_files_are_read_once(export, cache, monkeypatch):
     assert len(calls) == 15
 
 
-def test_without_a_place_to_keep_findings_the_check_still_runs(export, tmp_path, monkeypatch):
+def test_the_check_runs_without_a_writable_cache(export, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert lines_of(export) == lines_of(export)
 
 
-def test_a_part_of_a_split_is_checked_alone(export):
+def test_only_the_chosen_part_of_a_split_is_checked(export):
     def break_last(content):
         content["annotations"][-1]["segmentation"] = [[0, 0, float("nan"), 1, 2, 2]]
 
@@ -186,12 +185,12 @@ def test_a_part_of_a_split_is_checked_alone(export):
 
 def test_no_image_is_decoded(export, monkeypatch):
     datasets = opened(export)
-    monkeypatch.setattr("rsis_tf.data.readers.coco.read_image", lambda *a, **k: pytest.fail("decoded"))
+    monkeypatch.setattr("rsis_tf.data.readers.coco.reader.read_image", lambda *a, **k: pytest.fail("decoded"))
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *a, **k: pytest.fail("decoded"))
     check_training(datasets, max_objects=20, num_steps=20)
 
 
-def test_thousands_of_annotations_take_seconds(tmp_path):
+def test_thousands_of_annotations_are_counted(tmp_path):
     root = tools.cvat(tmp_path / "many", count=2)
     ring = [float(v) for k in range(60) for v in (24 + 20 * np.cos(k / 9.6), 16 + 12 * np.sin(k / 9.6))]
 
@@ -203,31 +202,29 @@ def test_thousands_of_annotations_take_seconds(tmp_path):
 
     tools.change(root / "annotations/instances_default.json", multiply)
     (dataset,) = opened(root, ["train"], val_share=0.5).values()
-    start = time.process_time()
-    assert sum(inspect_split("train", dataset).objects) == 10_000
-    assert time.process_time() - start < 10
+    assert inspect_split("train", dataset).objects == (10_000,)
 
 
-def test_label_maps_are_read_and_label_images_that_are_broken_refused(tmp_path):
+def test_objects_of_label_maps_are_counted_and_broken_label_maps_refused(tmp_path):
     for split in ("train", "val"):
         for name in "ab":
-            save(tmp_path / split / "images" / f"{name}.png", photo(8, 8))
+            save(tmp_path / split / "images" / f"{name}.png", noise(8, 8))
             labels = np.zeros((8, 8), np.uint8)
             labels[0, :3] = 1, 2, 3
             save(tmp_path / split / "labels" / f"{name}.png", labels)
     lines = lines_of(tmp_path, max_objects=2, dataset="folder")
-    assert "train: 2 of 6 objects are beyond --gt-maxseqlen 2: raise it" in lines
+    assert "train: 2 of 6 objects exceed --max-objects 2; a higher value includes them" in lines
     (tmp_path / "val/labels/b.png").write_bytes(b"broken")
     assert "b.png" in refused(tmp_path, dataset="folder")
 
 
-def test_made_scenes_need_no_check():
+def test_synthetic_scenes_are_not_checked():
     assert lines_of(None, dataset="synthetic", max_objects=1, num_steps=1) == []
     scenes = Subset(load_dataset(DataConfig(), "val"), 2)
     assert check_evaluation("val", scenes, num_steps=1) == []
 
 
-def test_no_check_skips_all_but_the_names_of_classes(export, monkeypatch, capsys):
+def test_no_check_compares_only_the_class_names(export, monkeypatch, capsys):
     import train
 
     def stop():
@@ -250,7 +247,7 @@ def test_no_check_skips_all_but_the_names_of_classes(export, monkeypatch, capsys
     assert "the same categories" in capsys.readouterr().err
 
 
-def test_train_refuses_before_tensorflow_is_imported(export, capsys):
+def test_train_checks_the_dataset_before_it_imports_tensorflow(export, capsys):
     import train
 
     loaded = "tensorflow" in sys.modules

@@ -1,12 +1,15 @@
+"""Pascal VOC and its merge with SBD."""
+
 import pathlib
 
 import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
-from dataset_files import photo, save
+from dataset_files import noise, save
 from PIL import Image
 
+from rsis_tf.cli.sbd import main
 from rsis_tf.data.readers import sbd
 from rsis_tf.data.readers.voc import VocDataset
 from rsis_tf.data.sample import VOID
@@ -16,7 +19,7 @@ CAT, DOG, PERSON = 8, 12, 15
 
 
 def write_voc(root: pathlib.Path, splits: dict[str, list[str]], labels: dict[str, tuple] | None = None) -> None:
-    """VOC's layout; an example has a cat of 6 pixels and a dog of 2 with a void rim, unless labels are given."""
+    """Writes VOC's layout; unless labels are given, an image has a cat of 6 pixels and a dog of 2, and void between."""
     for split, names in splits.items():
         path = root / "ImageSets" / "Segmentation" / f"{split}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,15 +28,15 @@ def write_voc(root: pathlib.Path, splits: dict[str, list[str]], labels: dict[str
             objects = np.array([[1, 1, 255, 2, 0, 0], [1, 1, 255, 2, 0, 0], [1, 1, 255, 0, 0, 0], [0] * 6], np.uint8)
             classes = np.select([objects == 1, objects == 2, objects == 255], [CAT, DOG, 255]).astype(np.uint8)
             objects, classes = (labels or {}).get(name, (objects, classes))
-            # Written as PNG under the official name, so that pixels can be compared.
-            save(root / "JPEGImages" / f"{name}.png", photo(*objects.shape, seed=len(name)))
+            # PNG files under the official name, so that pixels can be compared exactly.
+            save(root / "JPEGImages" / f"{name}.png", noise(*objects.shape, seed=len(name)))
             (root / "JPEGImages" / f"{name}.png").rename(root / "JPEGImages" / f"{name}.jpg")
             save(root / "SegmentationObject" / f"{name}.png", objects, palette=True)
             save(root / "SegmentationClass" / f"{name}.png", classes, palette=True)
 
 
 def write_sbd(root: pathlib.Path, splits: dict[str, list[str]], objects: np.ndarray, categories: list[int]) -> None:
-    """SBD's layout: a struct GTinst per picture, with sparse boundaries that the merge does not need."""
+    """Writes SBD's layout: a struct GTinst per image, with sparse boundaries that the merge does not need."""
     for split, names in splits.items():
         root.mkdir(parents=True, exist_ok=True)
         (root / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
@@ -48,7 +51,7 @@ def write_sbd(root: pathlib.Path, splits: dict[str, list[str]], objects: np.ndar
             }
             (root / "inst").mkdir(exist_ok=True)
             scipy.io.savemat(root / "inst" / f"{name}.mat", {"GTinst": content})
-            save(root / "img" / f"{name}.png", photo(*objects.shape))
+            save(root / "img" / f"{name}.png", noise(*objects.shape))
             (root / "img" / f"{name}.png").rename(root / "img" / f"{name}.jpg")
 
 
@@ -64,7 +67,7 @@ def test_objects_classes_and_void(tmp_path):
     assert len(dataset.class_names) == 21
     assert [dataset.class_names[number] for number in sample.classes] == ["cat", "dog"]
     assert [(sample.label_map == value).sum() for value in (1, 2, VOID, 0)] == [6, 2, 3, 13]
-    np.testing.assert_array_equal(sample.image, photo(4, 6, seed=11))
+    np.testing.assert_array_equal(sample.image, noise(4, 6, seed=11))
     assert sample.image_id == "2007_000032"
 
 
@@ -83,7 +86,7 @@ def test_the_folder_is_found(tmp_path, place):
     assert [VocDataset(tmp_path, "train")[index].image_id for index in (0, 1)] == ["a", "b"]
 
 
-def test_what_is_missing_or_wrong_is_named(tmp_path):
+def test_missing_and_wrong_files_are_named(tmp_path):
     with pytest.raises(InputError, match="ImageSets"):
         VocDataset(tmp_path, "train")
     no_class = np.ones((2, 2), np.uint8), np.zeros((2, 2), np.uint8)
@@ -105,7 +108,7 @@ def test_what_is_missing_or_wrong_is_named(tmp_path):
 
 @pytest.fixture
 def both(tmp_path) -> pathlib.Path:
-    """VOC with 4 training and 3 validation pictures, SBD with 30 of which 2 and 1 are VOC's; 25 people in each."""
+    """VOC with 4 training and 3 validation images; SBD with 30 images of 25 people, 3 of which VOC has, too."""
     write_voc(tmp_path / "VOC2012", {"train": list("abcd"), "val": list("xyz")})
     people = np.repeat(np.arange(26, dtype=np.uint8)[None], 2, 0)  # a column each, the first is background
     names = [f"s{number:02}" for number in range(27)]
@@ -113,7 +116,7 @@ def both(tmp_path) -> pathlib.Path:
     return tmp_path
 
 
-def test_the_merge_is_the_union_without_vocs_validation(both):
+def test_the_merge_is_the_union_without_vocs_validation_set(both):
     sizes = sbd.merge(voc_root=both / "VOC2012", sbd_root=both / "sbd", out=both / "plus")
     train, val, test = (read_list(both / "plus", split) for split in ("train", "val", "test"))
     assert sizes == {"train": 28, "val": 3, "test": 3}
@@ -122,8 +125,8 @@ def test_the_merge_is_the_union_without_vocs_validation(both):
     assert test == ["x", "y", "z"]
 
 
-def test_merged_pictures_read_as_voc_with_more_than_twenty_objects(both):
-    sbd.main(["--voc", str(both), "--sbd", str(both / "sbd"), "--out", str(both / "plus"), "--val-share", "0.5"])
+def test_merged_images_are_read_as_voc_and_may_have_more_than_twenty_objects(both):
+    main(["--voc", str(both), "--sbd", str(both / "sbd"), "--out", str(both / "plus"), "--val-share", "0.5"])
     samples = {}
     for split in ("train", "val", "test"):
         dataset = VocDataset(both / "plus", split)
@@ -131,19 +134,19 @@ def test_merged_pictures_read_as_voc_with_more_than_twenty_objects(both):
     assert len(samples) == 34
     assert samples["s05"].classes.tolist() == [PERSON] * 25
     assert samples["s05"].label_map.tolist() == [list(range(26))] * 2
-    assert samples["a"].classes.tolist() == [CAT, DOG]  # annotated by both: VOC's is taken
+    assert samples["a"].classes.tolist() == [CAT, DOG]  # both annotate it: VOC's annotation is used
     assert (both / "plus" / "JPEGImages" / "s05.jpg").is_symlink()
     colours = Image.open(both / "plus" / "SegmentationClass" / "s05.png").convert("RGB")
     assert colours.getpixel((1, 0)) == (192, 128, 128)  # VOC's colour of a person
 
 
-def test_links_hold_when_all_is_moved_together(both):
+def test_links_are_valid_after_all_folders_are_moved_together(both):
     sbd.merge(voc_root=both / "VOC2012", sbd_root=both / "sbd", out=both / "plus")
     both.rename(both.parent / "elsewhere")
     assert len(VocDataset(both.parent / "elsewhere" / "plus", "train")) == 28
 
 
-def test_the_split_depends_on_names_and_seed_alone(both, tmp_path):
+def test_the_split_depends_only_on_names_and_seed(both, tmp_path):
     splits = []
     for number, seed in enumerate((0, 0, 1)):
         out = both / f"plus{number}"
@@ -157,7 +160,7 @@ def test_a_failed_merge_leaves_nothing_behind(both, capsys):
     before = sorted(both.iterdir())
     arguments = ["--voc", str(both / "VOC2012"), "--sbd", str(both / "sbd"), "--out", str(both / "plus")]
     with pytest.raises(SystemExit) as caught:
-        sbd.main(arguments)
+        main(arguments)
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -165,15 +168,15 @@ def test_a_failed_merge_leaves_nothing_behind(both, capsys):
     assert sorted(both.iterdir()) == before
     (both / "sbd" / "inst" / "s26.mat").unlink()
     with pytest.raises(SystemExit):
-        sbd.main(arguments)
+        main(arguments)
     assert "s26.mat (no such file" in capsys.readouterr().err
     (both / "plus").mkdir()
     with pytest.raises(SystemExit):
-        sbd.main(arguments)
+        main(arguments)
     assert "does not exist yet" in capsys.readouterr().err
 
 
-def test_annotations_that_are_not_sbds_are_refused(tmp_path):
+def test_annotations_in_another_format_are_refused(tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {"GTcls": 1})
     with pytest.raises(InputError, match=r"GTinst.*a\.mat"):
         sbd.read_annotation(tmp_path / "a.mat")
@@ -186,7 +189,7 @@ def test_annotations_that_are_not_sbds_are_refused(tmp_path):
         sbd.read_annotation(tmp_path / "class" / "inst" / "a.mat")
 
 
-def test_broken_annotations_are_refused_wherever_they_break(tmp_path):
+def test_broken_annotations_are_refused_wherever_they_are_broken(tmp_path):
     objects = np.array([[0, 1, 2]], np.uint8)
     write_sbd(tmp_path, {"train": ["a"]}, objects, [CAT, PERSON])
     path = tmp_path / "inst" / "a.mat"

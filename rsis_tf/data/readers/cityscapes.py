@@ -4,34 +4,35 @@ import pathlib
 
 import numpy as np
 
-from rsis_tf.data.files import MissingSplitError, check_files, find, require_folder
-from rsis_tf.data.labels import LabelImageReader, from_ids, ids_in, read_label_image_of
+from rsis_tf.data.labels import from_ids, ids_in
+from rsis_tf.data.paths import MissingSplitError, check_files, find, require_folder
+from rsis_tf.data.readers.label_images import LabelImageDataset, read_labels_of
 from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
 
 CLASS_IDS = {24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle"}
-"""Cityscapes' ids of the classes with instances, in the order of the numbers 1 … 8 used here."""
+"""Cityscapes' ids of the classes with instances, in the order of the classes 1 … 8 of this reader."""
 
 VOID_IDS = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
 """Label ids that the official evaluation ignores (`ignoreInEval` in cityscapesScripts' labels)."""
 
 
-class CityscapesDataset(LabelImageReader):
+class CityscapesDataset(LabelImageDataset):
     """A split of Cityscapes.
 
     Layout: `leftImg8bit/{split}/{city}/{name}_leftImg8bit.png` and
-    `gtFine/{split}/{city}/{name}_gtFine_instanceIds.png`, 16 bits: id·1000 + n for the n-th object of a class with
-    instances, the id alone for other classes and for groups whose members cannot be told apart. Groups of the eight
-    classes and ignored labels are void, as in the official evaluation; single caravans and trailers are background.
-    The pictures come sorted by city and name.
+    `gtFine/{split}/{city}/{name}_gtFine_instanceIds.png`. A label image has 16 bits: id·1000 + n for the n-th object of
+    a class with instances, and the id alone for other classes and for groups whose members cannot be told apart. Groups
+    of the eight classes and ignored labels are void, as in the official evaluation; single caravans and trailers are
+    background. Images are sorted by city and name.
 
     Args:
         root: the folder that holds `leftImg8bit` and `gtFine`.
         split: "train", "val" or "test". Where "test" has no annotations, all its pixels are void.
-        check: make sure at once that every file exists; False leaves that to the reading.
+        check: see `FileDataset`.
 
     Raises:
-        InputError: when a folder or file is missing or there are no pictures.
+        InputError: if a folder or file is missing or there are no images.
     """
 
     class_names: tuple[str, ...] = ("background", *CLASS_IDS.values())
@@ -39,11 +40,11 @@ class CityscapesDataset(LabelImageReader):
     def __init__(self, root: str | pathlib.Path, split: str, *, check: bool = True):
         root = require_folder(root, "the folder of Cityscapes")
         folder = find(
-            [root / "leftImg8bit" / split], f"the pictures of Cityscapes' split {split!r}", error=MissingSplitError
+            [root / "leftImg8bit" / split], f"the images of Cityscapes' split {split!r}", error=MissingSplitError
         )
         self.image_files = sorted(folder.glob("*/*_leftImg8bit.png"))
         if not self.image_files:
-            raise InputError(f"expected pictures named CITY/…_leftImg8bit.png. Received: none in {folder}")
+            raise InputError(f"expected images named CITY/…_leftImg8bit.png. Received: none in {folder}")
         self._names = [path.name.removesuffix("_leftImg8bit.png") for path in self.image_files]
         self.annotation_files = [
             root / "gtFine" / split / path.parent.name / f"{name}_gtFine_instanceIds.png"
@@ -60,7 +61,7 @@ class CityscapesDataset(LabelImageReader):
     def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         if not self.annotation_files:
             return np.full(shape, VOID, np.int32), np.zeros(0, np.int32)
-        return decode(read_label_image_of(self.annotation_files[index], self.image_files[index], shape))
+        return decode(read_labels_of(self.annotation_files[index], self.image_files[index], shape))
 
 
 def decode(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

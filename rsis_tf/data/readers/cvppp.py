@@ -1,18 +1,19 @@
-"""CVPPP Leaf Segmentation Challenge, sets A1 to A4: one plant per picture, its leaves numbered."""
+"""CVPPP Leaf Segmentation Challenge, sets A1 to A4: one plant per image, its leaves numbered."""
 
 import pathlib
 
 import numpy as np
 
-from rsis_tf.data.files import MissingSplitError, check_files, require_folder
-from rsis_tf.data.labels import LabelImageReader, from_ids, ids_in, read_label_image_of
+from rsis_tf.data.labels import from_ids, ids_in
+from rsis_tf.data.paths import MissingSplitError, check_files, require_folder
+from rsis_tf.data.readers.label_images import LabelImageDataset, read_labels_of
 from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
 
 SUBSETS = ("A1", "A2", "A3", "A4")
 
 
-class CvpppDataset(LabelImageReader):
+class CvpppDataset(LabelImageDataset):
     """A split of one of the challenge's sets.
 
     Layout: `{plant}_rgb.png` (RGBA) and `{plant}_label.png` (palette indices, 0 = background) side by side, as in
@@ -20,16 +21,16 @@ class CvpppDataset(LabelImageReader):
     A1's 128, the sizes of the paper. With `fold`, every `num_folds`-th plant is for validation instead.
 
     Args:
-        root: the folder of a set, or the one of the unpacked archive, with `training/{subset}` or `{subset}` in it.
-        split: "train", "val" or "test". Test pictures are those of `testing/{subset}`, or of `root` if nothing in it is
-            labelled; they have no truth, all their pixels are void.
-        subset: the set taken where the folder holds several.
+        root: the folder of a set, or the folder of the unpacked archive, which holds `training/{subset}` or `{subset}`.
+        split: "train", "val" or "test". Test images are those of `testing/{subset}`, or of `root` if it holds no
+            labels. They have no annotations, so all their pixels are void.
+        subset: the set to read if the folder holds several.
         fold: 0 … num_folds − 1 for cross-validation; None for the fixed split.
         num_folds: number of folds, at least 2.
-        check: make sure at once that every file exists; False leaves that to the reading.
+        check: see `FileDataset`.
 
     Raises:
-        InputError: when a folder or file is missing or there are too few pictures to split.
+        InputError: if a folder or file is missing or there are too few images to split.
     """
 
     class_names: tuple[str, ...] = ("background", "leaf")
@@ -69,7 +70,7 @@ class CvpppDataset(LabelImageReader):
     def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         if not self.annotation_files:
             return np.full(shape, VOID, np.int32), np.zeros(0, np.int32)
-        ids = read_label_image_of(self.annotation_files[index], self.image_files[index], shape)
+        ids = read_labels_of(self.annotation_files[index], self.image_files[index], shape)
         return from_ids(ids, {value: 1 for value in ids_in(ids) if value != 0})
 
 
@@ -78,19 +79,17 @@ def _training_folder(root: pathlib.Path, subset: str) -> pathlib.Path:
     for folder in candidates:
         if folder.is_dir() and any(folder.glob("*_rgb.png")):
             return folder
-    raise InputError(f"expected pictures named …_rgb.png. Received: none in {', '.join(map(str, candidates))}")
+    raise InputError(f"expected images named …_rgb.png. Received: none in {', '.join(map(str, candidates))}")
 
 
 def _test_folder(root: pathlib.Path, subset: str) -> pathlib.Path:
     folder = root / "testing" / subset
     if folder.is_dir() and any(folder.glob("*_rgb.png")):
         return folder
-    # A folder with labels is a training set; its pictures must not pass for test pictures.
+    # A folder with labels is a training set; its images must not be taken for test images.
     if any(root.glob("*_rgb.png")) and not any(root.glob("*_label.png")):
         return root
-    raise MissingSplitError(
-        f"expected test pictures in {folder}, or a folder of pictures without labels. Received: {root}"
-    )
+    raise MissingSplitError(f"expected test images in {folder}, or a folder of images without labels. Received: {root}")
 
 
 def _select(names: list[str], split: str, fold: int | None, num_folds: int) -> list[str]:

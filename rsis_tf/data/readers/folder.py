@@ -1,72 +1,75 @@
-"""A dataset of one's own as two folders: pictures, and label maps of the same names."""
+"""Your own data in two folders: images, and label maps of the same names."""
 
 import pathlib
 
 import numpy as np
 
-from rsis_tf.data.files import MissingSplitError, check_files, find, list_images, read_names, require_folder
-from rsis_tf.data.labels import LabelImageReader, from_ids, ids_in, read_label_image_of
+from rsis_tf.data.labels import from_ids, ids_in
+from rsis_tf.data.paths import MissingSplitError, check_files, find, list_images, read_names, require_folder
+from rsis_tf.data.readers.label_images import LabelImageDataset, read_labels_of
 from rsis_tf.errors import InputError
 
 _PER_CLASS = 1000
 """A label map with classes holds class · 1000 + number, as Cityscapes' instance ids do."""
 
 _LABEL_SUFFIXES = (".bmp", ".png", ".tif", ".tiff")
-"""Formats that keep every value as it is."""
+"""Lossless formats."""
 
 
-class FolderDataset(LabelImageReader):
+class FolderDataset(LabelImageDataset):
     """A split in two folders.
 
     Layout: `{split}/images/NAME.*` and `{split}/labels/NAME.png` (or .tif, .bmp); or `images/{split}/…` and
-    `labels/{split}/…`. A label map is a palette or greyscale image of 8 or 16 bits. Without `classes.txt` in `root` all
-    objects are of one class, "object": 0 is background and every other value one object. With it (one name per line,
-    background not among them) the value is class · 1000 + number, with classes counted from 1; the other values below
-    1000 are void. The pictures come sorted by name.
+    `labels/{split}/…`. A label map is a palette or greyscale image of 8 or 16 bits. Images are sorted by name.
+
+    Without `classes.txt` in `root`, all objects have one class, "object": 0 is background and every other value is one
+    object. `classes.txt` has one class name per line, without the background. With it, a value is
+    class · 1000 + number, classes counted from 1; the values 1 … 999 are void.
 
     Args:
         root: the dataset's folder.
         split: name of the split, for example "train".
-        check: make sure at once that every picture has its label map and the other way round; False leaves that to the
-            reading.
+        check: see `FileDataset`; every image needs its label map, and every label map its image.
 
     Raises:
-        InputError: when a folder or file is missing or there are no pictures.
+        InputError: if a folder or file is missing or there are no images.
     """
 
     def __init__(self, root: str | pathlib.Path, split: str, *, check: bool = True):
-        root = require_folder(root, "a folder with pictures and label maps")
-        images = find(
+        root = require_folder(root, "a folder with images and label maps")
+        image_folder = find(
             [root / split / "images", root / "images" / split],
-            f"a folder with the pictures of split {split!r}",
+            f"a folder with the images of split {split!r}",
             error=MissingSplitError,
         )
-        labels = find([root / split / "labels", root / "labels" / split], f"the label maps of split {split!r}")
-        pictures = _by_name(images, list_images(images))
-        label_maps = _by_name(labels, [path for path in list_images(labels) if path.suffix.lower() in _LABEL_SUFFIXES])
-        self._names = sorted(pictures.keys() | label_maps.keys())
+        label_folder = find([root / split / "labels", root / "labels" / split], f"the label maps of split {split!r}")
+        images = _by_name(image_folder, list_images(image_folder))
+        label_maps = _by_name(
+            label_folder, [path for path in list_images(label_folder) if path.suffix.lower() in _LABEL_SUFFIXES]
+        )
+        self._names = sorted(images.keys() | label_maps.keys())
         if not self._names:
-            raise InputError(f"expected at least one picture. Received: none in {images}")
-        # Where one of the two lacks, a name that does not exist stands for it: checking or reading it reports the lack.
-        self.image_files = [pictures.get(name, images / f"{name}.png") for name in self._names]
-        self.annotation_files = [label_maps.get(name, labels / f"{name}.png") for name in self._names]
+            raise InputError(f"expected at least one image. Received: none in {image_folder}")
+        # The path of a missing file is made up, so that checking or reading it reports the file as missing.
+        self.image_files = [images.get(name, image_folder / f"{name}.png") for name in self._names]
+        self.annotation_files = [label_maps.get(name, label_folder / f"{name}.png") for name in self._names]
         if check:
-            check_files(self.image_files, labels)
-            check_files(self.annotation_files, images)
+            check_files(self.image_files, label_folder)
+            check_files(self.annotation_files, image_folder)
         classes_file = root / "classes.txt"
         self._with_classes = classes_file.is_file()
         self._class_files = [classes_file] if self._with_classes else []
         names_of_classes = read_names(classes_file) if self._with_classes else ["object"]
         if not names_of_classes:
             raise InputError(f"expected one class name per line. Received: an empty {classes_file}")
-        self.class_names: tuple[str, ...] = ("background", *names_of_classes)
+        self.class_names = ("background", *names_of_classes)
 
     def _image_id(self, index: int) -> str:
         return self._names[index]
 
     def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         path = self.annotation_files[index]
-        ids = read_label_image_of(path, self.image_files[index], shape)
+        ids = read_labels_of(path, self.image_files[index], shape)
         values = [value for value in ids_in(ids) if value != 0]
         if not self._with_classes:
             return from_ids(ids, dict.fromkeys(values, 1))
@@ -80,15 +83,15 @@ class FolderDataset(LabelImageReader):
         return from_ids(ids, class_of, void_ids=tuple(value for value in values if value < _PER_CLASS))
 
     def files(self, index: int) -> list[pathlib.Path]:
-        """Files that a sample is made of."""
+        """Returns the files that a sample is read from."""
         return [*super().files(index), *self._class_files]
 
 
 def _by_name(folder: pathlib.Path, paths: list[pathlib.Path]) -> dict[str, pathlib.Path]:
-    """The files by their name without ending.
+    """Returns the files by their names without suffix.
 
     Raises:
-        InputError: when two differ in the ending alone.
+        InputError: if two files differ in the suffix only.
     """
     files: dict[str, pathlib.Path] = {}
     for path in paths:

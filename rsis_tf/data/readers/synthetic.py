@@ -1,30 +1,31 @@
-"""Scenes made on the fly: overlapping discs, striped squares and dotted triangles on textured ground."""
+"""Generated scenes: overlapping discs, striped squares and dotted triangles on a textured background."""
 
 import colorsys
 
 import numpy as np
 
-from rsis_tf.data.sample import Sample
+from rsis_tf.data.sample import SPLITS, Sample
+from rsis_tf.errors import InputError
 
 CLASS_NAMES = ("background", "circle", "square", "triangle")
 
 _MIN_VISIBLE_SHARE = 0.5
 _MIN_VISIBLE_PIXELS = 20
 _ATTEMPTS = 20
-"""Tries at placing one object before the scene is left with fewer, and at finding it a colour."""
+"""Attempts to place an object before it is left out, and attempts to find a colour for it."""
 _CONTRAST = 90
-"""Least distance in RGB between a shape's colour and the mean of what lies behind it."""
+"""Smallest distance in RGB between a shape's colour and the mean colour behind it."""
 
 
 class SyntheticDataset:
     """Scenes of 1 to `max_objects` shapes; later shapes lie in front of earlier ones.
 
-    Classes differ in outline and surface: plain discs, striped squares, dotted triangles; colours mean nothing.
-    Every shape shows at least 50 % of its pixels and at least 20 of them. A sample depends on `size`, `seed`,
-    `max_objects` and its index alone, so nothing is stored and any sample can be made again.
+    Classes differ in outline and surface: plain discs, striped squares, dotted triangles. Colours are random and say
+    nothing about the class. At least half of each shape's pixels are visible, and at least 20. A sample depends only
+    on `size`, `seed`, `max_objects` and its index, so nothing is stored and any sample can be generated again.
 
     Args:
-        size: (H, W) of the pictures in pixels, at least `min_side` each.
+        size: (H, W) of the images in pixels, at least `min_side` each.
         length: number of samples.
         seed: 0 or more; different seeds give different scenes.
         max_objects: largest number of shapes in a scene.
@@ -58,7 +59,7 @@ class SyntheticDataset:
         if not 0 <= index < self._length:
             raise IndexError(f"index must be in 0 … {self._length - 1}. Received: {index}")
         rng = np.random.default_rng((self.seed, index))
-        canvas = self._ground(rng)
+        canvas = self._background(rng)
         label_map = np.zeros(self.size, np.int32)
         full_sizes = [0]
         classes: list[int] = []
@@ -85,8 +86,8 @@ class SyntheticDataset:
             image_id=f"synthetic_{self.seed}_{index}",
         )
 
-    def _ground(self, rng: np.random.Generator) -> np.ndarray:
-        """(H, W, 3) float32: a base colour with smooth colour noise and a finer grain."""
+    def _background(self, rng: np.random.Generator) -> np.ndarray:
+        """Returns (H, W, 3) float32: a base colour with smooth colour noise and a finer grain."""
         base = rng.uniform(70, 185, (1, 1, 3))
         coarse = (base + rng.normal(0, 16, (5, 5, 3))).astype(np.float32)
         smooth = np.stack([self._rows @ coarse[..., channel] @ self._columns for channel in range(3)], axis=-1)
@@ -97,8 +98,8 @@ class SyntheticDataset:
         """Places a random shape.
 
         Returns:
-            (H, W) float32, the signed distance in pixels to its edge, negative inside; (H, W) float32 in −1 … 1, the
-            pattern of its surface: plain discs, striped squares, dotted triangles.
+            (H, W) float32, the signed distance to the edge in pixels, negative inside; and (H, W) float32 in −1 … 1,
+            the pattern of the surface.
         """
         height, width = self.size
         side = min(height, width)
@@ -136,8 +137,27 @@ class SyntheticDataset:
         canvas += coverage * (shade[..., None] * colour - canvas)
 
 
+def open_split(
+    split: str, *, image_size: tuple[int, int], train_size: int | None, val_size: int | None, seed: int
+) -> SyntheticDataset:
+    """Returns the scenes of a split: `train_size` (default: 4096) for "train", else `val_size` (default: 128).
+
+    Raises:
+        InputError: if the images would be too small.
+    """
+    if min(image_size) < SyntheticDataset.min_side:
+        raise InputError(
+            f"synthetic images are at least {SyntheticDataset.min_side} pixels on each side. "
+            f"Received: image_size={image_size}"
+        )
+    # Each seed of a run has its own three seeds, so no two splits of any two runs have an image in common.
+    scenes_seed = len(SPLITS) * seed + SPLITS.index(split)
+    length = (train_size or 4096) if split == "train" else (val_size or 128)
+    return SyntheticDataset(size=image_size, length=length, seed=scenes_seed)
+
+
 def _interpolation(nodes: int, length: int) -> np.ndarray:
-    """(length, nodes) float32: weights that spread `nodes` values smoothly over `length` pixels."""
+    """Returns (length, nodes) float32: weights that interpolate `nodes` values smoothly over `length` pixels."""
     position = np.linspace(0, nodes - 1, length)[:, None]
     linear = np.clip(1 - np.abs(position - np.arange(nodes)), 0, 1)
     return (linear * linear * (3 - 2 * linear)).astype(np.float32)

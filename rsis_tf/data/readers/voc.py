@@ -1,11 +1,12 @@
-"""Pascal VOC 2012, segmentation task, and every dataset in its layout (the merge with SBD among them)."""
+"""Pascal VOC 2012, segmentation task, and every dataset in its layout, such as the merge with SBD (`sbd`)."""
 
 import pathlib
 
 import numpy as np
 
-from rsis_tf.data.files import MissingSplitError, check_files, find, read_names, require_folder
-from rsis_tf.data.labels import LabelImageReader, from_ids, ids_in, read_label_image_of
+from rsis_tf.data.labels import from_ids, ids_in
+from rsis_tf.data.paths import MissingSplitError, check_files, find, read_names, require_folder
+from rsis_tf.data.readers.label_images import LabelImageDataset, read_labels_of
 from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
 
@@ -34,23 +35,23 @@ CLASS_NAMES = (
 )
 
 VOID_ID = 255
-"""Palette index of void in both label images: the outlines of objects, and what is too unclear to label."""
+"""Palette index of void in both label images: outlines of objects, and regions too unclear to label."""
 
 
-class VocDataset(LabelImageReader):
+class VocDataset(LabelImageDataset):
     """A split of Pascal VOC 2012's segmentation task.
 
-    Layout: `ImageSets/Segmentation/{split}.txt` lists names; `JPEGImages/{name}.jpg` is the picture,
-    `SegmentationObject/{name}.png` numbers its objects by palette index and `SegmentationClass/{name}.png` gives the
-    class of every pixel. An object's class is the one most of its pixels have.
+    Layout: `ImageSets/Segmentation/{split}.txt` lists names; `JPEGImages/{name}.jpg` is the image,
+    `SegmentationObject/{name}.png` numbers its objects by palette index and `SegmentationClass/{name}.png` holds the
+    class of every pixel. The class of an object is the class of most of its pixels.
 
     Args:
         root: the folder VOC2012, or one that holds it as `VOC2012` or `VOCdevkit/VOC2012`.
-        split: name of the split: "train" or "val", and "test" where the list exists.
-        check: make sure at once that every file exists; False leaves that to the reading.
+        split: name of the split: "train" or "val", or "test" if its list exists.
+        check: see `FileDataset`.
 
     Raises:
-        InputError: when a folder or file is missing or the list is empty.
+        InputError: if a folder or file is missing or the list is empty.
     """
 
     class_names: tuple[str, ...] = CLASS_NAMES
@@ -76,12 +77,12 @@ class VocDataset(LabelImageReader):
         return self.names[index]
 
     def files(self, index: int) -> list[pathlib.Path]:
-        """Files that a sample is made of."""
+        """Returns the files that a sample is read from."""
         return [self.image_files[index], self._object_files[index], self._class_files[index]]
 
     def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        objects = read_label_image_of(self._object_files[index], self.image_files[index], shape)
-        classes = read_label_image_of(self._class_files[index], self.image_files[index], shape)
+        objects = read_labels_of(self._object_files[index], self.image_files[index], shape)
+        classes = read_labels_of(self._class_files[index], self.image_files[index], shape)
         class_of = {}
         for number in ids_in(objects):
             if number in (0, VOID_ID):
@@ -95,16 +96,16 @@ class VocDataset(LabelImageReader):
                 )
             class_of[number] = int(np.bincount(inside).argmax())
         label_map, class_ids = from_ids(objects, class_of, void_ids=(VOID_ID,))
-        # Class images of VOC mark a few pixels void that the object images call background.
+        # A few pixels are void in VOC's class images and background in its object images.
         label_map[(label_map == 0) & (classes == VOID_ID)] = VOID
         return label_map, class_ids
 
 
 def locate(root: str | pathlib.Path) -> pathlib.Path:
-    """Finds the folder with `ImageSets/Segmentation` at or under `root`.
+    """Finds the folder that holds `ImageSets/Segmentation`: `root` or a known folder under it.
 
     Raises:
-        InputError: when there is none.
+        InputError: if there is none.
     """
     root = require_folder(root, "the folder of Pascal VOC 2012")
     candidates = [root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"]

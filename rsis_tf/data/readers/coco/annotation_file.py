@@ -1,4 +1,4 @@
-"""The JSON file of a dataset in COCO's format: what it must hold, and which of its categories are classes."""
+"""The JSON file of annotations: what it must hold, and which of its categories are classes."""
 
 import dataclasses
 import json
@@ -14,22 +14,22 @@ _REQUIRED = {
     "categories": ("id", "name"),
 }
 _BACKGROUND_NAMES = ("_background_", "__background__", "background")
-"""What labelme's lists of labels and others call what is no object."""
+"""Names that labelme and other tools give to the category of everything that is not an object."""
 
 
 @dataclasses.dataclass(kw_only=True)
-class CocoFile:
-    """What a file holds that can be used, and what is wrong with the rest.
+class AnnotationFile:
+    """The usable content of a file, and what is wrong with the rest.
 
     Attributes:
-        path: of the file.
-        images, annotations, categories: the entries without the wrong ones; ids are unique among images and categories,
-            and every annotation names an image and a category of the file.
+        path: the file.
+        images, annotations, categories: the entries that are correct. Ids are unique among images and among categories,
+            and every annotation refers to an image and a category of the file.
         problems: one line for each wrong entry, with the file and the entry's id.
-        remarks: one line for each entry that can be used and is hardly meant so.
-        dropped: names of categories that are no classes.
-        contributor: who wrote the file, as it says.
-        datumaro: whether CVAT's exporter did, by the licence without a name that it lists.
+        remarks: one line for each entry that can be used but is probably a mistake.
+        dropped: names of the categories that are not classes.
+        contributor: the author of the file according to its `info`.
+        datumaro: whether CVAT's exporter, datumaro, wrote the file; its list of licences has one without a name.
     """
 
     path: pathlib.Path
@@ -44,26 +44,26 @@ class CocoFile:
 
     @property
     def brush_masks(self) -> bool:
-        """Whether run lengths with `iscrowd` 1 are single objects: CVAT writes its brush masks so.
+        """Whether run lengths with `iscrowd` 1 are single objects, as the brush masks of CVAT are.
 
-        Its exporter (datumaro) sets `iscrowd` wherever it writes run lengths; CVAT's own annotations all have the
-        attribute `occluded`.
+        CVAT's exporter (datumaro) sets `iscrowd` for all run lengths; CVAT's own annotations all have the attribute
+        `occluded`.
         """
         return self.datumaro and all("occluded" in _attributes(entry) for entry in self.annotations)
 
 
-def read_coco_file(path: pathlib.Path, siblings: Iterable[pathlib.Path] = ()) -> CocoFile:
-    """Reads a file and sorts out what is wrong with it.
+def read_annotation_file(path: pathlib.Path, siblings: Iterable[pathlib.Path] = ()) -> AnnotationFile:
+    """Reads a file and separates the wrong entries from the correct ones.
 
-    A category is no class if no annotation of any split has it, and it only groups others (Roboflow writes the
-    project's name first, as the supercategory of all) or is called background.
+    A category is not a class if no annotation of any split has it and it is called background or only groups other
+    categories. (Roboflow's first category has the name of the project and is the supercategory of all others.)
 
     Args:
-        path: of the file; UTF-8, with or without a byte order mark.
-        siblings: files of the other splits, which may use categories that this one does not.
+        path: the file; UTF-8, with or without a byte order mark.
+        siblings: files of the other splits, which may use categories that this file does not use.
 
     Raises:
-        InputError: if it is no JSON file with the three lists.
+        InputError: if it is not a JSON file with the three lists.
     """
     content = _load(path)
     info = content.get("info")
@@ -71,7 +71,7 @@ def read_coco_file(path: pathlib.Path, siblings: Iterable[pathlib.Path] = ()) ->
     problems: list[str] = []
     remarks: list[str] = []
     entries = {name: _with_fields(content, name, path, problems) for name in _REQUIRED}
-    file = CocoFile(
+    file = AnnotationFile(
         path=path,
         images=_images(entries["images"], path, problems, remarks),
         annotations=entries["annotations"],
@@ -89,7 +89,7 @@ def read_coco_file(path: pathlib.Path, siblings: Iterable[pathlib.Path] = ()) ->
 
 def _load(path: pathlib.Path) -> dict:
     try:
-        # Some tools on Windows write a byte order mark.
+        # Some tools write a byte order mark on Windows.
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"expected COCO annotations in JSON. Received: {path} ({error})") from None
@@ -100,7 +100,7 @@ def _load(path: pathlib.Path) -> dict:
 
 
 def _with_fields(content: dict, name: str, path: pathlib.Path, problems: list[str]) -> list[dict]:
-    """The entries of a list that have all fields, with ids that can be ids."""
+    """Returns the entries of a list that have all fields and valid ids."""
     fields = _REQUIRED[name]
     ids = [field for field in fields if field.endswith("id")]
     kept = []
@@ -139,7 +139,7 @@ def _images(entries: list[dict], path: pathlib.Path, problems: list[str], remark
         else:
             name = entry["file_name"]
             if name in names:
-                # Label Studio lists an image once for each person who has annotated it.
+                # Label Studio lists an image once for each of its annotators.
                 remarks.append(
                     f"expected every file once. Received: {name} for image {names[name]!r} and again for image "
                     f"{entry['id']!r} of {path}"
@@ -150,21 +150,21 @@ def _images(entries: list[dict], path: pathlib.Path, problems: list[str], remark
 
 
 def _unique(entries: list[dict], kind: str, path: pathlib.Path, problems: list[str]) -> list[dict]:
-    """The first entry of every id."""
+    """Returns the first entry of every id."""
     kept: dict[Any, dict] = {}
     for entry in entries:
         if entry["id"] in kept:
-            called = "file_name" if kind == "image" else "name"
+            name_field = "file_name" if kind == "image" else "name"
             problems.append(
                 f"expected a different id for every {kind}. Received: id {entry['id']!r} for "
-                f"{kept[entry['id']][called]!r} and again for {entry[called]!r} in {path}"
+                f"{kept[entry['id']][name_field]!r} and again for {entry[name_field]!r} in {path}"
             )
         kept.setdefault(entry["id"], entry)
     return list(kept.values())
 
 
-def _drop_groups(file: CocoFile, siblings: list[pathlib.Path]) -> None:
-    # Roboflow's root may have the name of one of its classes, so entries are compared and not names.
+def _drop_groups(file: AnnotationFile, siblings: list[pathlib.Path]) -> None:
+    # Roboflow's project may have the name of one of its classes, so entries are compared, not names.
     candidates = [
         entry
         for entry in file.categories
@@ -188,7 +188,7 @@ def _unused(categories: list[dict], annotations: list) -> list[dict]:
     return [entry for entry in categories if entry["id"] not in used]
 
 
-def _check_names(file: CocoFile) -> None:
+def _check_names(file: AnnotationFile) -> None:
     ids: dict[str, Any] = {}
     for entry in file.categories:
         name = str(entry["name"])
@@ -207,7 +207,7 @@ def _check_names(file: CocoFile) -> None:
         file.problems.append(f"expected category ids of one kind. Received: numbers and texts in {file.path}")
 
 
-def _check_annotations(file: CocoFile) -> None:
+def _check_annotations(file: AnnotationFile) -> None:
     known = {
         "image_id": {entry["id"] for entry in file.images},
         "category_id": {entry["id"] for entry in file.categories},
@@ -222,7 +222,7 @@ def _check_annotations(file: CocoFile) -> None:
             file.problems.append(
                 f"expected the {wrong[0]} of a listed {kind}. Received: {entry[wrong[0]]!r} in {where}"
             )
-        # A text would pass for true, whatever it says.
+        # Every text is true in Python, "0" too.
         elif not (crowd is None or (isinstance(crowd, bool | int | float) and crowd in (0, 1))):
             file.problems.append(f"expected 0 or 1 as iscrowd. Received: {crowd!r} in {where}")
         else:
@@ -236,13 +236,13 @@ def _attributes(annotation: dict) -> dict:
 
 
 def _is_id(value: Any) -> bool:
-    """Numbers and texts are; some tools write 3.0."""
+    """Whether a value is an integer or a text; some tools write 3.0 for 3."""
     whole = isinstance(value, float) and value.is_integer()
     return (isinstance(value, int | str) or whole) and not isinstance(value, bool)
 
 
 def _side(value: Any) -> int | None:
-    """A side in pixels; some tools write 640.0."""
+    """Returns a side in pixels, or None if the value is not one; some tools write 640.0 for 640."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 1_000_000 or value % 1:
         return None
     return int(value)

@@ -1,4 +1,4 @@
-"""Looking for a dataset's files, with errors that name the place looked at."""
+"""Finding a dataset's files; the errors name the paths that were tried."""
 
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -9,11 +9,11 @@ _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 class MissingSplitError(InputError):
-    """The dataset's folder is there, but not what makes up the split asked for."""
+    """The dataset's folder exists, but the split does not."""
 
 
 class UnsplitError(MissingSplitError):
-    """The dataset is there, but it is not divided into splits."""
+    """The dataset exists, but it is not divided into splits."""
 
 
 def require_folder(path: str | pathlib.Path, expected: str) -> pathlib.Path:
@@ -29,10 +29,10 @@ def require_folder(path: str | pathlib.Path, expected: str) -> pathlib.Path:
 
 
 def find(candidates: Sequence[pathlib.Path], expected: str, *, error: type[InputError] = InputError) -> pathlib.Path:
-    """Returns the first of the candidates that exists, file or folder.
+    """Returns the first of the candidates that exists, a file or a folder.
 
     Raises:
-        InputError: (or the kind of it given as `error`) if none does; the message lists where it was looked for.
+        InputError: (or the subclass given as `error`) if none exists; the message lists the candidates.
     """
     for path in candidates:
         if path.exists():
@@ -41,14 +41,14 @@ def find(candidates: Sequence[pathlib.Path], expected: str, *, error: type[Input
 
 
 def list_images(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Image files right in a folder, by their ending and without hidden ones, sorted by name."""
+    """Returns the image files of a folder, by suffix, sorted by name; subfolders and hidden files are left out."""
     return sorted(
         path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
     )
 
 
 def read_names(path: pathlib.Path) -> list[str]:
-    """The lines of a text file that are not empty, stripped.
+    """Returns the lines of a text file, stripped; empty lines are left out.
 
     Raises:
         InputError: if the file cannot be read as text.
@@ -62,8 +62,12 @@ def read_names(path: pathlib.Path) -> list[str]:
 def check_files(paths: Iterable[pathlib.Path], listed_in: pathlib.Path) -> None:
     """Makes sure that every file exists.
 
+    Args:
+        paths: the files.
+        listed_in: the file or folder that has an entry for each of them.
+
     Raises:
-        InputError: naming the first that is missing, how many are, and what asks for them.
+        InputError: naming the first missing file, the number of missing files, and `listed_in`.
     """
     missing = [path for path in paths if not path.is_file()]
     if missing:

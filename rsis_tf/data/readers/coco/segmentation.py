@@ -1,4 +1,4 @@
-"""Segmentations of COCO's format as run lengths; what pycocotools would crash on is refused before it sees it."""
+"""Segmentations as run lengths; input that would crash pycocotools is refused first."""
 
 import itertools
 import math
@@ -16,32 +16,32 @@ _MOST_STEPS = 4_000_000
 def run_lengths(
     segmentation: Any, shape: tuple[int, int], where: str, *, scale: tuple[float, float] = (1.0, 1.0)
 ) -> list[int]:
-    """A mask as lengths of runs of 0 and 1 in turn, down the columns.
+    """Returns a mask as lengths of alternating runs of 0 and 1, down the columns.
 
-    Polygons may leave the image by as much as its longer side and are cut off at its border. Beyond that, and with
-    more points or a longer outline than the image has pixels, they are refused: pycocotools walks along every outline
-    in steps of a fifth of a pixel and keeps them all.
+    Polygons are cut off at the border of the image. They may leave the image by at most its longer side and must not
+    have more points or a longer outline than the image has pixels, because pycocotools stores every outline in steps of
+    a fifth of a pixel.
 
     Args:
-        segmentation: list of polygons [x0, y0, x1, y1, …], or {"size": [H, W], "counts": run lengths}, the counts as a
-            list of numbers or compressed to text.
+        segmentation: list of polygons [x0, y0, x1, y1, …], or {"size": [H, W], "counts": run lengths}; the counts are a
+            list of numbers or COCO's compressed text.
         shape: (H, W) of the image.
-        where: names the annotation in messages.
-        scale: factors of x and y that bring the polygons to the image.
+        where: the annotation, for messages.
+        scale: factors of x and y from the polygons to the image.
 
     Returns:
-        Runs that sum to H · W. Polygons with fewer than three points have no area and no pixels.
+        Runs that sum to H · W. A polygon with fewer than three points has no pixels.
 
     Raises:
         InputError: for anything else.
     """
     pixels = shape[0] * shape[1]
     if not segmentation or not isinstance(segmentation, list | dict):
-        hint = " (a box alone is no mask)" if segmentation == [] else ""
+        hint = " (a box is not a mask)" if segmentation == [] else ""
         raise InputError(f"expected polygons or run lengths{hint}. Received: segmentation {segmentation!r} in {where}")
     if isinstance(segmentation, list):
         rings = [ring for ring in polygons(segmentation, shape, where, scale=scale) if len(ring) >= 6]
-        # Under three corners a ring has no area, and pycocotools would take four numbers for a box.
+        # With fewer than three points a ring has no area, and pycocotools would read four numbers as a box.
         if not rings:
             return [pixels]
         return _decompress(rle_tools.merge(rle_tools.frPyObjects(rings, *shape))["counts"])
@@ -62,10 +62,10 @@ def run_lengths(
 def polygons(
     segmentation: list, shape: tuple[int, int], where: str, *, scale: tuple[float, float] = (1.0, 1.0)
 ) -> list[list[float]]:
-    """The polygons of a segmentation, scaled and checked as `run_lengths` says.
+    """Returns the polygons of a segmentation, scaled and checked as `run_lengths` says.
 
     Raises:
-        InputError: if they are none, hold numbers that are not finite, or are out of all proportion to the image.
+        InputError: if they are not polygons, hold numbers that are not finite, or are too large for the image.
     """
     if not all(isinstance(ring, list) and len(ring) % 2 == 0 for ring in segmentation):
         raise InputError(f"expected polygons as lists of x, y pairs. Received: something else in {where}")
@@ -98,7 +98,7 @@ def polygons(
 
 
 def paint(columns: np.ndarray, runs: list[int], value: int) -> None:
-    """Sets the pixels that the runs mark, in a label map that goes down the columns; in place."""
+    """Sets the pixels of the runs to a value, in place; `columns` is a flat label map that goes down the columns."""
     edges = list(itertools.accumulate(runs))
     for start, end in zip(edges[0::2], edges[1::2], strict=False):
         columns[start:end] = value
@@ -107,7 +107,7 @@ def paint(columns: np.ndarray, runs: list[int], value: int) -> None:
 def _is_finite(value: int | float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond every float
+    except OverflowError:  # an integer larger than every float
         return False
 
 
@@ -121,10 +121,11 @@ def _short(value: Any) -> str:
 
 
 def _decompress(counts: bytes) -> list[int]:
-    """COCO's compressed run lengths as numbers; empty if they are not in that format.
+    """Returns COCO's compressed run lengths as numbers; empty if they are not in that format.
 
-    A number is a chain of characters of 5 bits, lowest first, on '0'; bit 32 says that the chain goes on, bit 16 of the
-    last is the sign. From the fourth number on, the difference to the last but one is stored.
+    A number is a sequence of characters that hold 5 bits each, lowest first, as an offset from '0'. Bit 32 means that
+    more characters follow; bit 16 of the last character is the sign. From the fourth number on, the difference to the
+    number two places before is stored.
     """
     runs: list[int] = []
     value = shift = 0

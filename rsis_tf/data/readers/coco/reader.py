@@ -1,61 +1,44 @@
-"""Datasets in COCO's format, as label tools export them: one JSON file of annotations per split, and its images."""
+"""The reader of datasets in COCO's format: one JSON file of annotations per split, and its images."""
 
 import collections
-import dataclasses
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from rsis_tf.data.files import list_images
 from rsis_tf.data.labels import reduced_labels, relabel
-from rsis_tf.data.readers.coco_file import read_coco_file
-from rsis_tf.data.readers.coco_layouts import Located, locate
-from rsis_tf.data.readers.coco_segments import paint, polygons, run_lengths
-from rsis_tf.data.readers.val_share import validation_names
-from rsis_tf.data.sample import VOID, Inspection, Sample
+from rsis_tf.data.paths import list_images
+from rsis_tf.data.readers.coco.annotation_file import read_annotation_file
+from rsis_tf.data.readers.coco.frame import Frame, frame_of, size_text
+from rsis_tf.data.readers.coco.layouts import Located, locate
+from rsis_tf.data.readers.coco.segmentation import paint, polygons, run_lengths
+from rsis_tf.data.readers.coco.validation_share import validation_names
+from rsis_tf.data.sample import VOID, FileDataset, Inspection, Sample
 from rsis_tf.errors import InputError
 from rsis_tf.images import Header, ReducedImage, read_header, read_image, read_reduced
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Frame:
-    """How an image is read so that it lies under its annotations.
-
-    Attributes:
-        shape: (H, W) of the image as it is read.
-        as_stored: whether the EXIF orientation is left out.
-        scale: factors of x and y that bring polygons to the image.
-        note: for `Inspection`.
-    """
-
-    shape: tuple[int, int]
-    as_stored: bool = False
-    scale: tuple[float, float] = (1.0, 1.0)
-    note: str = ""
-
-
-class CocoDataset:
+class CocoDataset(FileDataset):
     """A split of a dataset in COCO's format.
 
-    `rsis_tf.data.readers.coco_layouts` lists the layouts. Segmentations may be polygons, compressed or uncompressed run
-    lengths. Categories are numbered 1 … K−1 in the order of their ids; one that only groups others is none. Where
-    instances overlap, the smaller lies on top. Images without annotation are kept; they come in the order of the file.
+    `rsis_tf.data.readers.coco.layouts` lists the layouts. Segmentations may be polygons, or run lengths, compressed or
+    not. Classes 1 … K−1 are the categories in the order of their ids; a category that only groups others is not a
+    class. Where objects overlap, the smaller one is on top. Images without annotations are kept. Images come in the
+    order of the file.
 
-    An image whose EXIF orientation swaps its sides is read as its `width` and `height` say: turned, or as stored.
-    Label Studio writes the stored size beside polygons of the turned image, in per cent of it; they are scaled back.
+    Images with an EXIF orientation are read as `rsis_tf.data.readers.coco.frame` describes.
 
     Args:
-        root: the dataset's folder; may be None where files are named.
+        root: the dataset's folder; may be None if files are named.
         split: "train", "val" or "test"; "all" for a dataset without splits.
-        annotations, val_annotations, images, val_images, val_share: see `rsis_tf.data.readers.coco_layouts.locate`.
+        annotations, val_annotations, images, val_images, val_share: see `rsis_tf.data.readers.coco.layouts.locate`.
         crowds: what annotations with `iscrowd` 1 are: "ignore", regions that are ignored, as in COCO; "objects", like
-            others; "auto", ignored except for the brush masks of CVAT, which it marks so.
-        check: make sure at once that every image exists and that the annotations are sound; False leaves the images to
-            the reading, leaves wrong annotations out and lists them in `problems`.
+            other annotations; "auto", ignored, except for the brush masks of CVAT, which sets `iscrowd` for them.
+        check: whether to make sure at once that every image exists and that the annotations are sound. If False,
+            missing images are found when they are read, and wrong annotations are left out and listed in `problems`.
 
     Raises:
-        InputError: when a folder or file is missing or the annotations are not in COCO's format.
+        InputError: if a folder or file is missing or the annotations are not in COCO's format.
     """
 
     def __init__(
@@ -80,7 +63,7 @@ class CocoDataset:
             val_images=val_images,
             val_share=val_share,
         )
-        file = read_coco_file(located.annotation_file, located.siblings)
+        file = read_annotation_file(located.annotation_file, located.siblings)
         self.annotation_file = located.annotation_file
         self.annotation_files = [located.annotation_file]
         self.problems = file.problems
@@ -88,7 +71,7 @@ class CocoDataset:
         self.dropped_categories = tuple(file.dropped)
         if check and self.problems:
             raise InputError(_first_of(self.problems))
-        self._file = file
+        self._label_studio = file.contributor == "Label Studio"
         self._own_folder = located.own_folder
         self._part = located.part
         self._all_files = _image_files(located, [entry["file_name"] for entry in file.images])
@@ -99,106 +82,88 @@ class CocoDataset:
         if not self._images:
             raise InputError(f"expected at least one image. Received: none in {self.annotation_file}")
         self.image_files = [self._all_files[entry["file_name"]] for entry in self._images]
-        # Texts sort after numbers; mixed ids are a problem of the file.
+        # Text ids sort after numbers; a file with both kinds has that as a problem.
         categories = sorted(file.categories, key=lambda entry: (isinstance(entry["id"], str), entry["id"]))
-        self.category_ids: tuple[Any, ...] = (0, *(entry["id"] for entry in categories))
-        self.class_names: tuple[str, ...] = ("background", *(str(entry["name"]) for entry in categories))
+        self.category_ids = (0, *(entry["id"] for entry in categories))
+        self.class_names = ("background", *(str(entry["name"]) for entry in categories))
         self._class_of = {entry["id"]: number for number, entry in enumerate(categories, start=1)}
         self._annotations: dict[Any, list[dict]] = {entry["id"]: [] for entry in file.images}
         for annotation in file.annotations:
             self._annotations[annotation["image_id"]].append(annotation)
         self.masks_marked_as_crowds = crowds == "auto" and file.brush_masks
-        """Whether run lengths with `iscrowd` 1 are read as objects, because CVAT wrote them."""
         self.crowds = crowds
         if check:
             self._require_images(located)
 
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.read(index)
-
     def read(self, index: int, at_least: tuple[int, int] | None = None) -> Sample:
-        """Reads a sample; a large JPEG file reduced to (h, w) or more, its labels with it."""
+        """Reads a sample, see `FileDataset.read`."""
         entry = self._images[index]
         image = read_reduced(self.image_files[index], at_least)
-        frame = _Frame(shape=(entry["height"], entry["width"]))
+        frame = Frame(shape=(entry["height"], entry["width"]))
         if image.size != frame.shape:
             frame = self._frame(index, read_header(self.image_files[index]))
             if frame.as_stored:
                 pixels = read_image(self.image_files[index], as_stored=True)
-                image = ReducedImage(pixels=pixels, size=pixels.shape[:2], reduction=1)
+                image = ReducedImage(pixels=pixels, size=(pixels.shape[0], pixels.shape[1]), reduction=1)
         label_map, classes, _ = self._labels(entry, frame)
         label_map, classes = reduced_labels(label_map, classes, image.reduction)
         return Sample(image=image.pixels, label_map=label_map, classes=classes, image_id=str(entry["id"]))
 
     def files(self, index: int) -> list[pathlib.Path]:
-        """Files that a sample is made of."""
+        """Returns the files that a sample is read from."""
         return [self.image_files[index], self.annotation_file]
 
     def inspect(self, index: int) -> Inspection:
-        """Checks annotations and header of an image without drawing or decoding anything."""
+        """Checks the annotations and the header of an image; paints and decodes nothing."""
         frame = self._frame(index, read_header(self.image_files[index]))
         counts = dict.fromkeys(("objects", "empty", "crowds"), 0)
         for annotation in self._annotations[self._images[index]["id"]]:
             where, segmentation = self._where(annotation), annotation.get("segmentation")
             if segmentation and isinstance(segmentation, list):
                 rings = polygons(segmentation, frame.shape, where, scale=frame.scale)
-                seen = any(_reaches_into(ring, frame.shape) for ring in rings)
+                visible = any(_reaches_into(ring, frame.shape) for ring in rings)
             else:
-                seen = sum(run_lengths(segmentation, frame.shape, where, scale=frame.scale)[1::2]) > 0
-            counts["crowds" if self._is_crowd(annotation) else "objects" if seen else "empty"] += 1
+                visible = sum(run_lengths(segmentation, frame.shape, where, scale=frame.scale)[1::2]) > 0
+            counts["crowds" if self._is_crowd(annotation) else "objects" if visible else "empty"] += 1
         return Inspection(note=frame.note, **counts)
 
     def findings(self, index: int) -> list[str]:
-        """What is wrong with the annotations of one image, each with the file and its id.
+        """Returns what is wrong with the annotations of one image, each with the file and the annotation's id.
 
         Raises:
-            InputError: if its file cannot be read, or has another size.
+            InputError: if the image file cannot be read, or has another size.
         """
         frame = self._frame(index, read_header(self.image_files[index]))
         return self._labels(self._images[index], frame, lenient=True)[2]
 
     def unlisted_files(self) -> list[pathlib.Path]:
-        """Image files in the split's own folder that the annotations do not list, sorted."""
-        if self._own_folder is None or self._part == "val":  # shared by all splits
+        """Returns the image files in the split's own folder that the annotations do not list, sorted."""
+        if self._own_folder is None or self._part == "val":  # all splits share the folder
             return []
         listed = set(self._all_files.values())
         return [path for path in list_images(self._own_folder) if path not in listed]
 
-    def _frame(self, index: int, header: Header) -> _Frame:
+    def _frame(self, index: int, header: Header) -> Frame:
         entry = self._images[index]
-        annotated = (entry["height"], entry["width"])
-        displayed = self._file.contributor == "Label Studio"
-        if header.size == annotated:
-            unclear = header.orientation != 1 and header.stored_size == annotated and not displayed
-            return _Frame(shape=annotated, note="exif_unclear" if unclear else "")
-        path, exif = self.image_files[index], ""
-        if header.orientation != 1:
-            exif = f" (its EXIF orientation {header.orientation} turns the stored {_text(header.stored_size)})"
-        if header.stored_size != annotated:
-            raise InputError(
-                f"expected {_text(annotated)} pixels as annotated. Received: {_text(header.size)} in {path}{exif}"
-            )
-        if displayed:
-            scale = tuple(new / old for new, old in zip(header.size[::-1], annotated[::-1], strict=True))
-            return _Frame(shape=header.size, scale=scale, note="exif_scaled")
-        for annotation in self._annotations[entry["id"]]:
-            if _leaves(annotation.get("segmentation"), annotated):
-                raise InputError(
-                    f"expected annotations in the stored image of {_text(annotated)} pixels, the size annotated, or "
-                    f"the size of the image as its EXIF orientation {header.orientation} turns it, "
-                    f"{_text(header.size)}. Received: a polygon that leaves the stored image in "
-                    f"{self._where(annotation)}, image {path}"
-                )
-        return _Frame(shape=annotated, as_stored=True, note="exif_stored")
+        return frame_of(
+            header,
+            (entry["height"], entry["width"]),
+            self._annotations[entry["id"]],
+            label_studio=self._label_studio,
+            image_file=self.image_files[index],
+            annotation_file=self.annotation_file,
+        )
 
-    def _labels(self, entry: dict, frame: _Frame, *, lenient: bool = False) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        """Label map (H, W) int32, classes (n,) int32, and what is wrong, which is raised unless `lenient`."""
-        # COCO's run lengths go down the columns: painted into the transposed map, each run is one slice.
+    def _labels(self, entry: dict, frame: Frame, *, lenient: bool = False) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Paints the objects of an image.
+
+        Returns:
+            Label map (H, W) int32, classes (n,) int32, and what is wrong. Unless `lenient`, what is wrong is raised.
+        """
+        # COCO's run lengths go down the columns: in the transposed map, each run is one slice.
         columns = np.zeros(frame.shape[0] * frame.shape[1], np.int32)
-        objects, classes, sources, findings = [], [], [], []
+        objects, classes, sources = [], [], []
+        findings: list[str] = []
         for annotation in self._annotations[entry["id"]]:
             where = self._where(annotation)
             try:
@@ -222,7 +187,7 @@ class CocoDataset:
         if lenient:
             seen = set(np.unique(columns).tolist())
             findings += [
-                f"expected an object to see. Received: one that others hide completely, {self._where(annotation)}"
+                f"expected a visible object. Received: one that others hide completely, {self._where(annotation)}"
                 for position, annotation in enumerate(sources)
                 if areas[position] and position + 1 not in seen
             ]
@@ -248,9 +213,9 @@ class CocoDataset:
 
 
 def _image_files(located: Located, names: list[str]) -> dict[str, pathlib.Path]:
-    """The path of every file name: as it stands, with Windows' backslashes turned, or its last part alone."""
+    """Returns the path of every file name: as written, with backslashes as slashes, or only its last part."""
     slashed = {name: name.replace("\\", "/") for name in names}
-    # Label Studio has written folders that its archive does not have; the last part must then be enough.
+    # Some versions of Label Studio write folders that are not in the archive; then the last part must be enough.
     last = collections.Counter(path.rsplit("/", 1)[-1] for path in set(slashed.values()))
     files = {}
     for name, path in slashed.items():
@@ -270,25 +235,13 @@ def _is_file(path: pathlib.Path) -> bool:
 
 
 def _reaches_into(ring: list[float], shape: tuple[int, int]) -> bool:
-    """Whether a polygon has an area and its box a part of the image."""
+    """Whether a polygon has an area and its bounding box overlaps the image."""
     xs, ys = ring[0::2], ring[1::2]
     return len(xs) >= 3 and max(xs) > 0 and max(ys) > 0 and min(xs) < shape[1] and min(ys) < shape[0]
 
 
-def _leaves(segmentation: Any, shape: tuple[int, int]) -> bool:
-    """Whether a polygon goes beyond the right or lower border by more than a pixel; run lengths have a size."""
-    if not isinstance(segmentation, list):
-        return isinstance(segmentation, dict) and segmentation.get("size") == list(shape[::-1])
-    rings = [ring for ring in segmentation if isinstance(ring, list)]
-    return any(
-        isinstance(value, int | float) and value > shape[1 - position % 2] + 1
-        for ring in rings
-        for position, value in enumerate(ring)
-    )
-
-
 def _remarks(segmentation: Any, runs: list[int], shape: tuple[int, int], where: str) -> list[str]:
-    """What is wrong with a segmentation that can be read."""
+    """Returns what is wrong with a segmentation that can be read."""
     rings = segmentation if isinstance(segmentation, list) else []
     short = [len(ring) // 2 for ring in rings if len(ring) < 6]
     if short:
@@ -296,14 +249,10 @@ def _remarks(segmentation: Any, runs: list[int], shape: tuple[int, int], where: 
     if sum(runs[1::2]):
         return []
     if rings and not any(_reaches_into(ring, shape) for ring in rings):
-        return [f"expected a polygon in the image of {_text(shape)} pixels. Received: one outside, {where}"]
+        return [f"expected a polygon in the image of {size_text(shape)} pixels. Received: one outside, {where}"]
     return [f"expected a mask with pixels. Received: an empty one, {where}"]
 
 
 def _first_of(problems: list[str]) -> str:
     more = f" (the first of {len(problems)} problems)" if len(problems) > 1 else ""
     return problems[0] + more
-
-
-def _text(shape: tuple[int, int]) -> str:
-    return f"{shape[1]}x{shape[0]}"

@@ -1,9 +1,9 @@
-"""Sequences that begin in the middle."""
+"""Training sequences in which some objects count as found."""
 
 import numpy as np
 
 from rsis_tf.config import DataConfig
-from rsis_tf.data.beginning import begin_anywhere
+from rsis_tf.data.partial_sequences import draw_partial_sequence
 from rsis_tf.data.pipeline import plain_batches, tf_batches
 from rsis_tf.data.readers.synthetic import SyntheticDataset
 from rsis_tf.data.sample import VOID
@@ -11,12 +11,12 @@ from rsis_tf.data.sample import VOID
 SCENES = SyntheticDataset(size=(32, 32), length=6, seed=1, max_objects=4)
 
 
-def test_objects_keep_their_pixels_and_classes_and_every_number_left_occurs():
+def test_objects_keep_their_pixels_and_classes_and_any_number_may_be_left():
     label_map = np.array([[VOID, 0, 1, 1], [2, 2, 3, 0]], np.int32)
     classes = np.array([7, 8, 9, 0, 0], np.int32)
     left = set()
     for seed in range(60):
-        labels, shuffled, remaining = begin_anywhere(label_map, classes, 3, np.random.default_rng(seed))
+        labels, shuffled, remaining = draw_partial_sequence(label_map, classes, 3, np.random.default_rng(seed))
         left.add(remaining)
         assert np.array_equal(labels == VOID, label_map == VOID)
         assert np.array_equal(labels == 0, label_map == 0)
@@ -26,12 +26,13 @@ def test_objects_keep_their_pixels_and_classes_and_every_number_left_occurs():
     assert left == {0, 1, 2, 3}
 
 
-def test_a_picture_without_objects_stays_as_it_is():
-    labels, classes, remaining = begin_anywhere(np.zeros((2, 2), np.int32), np.zeros(3, np.int32), 0, _rng())
+def test_an_image_without_objects_stays_as_it_is():
+    rng = np.random.default_rng(0)
+    labels, classes, remaining = draw_partial_sequence(np.zeros((2, 2), np.int32), np.zeros(3, np.int32), 0, rng)
     assert (labels.sum(), classes.sum(), remaining) == (0, 0, 0)
 
 
-def test_batches_mark_what_is_found_alike_in_both_pipelines():
+def test_both_pipelines_mark_the_same_objects_as_found():
     config = DataConfig(image_size=(32, 32), batch_size=3, max_objects=4, begin_anywhere=1.0)
     plain = list(plain_batches(SCENES, config, training=True, epoch=2))
     for (x, y), (tf_x, tf_y) in zip(plain, tf_batches(SCENES, config, training=True, epoch=2), strict=True):
@@ -44,12 +45,8 @@ def test_batches_mark_what_is_found_alike_in_both_pipelines():
     assert any(x["found"].any() for x, _ in plain)
 
 
-def test_validation_begins_at_the_beginning():
+def test_validation_has_whole_sequences():
     config = DataConfig(image_size=(32, 32), batch_size=3, max_objects=4, begin_anywhere=1.0)
     images, targets = next(plain_batches(SCENES, config, training=False))
     assert images.shape == (3, 32, 32, 3)
     assert "remaining" not in targets
-
-
-def _rng():
-    return np.random.default_rng(0)

@@ -1,6 +1,6 @@
-"""Where the annotations and images of a dataset in COCO's format lie: one row per layout that label tools write.
+"""Where the annotation files and images are: one row per layout that label tools write.
 
-`docs/datasets.md` says which settings of which tool lead to which layout.
+`docs/datasets.md` says which settings of a tool produce which layout.
 """
 
 import dataclasses
@@ -8,7 +8,7 @@ import os
 import pathlib
 from collections.abc import Iterable
 
-from rsis_tf.data.files import MissingSplitError, UnsplitError, require_folder
+from rsis_tf.data.paths import MissingSplitError, UnsplitError, require_folder
 from rsis_tf.errors import InputError
 
 SPLIT_NAMES = {
@@ -16,10 +16,10 @@ SPLIT_NAMES = {
     "val": ("val", "val2017", "valid", "validation"),
     "test": ("test", "test2017", "testing"),
 }
-"""What label tools call the splits, in any case of letters."""
+"""Names that label tools give to the splits, in upper or lower case."""
 
 WHOLE = "all"
-"""Name of the split that is everything in a dataset without splits."""
+"""Name of the whole of a dataset without splits."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,11 +27,11 @@ class Located:
     """The files of one split.
 
     Attributes:
-        annotation_file: COCO JSON.
-        image_folders: where the paths in it may begin, the likeliest first.
-        own_folder: the folder that holds the images of this split and nothing else, or None.
-        siblings: annotation files of all splits, this one among them.
-        part: "train" or "val" where the split is a part of the file, else None.
+        annotation_file: a COCO JSON file.
+        image_folders: folders that the file's paths may be relative to, the most likely first.
+        own_folder: the folder that holds the images of this split only, or None.
+        siblings: annotation files of all splits, including this one.
+        part: "train" or "val" if the split is a part of the file, else None.
     """
 
     annotation_file: pathlib.Path
@@ -43,12 +43,12 @@ class Located:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-    """One way to lay out a split, or a dataset without splits (no `{split}` in `annotations`).
+    """One layout of a split, or of a dataset without splits (no `{split}` in `annotations`).
 
     Attributes:
-        tools: who writes it.
-        annotations: paths below the dataset's folder.
-        images: folders below the dataset's folder.
+        tools: the tools that write it.
+        annotations: paths of the annotation file, relative to the dataset's folder.
+        images: folders of the images, relative to the dataset's folder.
     """
 
     tools: str
@@ -81,7 +81,7 @@ WHOLE_LAYOUTS = (
     Layout(tools="FiftyOne", annotations=("labels.json",), images=("data", ".")),
     Layout(tools="VGG Image Annotator", annotations=("via_export_coco.json",), images=(".", "images")),
 )
-"""Each of them is also looked for in a folder per split."""
+"""Each of these may also be in a folder per split."""
 
 
 def locate(
@@ -97,15 +97,15 @@ def locate(
     """Finds the files of a split.
 
     Args:
-        root: the dataset's folder; may be None where files are named.
+        root: the dataset's folder; may be None if files are named.
         split: "train", "val" or "test", or `WHOLE`.
-        annotations, val_annotations: annotation files to take instead of looking for them.
-        images, val_images: the folders of their images; by default those beside the files and in `root`.
-        val_share: the share of an unsplit dataset that is "val"; the rest is "train".
+        annotations, val_annotations: the annotation files, if they are not to be looked for in `root`.
+        images, val_images: the folders of their images; by default the folders beside the files, and `root`.
+        val_share: the share of a dataset without validation split that is "val"; the rest is "train".
 
     Raises:
-        MissingSplitError: if there are no such files; the message lists what was looked for.
-        UnsplitError: (a kind of it) if there is one annotation file for everything and `val_share` is None.
+        MissingSplitError: if there are no such files; the message lists the paths that were tried.
+        UnsplitError: (a subclass) if there is one annotation file for everything and `val_share` is None.
         InputError: if `val_share` is given for a dataset that has a validation split, or a folder is missing.
     """
     if root is not None:
@@ -113,7 +113,9 @@ def locate(
     if annotations is not None or val_annotations is not None:
         return _named(root, split, annotations, val_annotations, images, val_images, val_share)
     if images is not None or val_images is not None:
-        raise InputError(f"expected --annotations with --images. Received: --images {images or val_images} alone")
+        raise InputError(f"--images needs --annotations. Received: --images {images or val_images}")
+    if root is None:
+        raise InputError("expected a folder or an annotation file. Received: neither")
     tree = _Tree(root)
     splits = {name: found for name in SPLIT_NAMES if (found := _split(tree, name)) is not None}
     siblings = tuple(found.annotation_file for found in splits.values())
@@ -143,7 +145,8 @@ def locate(
         if split in splits:
             return dataclasses.replace(splits[split], siblings=siblings)
         raise MissingSplitError(
-            f"expected a split of its own for {split!r}, --val-share makes train and val only. Received: none in {root}"
+            f"expected annotations of split {split!r}, since --val-share makes train and val only. "
+            f"Received: none in {root}"
         )
     whole = splits.get("train") or _whole(tree)
     if whole is None:
@@ -168,7 +171,7 @@ def _named(
             f"Received: --val-share {val_share} beside --val-annotations {val_annotations}"
         )
     if val_images is not None and val_annotations is None:
-        raise InputError(f"expected --val-annotations with --val-images. Received: --val-images {val_images} alone")
+        raise InputError(f"--val-images needs --val-annotations. Received: --val-images {val_images}")
     divided = val_share is not None and split in ("train", "val")
     name = val_annotations if split == "val" and not divided else annotations
     if name is None or split not in ("train", "val", WHOLE):
@@ -180,6 +183,7 @@ def _named(
     if not file.is_file():
         raise InputError(f"expected an annotation file in COCO's format. Received: {file} (no such file)")
     folder = images if divided or split != "val" else val_images or images
+    folders: tuple[pathlib.Path, ...]
     if folder is not None:
         folders = (require_folder(folder, "a folder of images"),)
     else:
@@ -190,7 +194,7 @@ def _named(
 
 
 class _Tree:
-    """A folder in which names are found in any case of letters: CVAT's subsets are `Train` and `Validation`."""
+    """A folder in which names are found in upper or lower case: CVAT's subsets are `Train` and `Validation`."""
 
     def __init__(self, root: pathlib.Path) -> None:
         self.root = root
@@ -200,7 +204,7 @@ class _Tree:
         return _Tree(self.path(name))
 
     def path(self, name: str) -> pathlib.Path:
-        """The path of that name, or the one that differs in the case of letters alone if there is one."""
+        """Returns the path of that name, or of a name that differs from it only in upper and lower case."""
         path = self.root
         for part in pathlib.PurePosixPath(name).parts:
             if not (path / part).exists():
@@ -209,7 +213,7 @@ class _Tree:
         return path
 
     def folders(self, names: Iterable[str]) -> tuple[pathlib.Path, ...]:
-        """The folders of these names that exist."""
+        """Returns the folders of these names that exist."""
         return tuple(dict.fromkeys(path for name in names if (path := self.path(name)).is_dir()))
 
     def _listing(self, folder: pathlib.Path) -> dict[str, str]:
@@ -220,7 +224,7 @@ class _Tree:
 
 
 def _split(tree: _Tree, split: str) -> Located | None:
-    """The files of a split, or None."""
+    """Returns the files of a split, or None."""
     for layout in SPLIT_LAYOUTS:
         for name in SPLIT_NAMES[split]:
             for path in layout.annotations:
@@ -238,7 +242,7 @@ def _split(tree: _Tree, split: str) -> Located | None:
 
 
 def _whole(tree: _Tree) -> Located | None:
-    """The files of a dataset without splits, or None."""
+    """Returns the files of a dataset without splits, or None."""
     for layout in WHOLE_LAYOUTS:
         for name in layout.annotations:
             file = tree.path(name)
@@ -255,7 +259,7 @@ def _whole(tree: _Tree) -> Located | None:
 
 
 def _looked_for(split: str) -> str:
-    """Every path that a split, or a dataset without splits, is looked for at."""
+    """Returns all paths at which the annotations of a split, or of a dataset without splits, may be."""
     paths = [path.format(split=split) for layout in SPLIT_LAYOUTS for path in layout.annotations]
     paths += [path for layout in WHOLE_LAYOUTS for path in layout.annotations]
     others = ", ".join(SPLIT_NAMES.get(split, ())[1:])
