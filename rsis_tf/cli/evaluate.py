@@ -47,11 +47,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--coco-results", type=pathlib.Path, metavar="FILE", help="predictions as a COCO result file")
     add("--cityscapes-results", type=pathlib.Path, metavar="DIR", help="predictions in the format of Cityscapes")
     add("--leaves-submission", type=pathlib.Path, metavar="DIR", help="label images for the CVPPP leaf challenge")
-    # The second spelling of each is that of earlier releases.
-    add("--overlays", "--pictures", type=pathlib.Path, metavar="DIR",
+    add("--overlays", type=pathlib.Path, metavar="DIR",
         help="overlays and step-by-step strips of the first images, with the truth")  # fmt: skip
-    add("--overlays-count", "--pictures-count", type=int, default=12, metavar="N",
+    add("--overlays-count", type=int, default=12, metavar="N",
         help="number of images for --overlays (default: %(default)s)")  # fmt: skip
+    # Spellings of earlier releases.
+    add("--pictures", dest="overlays", type=pathlib.Path, help=argparse.SUPPRESS)
+    add("--pictures-count", dest="overlays_count", type=int, help=argparse.SUPPRESS)
     add_protocol_options(parser, default=PLAIN.name, scored_by=("every_class", "overlap", "max_dets"))
     return parser.parse_args(argv)
 

@@ -123,6 +123,19 @@ def test_scores_of_fewer_or_other_images_are_not_stored_as_the_runs(call, run_fo
     assert json.loads((tmp_path / "two.json").read_text())["images"] == 2
 
 
+def test_scores_on_another_annotation_file_are_not_stored_as_the_runs(call, run_folder, coco_folder):
+    data = DataConfig(dataset="coco", root=str(coco_folder))
+    (run_folder / "config.json").write_text(to_json(RunConfig(model=ModelConfig(), data=data, train=TrainConfig())))
+    files = {"annotations": str(coco_folder / "annotations/val.json"), "images": str(coco_folder / "val")}
+    options = [word for name, value in files.items() for word in (f"--{name}", value)]
+    code, out, err, _ = call(run_folder, *options, data=DataConfig(dataset="coco", **files), split="all")
+    assert (code, err) == (0, "")
+    assert "1 images" in out
+    assert not (run_folder / "metrics.json").exists()
+    assert call(run_folder, data=data)[0] == 0
+    assert (run_folder / "metrics.json").exists()
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "model.tflite", "saved_model", "best.keras"])
 def test_a_file_in_a_runs_folder_is_scored_on_the_runs_images(call, run_folder, name):
     code, out, _, opened = call(run_folder / name, data=SCENES)

@@ -32,7 +32,9 @@ def metrics(ap50, **changes):
 def make_run(folder, *, scores=None, **model):
     folder.mkdir()
     config = RunConfig(
-        model=ModelConfig(hidden_size=32, num_classes=2, **model), data=DataConfig(), train=TrainConfig(epochs=2)
+        model=ModelConfig(hidden_size=32, num_classes=2, **model),
+        data=DataConfig(dataset="coco", root=str(folder)),
+        train=TrainConfig(epochs=2),
     )
     (folder / "config.json").write_text(to_json(config))
     if scores is not None:
@@ -53,6 +55,7 @@ def test_the_table_shows_the_settings_that_differ_and_the_scores(runs):
     lines = table(read_runs(runs, class_name="person & <dog>")).splitlines()
     assert lines[0].split("  ")[0] == "run"
     assert "dropout" in lines[0]
+    assert "root" not in lines[0]  # differs, but is no setting of the training
     assert "hidden_size" not in lines[0]  # equal in all runs
     assert lines[2].split()[:4] == ["sum", "resnet50", "sum", "5"]
     assert "56.7 (51.7–61.7)" in lines[2]
@@ -165,6 +168,8 @@ def test_the_report_is_one_file_that_contains_its_images(tmp_path, capsys):
     page = read_page(run / "report.html")
     assert len(page.sources) == 3
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    html = (run / "report.html").read_text()
+    assert html.count('<div class="scale">') == 1  # for AP50; |DiC| has an interval too, but is not a fraction
     assert "url(" not in (run / "report.html").read_text()
     for text in ("0.530", "0.480 … 0.580", "person & <dog>", "Kendall", "10 images", '"hidden_size": 32', "20.0 ms"):
         assert text in page.text

@@ -102,8 +102,8 @@ def test_predictions_on_an_image_without_objects_count_as_wrong():
 def test_void_is_removed_from_predictions_or_counts_as_background():
     truth = np.zeros((8, 8), np.int32)
     truth[:, :4], truth[:, 4:] = 1, -1
-    everything = [make_instance(np.ones((8, 8)), num_classes=2)]
-    only_void = [make_instance(truth == -1, objectness=0.5, num_classes=2)]
+    everything = [make_instance(np.ones((8, 8)), objectness=0.5, num_classes=2)]
+    only_void = [make_instance(truth == -1, num_classes=2)]
     for remove_void, expected in ((True, 1.0), (False, 0.0)):
         precision = AveragePrecision(("background", "a"), remove_void=remove_void)
         precision.add(0, everything + only_void, truth, [1])

@@ -10,6 +10,7 @@ from PIL import Image
 from rsis_tf.cli.order import main
 from rsis_tf.evaluation.studies.activations import encoder_activations, mean_activation, without_padding
 from rsis_tf.evaluation.studies.order import OrderStudy, directions, kendall, table
+from rsis_tf.evaluation.studies.order_plots import LEAST, MOST, ActiveObjects
 from rsis_tf.runtime import letterbox
 
 SIZE = (40, 60)
@@ -106,6 +107,9 @@ def test_activation_is_the_mean_over_the_object():
     maps[:2, :3, 0] = 4.0
     assert mean_activation(maps, mask) == pytest.approx(2.0)
     assert mean_activation(maps, ~mask) == 0
+    # The object covers the first cell and half of the second: (4 · 1 + 1 · ½) / 1.5.
+    cells = np.array([[[4.0], [1.0]]])
+    assert mean_activation(cells, np.array([[1, 1, 1, 0]] * 2, bool)) == pytest.approx(3)
     assert mean_activation(np.full((1, 1, 3), 7.0), box(3, 3, 1, 1)) == pytest.approx(7)
     assert mean_activation(np.full((80, 120, 3), 7.0), box(3, 3, 1, 1)) == pytest.approx(7)
 
@@ -127,6 +131,20 @@ def test_tau_with_activations_and_the_most_active_object():
         {"image": "y", "first": 0, "most": 2, "least": 1},
     ]
     assert scores.most_active_first == {"as trained": 0.5}
+
+
+def test_the_most_and_the_least_active_objects_are_drawn_in_the_colours_of_the_legend(tmp_path):
+    images = ActiveObjects(gradient)
+    images(sample(), sequence([(5, 5), (5, 30), (5, 50)]))  # the activation increases to the right
+    images(sample(), sequence([(5, 5)]))
+    (path,) = images.write(tmp_path / "active.png")
+    with Image.open(path) as opened:
+        sheet = np.asarray(opened.convert("RGB"))[40:]  # without the legend
+    least, most = (np.nonzero((sheet == colour).all(axis=2))[1] for colour in (LEAST, MOST))  # columns
+    assert sheet.shape[1] < 2 * 320  # the image with one object is left out
+    assert least.max() < sheet.shape[1] / 3
+    assert most.min() > 2 * sheet.shape[1] / 3
+    assert ActiveObjects(None).write(tmp_path / "none.png") == []
 
 
 def test_no_predictions_give_no_numbers_and_no_warning():

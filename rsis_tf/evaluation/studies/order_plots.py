@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rsis_tf.runtime import Instance
 
-_MOST, _LEAST = PALETTE[1], PALETTE[0]
+MOST, LEAST = PALETTE[1], PALETTE[0]
 _MAX_IMAGES = 8
 _SIDE = 320
 
@@ -44,7 +44,7 @@ class ActiveObjects:
         scale = _SIDE / max(height, width)
         size = max(1, round(height * scale)), max(1, round(width * scale))
         panel = drawing.resize(sample.image, size).copy()
-        for choice, tint in ((np.argmin(values), _LEAST), (np.argmax(values), _MOST)):
+        for choice, tint in ((np.argmin(values), LEAST), (np.argmax(values), MOST)):
             mask = drawing.resize_mask(instances[int(choice)].mask, size)
             drawing.paint(panel, mask, tint, 0.35)
             drawing.outline(panel, mask, tint, 3)
@@ -61,7 +61,7 @@ class ActiveObjects:
         sheet = Image.new("RGB", (gap + columns * (_SIDE + gap), head + rows * (_SIDE + gap)), drawing.PAPER)
         draw = ImageDraw.Draw(sheet)
         left = gap
-        for text, tint in (("most active", _MOST), ("least active", _LEAST)):
+        for text, tint in (("most active", MOST), ("least active", LEAST)):
             draw.rectangle((left, 12, left + 16, 28), fill=tint, outline=drawing.INK)
             draw.text((left + 24, 20), text, fill=drawing.INK, font=drawing.font(15), anchor="lm")
             left += 150
