@@ -1,7 +1,6 @@
 """Scores a predictor on a dataset: average precision and recall, best Dice, counting errors, with intervals."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from rsis_tf.data.sample import VOID, Dataset, Sample
 from rsis_tf.evaluation.json_values import plain
 from rsis_tf.evaluation.metrics import leaves
 from rsis_tf.evaluation.metrics.average_precision import PRECISION_SCORES, AveragePrecision
-from rsis_tf.evaluation.metrics.bootstrap import RESAMPLES, Interval, mean_interval
+from rsis_tf.evaluation.metrics.bootstrap import RESAMPLES, Interval, known_mean, mean_interval
 from rsis_tf.evaluation.metrics.table import SCORES, score
 from rsis_tf.evaluation.predictions import Predictor, Progress, Sink, predict_dataset
 from rsis_tf.evaluation.protocols import PLAIN, Protocol
@@ -128,7 +127,7 @@ def evaluate(
     scored = [name for k, name in enumerate(dataset.class_names) if k > 0 and (classes is None or k in classes)]
     return Scores(
         precision=summary.mean,
-        image_scores={name: _mean(values) for name, values in image_values.items()},
+        image_scores={name: known_mean(values) for name, values in image_values.items()},
         recall=summary.recall,
         per_class={name: summary.per_class[name] for name in scored},
         intervals={
@@ -173,8 +172,3 @@ def table(scores: Scores) -> str:
         cells = "".join(f"{column.text(values[column.name]):>8}" for column in columns)
         lines.append(f"{name:<{width}}{values['objects']:>8}{cells}")
     return "\n".join(lines)
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")

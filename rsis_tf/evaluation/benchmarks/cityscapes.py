@@ -23,7 +23,7 @@ from rsis_tf.data.sample import Dataset, Sample
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.benchmarks.cityscapes_files import ResultFiles, prediction_files, stem_of
 from rsis_tf.evaluation.json_values import plain
-from rsis_tf.evaluation.metrics.bootstrap import Interval
+from rsis_tf.evaluation.metrics.bootstrap import Interval, known_mean
 from rsis_tf.evaluation.metrics.cityscapes_curves import ap_intervals, ap_matrix
 from rsis_tf.evaluation.predictions import Predictor, Progress, predict_dataset
 from rsis_tf.evaluation.protocols import PROTOCOLS, Protocol
@@ -156,7 +156,7 @@ def evaluate_files(
     )
     missing = dict.fromkeys(name for name in SCORES if name not in keys)
     return CityscapesScores(
-        mean={key: _known_mean(_select(aps, key)) for key in keys} | missing,
+        mean={key: known_mean(_select(aps, key)) for key in keys} | missing,
         per_class={name: values | missing for name, values in per_class.items()},
         intervals=intervals | missing,
         images=len(truth_paths),
@@ -208,11 +208,6 @@ def _official_precision(official: Any, matches: dict[str, Any], arguments: Any) 
 def _select(aps: np.ndarray, key: str) -> np.ndarray:
     """Selects from (distances, classes, overlaps) the (classes, overlaps) that a score is the mean of."""
     return aps[_DISTANCE[key], :, :1] if key == "ap50" else aps[_DISTANCE[key]]
-
-
-def _known_mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
 
 
 def _true_instances(

@@ -19,7 +19,7 @@ from rsis_tf import files
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.metrics import leaves
-from rsis_tf.evaluation.metrics.bootstrap import mean_interval
+from rsis_tf.evaluation.metrics.bootstrap import known_mean, mean_interval
 from rsis_tf.images import read_label_image
 
 if TYPE_CHECKING:
@@ -101,10 +101,9 @@ def table(scores: dict[str, dict[str, float]]) -> str:
     for name in COLUMNS:
         values = np.array([row[name] for row in scores.values()], float)
         known = values[~np.isnan(values)]
-        mean = known.mean() if known.size else np.nan
         spread = known.std(ddof=1) if known.size > 1 else 0.0
         low, high = mean_interval(values)
-        lines.append(f"{name:<20}{mean:>8.4f}{spread:>8.4f}   {low:.4f} … {high:.4f}")
+        lines.append(f"{name:<20}{known_mean(values):>8.4f}{spread:>8.4f}   {low:.4f} … {high:.4f}")
     return "\n".join(lines)
 
 

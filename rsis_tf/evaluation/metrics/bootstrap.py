@@ -112,6 +112,13 @@ def ratio_intervals(
     return [_percentiles((above[below[:, s] > 0, s] / below[below[:, s] > 0, s])[:, None])[0] for s in columns]
 
 
+def known_mean(values: Sequence[float] | np.ndarray) -> float:
+    """Returns the mean of the values that are not NaN; NaN if there are none."""
+    array = np.asarray(values, float)
+    known = array[~np.isnan(array)]
+    return float(known.mean()) if known.size else float("nan")
+
+
 def mean_interval(values: Sequence[float] | np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """Returns the interval of a mean over images; images whose value is NaN are left out."""
     array = np.asarray(values, float)

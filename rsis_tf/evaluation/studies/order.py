@@ -14,7 +14,7 @@ import numpy as np
 
 from rsis_tf.data.sample import Sample
 from rsis_tf.evaluation.json_values import plain
-from rsis_tf.evaluation.metrics.bootstrap import Interval, mean_interval
+from rsis_tf.evaluation.metrics.bootstrap import Interval, known_mean, mean_interval
 from rsis_tf.evaluation.studies.activations import Activations, mean_activation
 
 if TYPE_CHECKING:
@@ -99,14 +99,14 @@ class OrderStudy:
             if len(seen) >= self._min_pairs
         ]
         return OrderScores(
-            tau={name: _mean(values) for name, values in self._taus.items()},
+            tau={name: known_mean(values) for name, values in self._taus.items()},
             intervals={name: mean_interval(values) if values else _UNKNOWN for name, values in self._taus.items()},
             sequences=len(self._taus["right_to_left"]),
             pairs=pairs,
-            activation=_each(self._active_taus, _mean),
+            activation=_each(self._active_taus, known_mean),
             activation_intervals=_each(self._active_taus, lambda values: mean_interval(values) if values else _UNKNOWN),
             most_active_first={
-                name: _mean([float(entry["most"] == entry["first"]) for entry in entries])
+                name: known_mean([float(entry["most"] == entry["first"]) for entry in entries])
                 for name, entries in self._active.items()
             },
             active=self._active,
@@ -201,11 +201,6 @@ def _position(mask: np.ndarray) -> tuple[float, float, int]:
     columns, rows = mask.sum(axis=0), mask.sum(axis=1)
     area = int(columns.sum())
     return float(columns @ np.arange(len(columns)) / area), float(rows @ np.arange(len(rows)) / area), area
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
 
 
 def _each(taus: dict[str, dict[str, list[float]]], function: Callable[[list[float]], Any]) -> dict[str, dict[str, Any]]:
