@@ -84,12 +84,11 @@ def score_folders(predicted: str | pathlib.Path, truth: str | pathlib.Path) -> d
         if prediction.shape != labels.shape:
             received = f"{prediction.shape} in {predictions[plant]}"
             raise InputError(f"expected the size of {path}, {labels.shape}. Received: {received}")
-        difference = leaves.count_difference(prediction, labels)
         values = (
             leaves.symmetric_best_dice(prediction, labels),
             leaves.foreground_dice(prediction, labels),
-            abs(difference),
-            difference,
+            leaves.absolute_count_difference(prediction, labels),
+            leaves.count_difference(prediction, labels),
         )
         scores[path.name] = dict(zip(COLUMNS, values, strict=True))
     return scores
