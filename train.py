@@ -191,12 +191,13 @@ def set_stop_threshold(settings: config.RunConfig, run: pathlib.Path, dataset: D
 
 def report(settings: config.RunConfig, run: pathlib.Path, dataset: Dataset) -> None:
     """Scores the best model and leaves metrics, curves and pictures in the run's folder."""
-    from rsis_tf.evaluation import runner
+    from rsis_tf import files
+    from rsis_tf.evaluation import scoring
     from rsis_tf.inference import KerasPredictor
     from rsis_tf.visualization import curves, sequence_strip, sequences_sheet, write_image
 
     predictor = KerasPredictor(run / "best.keras")
-    scores = runner.evaluate(predictor, dataset)
+    scores = scoring.evaluate(predictor, dataset)
     measured = {
         "dataset": settings.data.dataset,
         "split": "val",
@@ -205,7 +206,7 @@ def report(settings: config.RunConfig, run: pathlib.Path, dataset: Dataset) -> N
     }
     if settings.model.category_ids:
         measured["category_ids"] = dict(zip(dataset.class_names[1:], settings.model.category_ids[1:], strict=True))
-    runner.write_json(run / "metrics.json", measured | scores.to_dict())
+    files.write_json(run / "metrics.json", measured | scores.to_dict())
     curves(run / "log.csv", run / "curves.png")
     strips = []
     (run / "samples").mkdir(exist_ok=True)
@@ -214,7 +215,7 @@ def report(settings: config.RunConfig, run: pathlib.Path, dataset: Dataset) -> N
         write_image(run / "samples" / f"{index}.png", sample.image)
         strips.append((sample.image_id, sequence_strip(sample.image, predictor(sample.image), sample.label_map)))
     write_image(run / "sequences.png", sequences_sheet(strips))
-    print(f"\n{runner.table(scores)}\n\nnext:")
+    print(f"\n{scoring.table(scores)}\n\nnext:")
     print(f"  python evaluate.py {run}")
     print(f"  python -m export.onnx {run}")
     print(f"  python -m rsis_tf.cli.predict {run}/model.onnx {run}/samples/*.png")

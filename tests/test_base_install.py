@@ -90,7 +90,7 @@ def run(place, *command):
         "-m export.saved_model {place}/model.keras",
         "-m export.tflite {place}/model.keras --batch 1",
         "-m rsis_tf.cli.check --dataset coco --data {place}/coco",
-        "-m rsis_tf.evaluation.studies.order {place}/model.keras --dataset synthetic --out {place}/order",
+        "-m rsis_tf.cli.order {place}/model.keras --dataset synthetic --out {place}/order",
         "-m rsis_tf.models.pytorch.convert --help",
     ],
 )

@@ -1,4 +1,4 @@
-"""What the commands of this folder share: a model file and a dataset from the command line."""
+"""The options that the evaluation commands share: a model file, a dataset, and where results go."""
 
 import argparse
 import dataclasses
@@ -6,66 +6,67 @@ import pathlib
 
 from rsis_tf.cli.data_options import add_coco_options, coco_fields
 from rsis_tf.cli.predictor_options import add_options, predictor_options
+from rsis_tf.cli.protocol_options import chosen_protocol, describe_defaults
 from rsis_tf.config import DataConfig, RunConfig
 from rsis_tf.config.json_file import load
 from rsis_tf.data import DATASETS, SPLITS, Subset, load_dataset
 from rsis_tf.data.preflight import check_evaluation
 from rsis_tf.data.sample import Dataset
 from rsis_tf.errors import ArgumentParser, InputError
-from rsis_tf.evaluation import masks
-from rsis_tf.evaluation.benchmarks import protocols
-from rsis_tf.evaluation.runner import Predictor
+from rsis_tf.evaluation.predictions import Predictor
+from rsis_tf.evaluation.protocol_masks import follow
 from rsis_tf.inference import MODEL_HELP, find_model, open_predictor
 
 
-def parser(description: str, example: str, *, more: str = "") -> ArgumentParser:
-    """Returns a parser whose help ends in an example.
+def new_parser(name: str, description: str, examples: str, *, more: str = "") -> ArgumentParser:
+    """Returns a parser whose help ends with examples.
 
     Args:
+        name: name of the command, as in `rsis NAME`.
         description: one sentence.
-        example: command lines; the first begins with the command's own name.
-        more: said below the example.
+        examples: command lines, each possibly followed by an explanation.
+        more: text below the examples.
     """
-    words = example.split()
-    command = " ".join(words[:3] if words[1] == "-m" else words[:2])
-    return ArgumentParser(prog=command, description=description, epilog=f"example:\n  {example}\n{more}")
+    return ArgumentParser(prog=f"rsis {name}", description=description, epilog=f"examples:\n  {examples}\n{more}")
 
 
 def add_model_and_data(
-    arguments: argparse.ArgumentParser,
+    parser: argparse.ArgumentParser,
     *,
     dataset: str | None = None,
     stop: str | None = "first",
     optional: bool = False,
 ) -> None:
-    """Adds MODEL (or MODEL that may be left out) and the options that choose images and say how the model runs.
+    """Adds MODEL and the options that choose images and say how the model runs.
 
-    `dataset` fixes the reader, `stop` is the default of --stop. With `stop=None` the protocol says how a sequence ends
-    (`protocols.add_options`).
+    Args:
+        parser: the command's parser.
+        dataset: name of the only dataset that the command reads; None to add `--dataset`.
+        stop: default of `--stop`; None if the protocol decides (`add_protocol_options`).
+        optional: whether MODEL may be left out.
     """
-    arguments.add_argument(
-        "model", type=pathlib.Path, metavar="MODEL", nargs="?" if optional else None, help=MODEL_HELP
-    )
+    parser.add_argument("model", type=pathlib.Path, metavar="MODEL", nargs="?" if optional else None, help=MODEL_HELP)
     if dataset is None:
-        arguments.add_argument("--dataset", choices=DATASETS, help="how pictures are stored (default: as in the run)")
-    arguments.add_argument("--data", metavar="FOLDER", help="the dataset's folder (default: the run's)")
+        parser.add_argument("--dataset", choices=DATASETS, help="format of the dataset (default: as in the run)")
+    parser.add_argument("--data", metavar="FOLDER", help="the dataset's folder (default: the run's)")
     if dataset in (None, "coco"):
-        add_coco_options(arguments)
-    arguments.add_argument("--no-check", dest="check", action="store_false",
-                           help="do not read all annotations before the first image")  # fmt: skip
-    arguments.add_argument("--split", default="val", choices=SPLITS, help="(default: %(default)s)")
-    arguments.add_argument("--limit", type=int, metavar="N", help="use the first N pictures only")
+        add_coco_options(parser)
+    parser.add_argument(
+        "--no-check", dest="check", action="store_false", help="do not read all annotations before the first image"
+    )
+    parser.add_argument("--split", default="val", choices=SPLITS, help="(default: %(default)s)")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only the first N images")
     settings = () if stop else ("stop_threshold", "stop_mode", "mask_threshold")
-    add_options(arguments, stop=stop, defaults={name: protocols.defaults(name) for name in settings})
+    add_options(parser, stop=stop, defaults={name: describe_defaults(name) for name in settings})
     if dataset is not None:
-        arguments.set_defaults(dataset=dataset)
+        parser.set_defaults(dataset=dataset)
 
 
 def open_data(arguments: argparse.Namespace) -> Dataset:
-    """Opens the dataset asked for, or that of the run the model lies in.
+    """Opens the dataset that the arguments name, or that of the run that contains the model.
 
     Raises:
-        InputError: if it cannot be read, or there is neither.
+        InputError: if there is neither, or it cannot be read.
     """
     if arguments.limit is not None and arguments.limit < 1:
         raise InputError(f"--limit must be at least 1. Received: {arguments.limit}")
@@ -73,30 +74,25 @@ def open_data(arguments: argparse.Namespace) -> Dataset:
     return dataset if arguments.limit is None else Subset(dataset, arguments.limit)
 
 
-def data_root(arguments: argparse.Namespace) -> str:
-    """Returns the dataset's folder: `--data`, or that of the run."""
-    return data_config(arguments).root or "."
-
-
-def open_model(arguments: argparse.Namespace) -> Predictor:
-    """Opens the model asked for, in the protocol asked for.
+def open_following(arguments: argparse.Namespace) -> Predictor:
+    """Opens the model that the arguments name, as a predictor that follows the protocol they choose.
 
     Raises:
         InputError: if it cannot be used, or a setting of the protocol is out of range.
     """
-    protocol = protocols.chosen(arguments)
+    protocol = chosen_protocol(arguments)
     options = predictor_options(arguments)
     options |= {name: getattr(protocol, name) for name in ("stop_mode", "stop_threshold", "mask_threshold")}
-    return masks.follow(open_predictor(arguments.model, **options), protocol)
+    return follow(open_predictor(arguments.model, **options), protocol)
 
 
 def open_both(arguments: argparse.Namespace) -> tuple[Dataset, Predictor]:
-    """Opens the dataset and the model, reads all annotations (`--no-check` skips that) and prints what was found.
+    """Opens the dataset and the model, checks all annotations unless `--no-check` is given, and prints what it found.
 
     Raises:
         InputError: if one of them cannot be used, or an annotation cannot be read.
     """
-    dataset, predictor = open_data(arguments), open_model(arguments)
+    dataset, predictor = open_data(arguments), open_following(arguments)
     if arguments.check:
         for line in check_evaluation(_split(arguments), dataset, num_steps=predicted_steps(predictor)):
             print(line, flush=True)
@@ -104,7 +100,7 @@ def open_both(arguments: argparse.Namespace) -> tuple[Dataset, Predictor]:
 
 
 def predicted_steps(predictor: Predictor) -> int | None:
-    """Returns T, the most objects that the model predicts of an image, None if it does not say."""
+    """Returns T, the maximum number of objects that the model predicts in an image; None if it is unknown."""
     model = getattr(predictor, "model", None)
     if model is not None:
         return model.config.num_steps
@@ -113,12 +109,12 @@ def predicted_steps(predictor: Predictor) -> int | None:
 
 
 def data_config(arguments: argparse.Namespace) -> DataConfig:
-    """Returns what the command line says of the data, or the run the model lies in.
+    """Returns the dataset's settings from the arguments, or from the run that contains the model.
 
     Raises:
-        InputError: if neither says anything.
+        InputError: if neither names a dataset.
     """
-    # A run's own folder, or the run an exported file lies in.
+    # MODEL is a run's folder, or an exported file inside one.
     settings = [folder / "config.json" for folder in (arguments.model, arguments.model.absolute().parent)]
     stored = next((load(RunConfig, path).data for path in settings if path.is_file()), None)
     given = coco_fields(arguments)
@@ -128,26 +124,31 @@ def data_config(arguments: argparse.Namespace) -> DataConfig:
     ):
         return DataConfig(dataset=dataset, root=arguments.data, **given)
     if stored is None:
-        find_model(arguments.model)  # a path that is wrong is the first thing to say
+        find_model(arguments.model)  # if the path is wrong, report that first
         raise InputError(f"expected --dataset, or a model in a run's folder. Received: {arguments.model}")
     if arguments.data:
-        # Files and parts that the run names are those of its own folder.
-        nowhere = {"annotations": None, "val_annotations": None, "images": None, "val_images": None, "val_share": None}
-        return dataclasses.replace(stored, **{"root": arguments.data, **nowhere, **given})
+        # Files and shares in the run's settings belong to the run's own dataset.
+        unset = {"annotations": None, "val_annotations": None, "images": None, "val_images": None, "val_share": None}
+        return dataclasses.replace(stored, **{"root": arguments.data, **unset, **given})
     return dataclasses.replace(stored, **given)
 
 
+def data_root(arguments: argparse.Namespace) -> str:
+    """Returns the dataset's folder: `--data`, or that of the run."""
+    return data_config(arguments).root or "."
+
+
 def _split(arguments: argparse.Namespace) -> str:
-    """Returns the split to read: a file that is named is read whole."""
+    """Returns the split to read: "all" if `--annotations` names a file that has no split."""
     fields = coco_fields(arguments)
     return "all" if "annotations" in fields and "val_share" not in fields else arguments.split
 
 
 def output_folder(path: str | pathlib.Path) -> pathlib.Path:
-    """Makes the folder for results.
+    """Creates the folder for results.
 
     Raises:
-        InputError: if a file stands in its place or it cannot be made.
+        InputError: if the path is a file or the folder cannot be created.
     """
     path = pathlib.Path(path)
     try:
@@ -155,3 +156,13 @@ def output_folder(path: str | pathlib.Path) -> pathlib.Path:
     except OSError as error:
         raise InputError(f"expected a folder that can be written to. Received: {path} ({error.strerror})") from None
     return path
+
+
+def require_parent(path: pathlib.Path) -> None:
+    """Checks that the folder of the file `--out` exists.
+
+    Raises:
+        InputError: if it does not.
+    """
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"expected a file in an existing folder. Received: --out {path}")

@@ -1,36 +1,37 @@
-"""A run as one HTML file that opens offline: scores, curves, predicted sequences, settings; pictures are inside it."""
+"""Writes a run as one HTML file that opens offline: scores, curves, predicted sequences and settings.
+
+The file contains its images, so it can be moved or sent without the run.
+"""
 
 import base64
 import html
-import math
-import os
 import pathlib
 import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+from rsis_tf import files
 from rsis_tf.config import RunConfig
 from rsis_tf.config.json_file import load, read_json, to_json
-from rsis_tf.errors import InputError, command_line
+from rsis_tf.errors import InputError
+from rsis_tf.evaluation.metrics.table import SCORES, Score, score
 
-_CARDS = (
-    ("ap50", "AP50", "average precision at IoU 0.5"),
-    ("ap", "AP", "average precision, IoU 0.50 to 0.95"),
-    ("sbd", "SBD", "symmetric best Dice"),
-    ("abs_dic", "|DiC|", "error in the number of objects, mean over pictures"),
-)
-_NAMES = {"dic": "DiC", "foreground_dice": "foreground Dice"}
-_PICTURES = (
-    ("Predicted sequences", "sequences.png", "Each row: the picture, what each step found, all of it, and the truth."),
-    ("Order of the objects", "order/tau.png", "Kendall τ between the predicted order and three named ones."),
+_IMAGES = (
+    (
+        "Predicted sequences",
+        "sequences.png",
+        "Each row shows the image, the object found at each step, all objects, and the truth.",
+    ),
+    ("Order of the objects", "order/tau.png", "Kendall's τ of the predicted order with three geometric orders."),
     (
         "Order by classes",
         "order/pairs.png",
-        "Where the next object lies, by pair of classes found one after the other.",
+        "Position and size of an object relative to the one found just before it, by pair of classes.",
     ),
-    ("Order and encoder activations", "order/activation.png", "Kendall τ with the mean activation of each block."),
-    ("Most and least active objects", "order/active.png", "In the deepest block of the encoder."),
+    ("Order and encoder activations", "order/activation.png", "Kendall's τ with the mean activation of each block."),
+    ("Most and least active objects", "order/active.png", "Activations of the deepest block of the encoder."),
 )
+"""Title, file in the run's folder, explanation."""
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2026; --soft: #5c6570; --line: #d9dde3; --ground: #fff; --card: #f5f7f9;
         --bar: #0077aa; }
@@ -62,13 +63,13 @@ pre { background: var(--card); border: 1px solid var(--line); border-radius: .6r
 
 
 def report(run: str | pathlib.Path) -> str:
-    """Returns the HTML of a run; what the run does not have yet is named as missing.
+    """Returns the HTML of a run. It says which parts the run does not have yet.
 
     Args:
-        run: folder with `config.json`, and any of `metrics.json`, `log.csv` or `curves.png`, `sequences.png`, `order/`.
+        run: folder with `config.json` and any of `metrics.json`, `log.csv` or `curves.png`, `sequences.png`, `order/`.
 
     Raises:
-        InputError: if it is no run's folder or a file in it is broken.
+        InputError: if it is not a run's folder or a file in it is broken.
     """
     run = pathlib.Path(run)
     if not run.is_dir():
@@ -81,13 +82,13 @@ def report(run: str | pathlib.Path) -> str:
     summary += f"dataset {data.dataset}"
     parts = [f"<h1>{name}</h1>", f"<p>{html.escape(summary)}</p>", "<h2>Scores</h2>"]
     if metrics is None:
-        parts.append(f"<p>Not scored yet: <code>python evaluate.py {html.escape(str(run))}</code></p>")
+        parts.append(f"<p>Not scored yet. Score it with <code>rsis evaluate {html.escape(str(run))}</code></p>")
     else:
         parts += [_measured(metrics), _cards(metrics), _others(metrics), _classes(metrics)]
     parts += ["<h2>Training curves</h2>", _curves(run)]
-    for title, file, text in _PICTURES:
+    for title, file, text in _IMAGES:
         if (run / file).is_file():
-            parts += [f"<h2>{title}</h2>", f"<p>{text}</p>", _picture(run / file, title)]
+            parts += [f"<h2>{title}</h2>", f"<p>{text}</p>", _image(run / file, title)]
         elif file == "sequences.png":
             parts += [f"<h2>{title}</h2>", "<p>The run has no sequences.png.</p>"]
     parts += ["<h2>Settings</h2>", f"<pre>{html.escape(to_json(config))}</pre>"]
@@ -102,34 +103,14 @@ def write_report(run: str | pathlib.Path, path: str | pathlib.Path | None = None
 
     Args:
         run: the run's folder.
-        path: of the file; default `report.html` in the run.
+        path: path of the HTML file; default `report.html` in the run.
 
     Returns:
         The path written.
     """
     path = pathlib.Path(run) / "report.html" if path is None else pathlib.Path(path)
-    text = report(run)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    files.write_text(path, report(run))
     return path
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs `python -m rsis_tf.evaluation.report`."""
-    from rsis_tf.cli import evaluation_options as command
-
-    arguments = command.parser(
-        "Writes a run as one HTML file that opens offline: scores, curves, sequences, settings.",
-        "python -m rsis_tf.evaluation.report runs/synthetic",
-    )
-    arguments.add_argument("run", metavar="RUN", type=pathlib.Path, help="a run's folder")
-    arguments.add_argument("--out", metavar="FILE", type=pathlib.Path, help="(default: report.html in the run)")
-    options = arguments.parse_args(argv)
-    with command_line():
-        if options.out is not None and not options.out.absolute().parent.is_dir():
-            raise InputError(f"expected a file in a folder that is there. Received: --out {options.out}")
-        print(f"written: {write_report(options.run, options.out)}")
 
 
 def _measured(metrics: dict[str, Any]) -> str:
@@ -140,22 +121,26 @@ def _measured(metrics: dict[str, Any]) -> str:
         counts.append(f"stop rule “{metrics['stop']}”")
     if metrics.get("seconds_per_image"):
         counts.append(f"{1000 * metrics['seconds_per_image']:.1f} ms per image")
-    return f"<p>{html.escape(', '.join(counts))}. Intervals are 95 % over pictures.</p>"
+    return f"<p>{html.escape(', '.join(counts))}. Intervals are 95 % bootstrap intervals over images.</p>"
 
 
 def _cards(metrics: dict[str, Any]) -> str:
     cards = []
-    for key, title, text in _CARDS:
-        value, (low, high) = metrics.get(key), metrics.get("intervals", {}).get(key) or (None, None)
-        shown = "–" if value is None else f"{value:.3f}"
-        ends = "" if low is None or high is None else f"<small>{low:.3f} … {high:.3f}</small>"
-        bar = _bar(value, low, high) if key != "abs_dic" else ""
-        cards.append(f'<div class="card">{title}<b>{shown}</b>{bar}{ends}<small>{text}</small></div>')
+    for row in (row for row in SCORES.values() if row.has_card):
+        value, (low, high) = metrics.get(row.name), metrics.get("intervals", {}).get(row.name) or (None, None)
+        ends = "" if low is None or high is None else f"<small>{_ends(row, low, high)}</small>"
+        bar = _bar(value, low, high) if row.is_fraction else ""
+        title, text = html.escape(row.title), html.escape(row.description)
+        cards.append(f'<div class="card">{title}<b>{row.text(value)}</b>{bar}{ends}<small>{text}</small></div>')
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
+def _ends(row: Score, low: float | None, high: float | None) -> str:
+    return f"{row.text(low)} … {row.text(high)}"
+
+
 def _bar(value: float | None, low: float | None, high: float | None) -> str:
-    """A scale from 0 to 1 with the interval and the value on it."""
+    """Returns a scale from 0 to 1 with the interval and the value."""
     if value is None or low is None or high is None:
         return ""
     span = f'<i style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></i>'
@@ -163,16 +148,14 @@ def _bar(value: float | None, low: float | None, high: float | None) -> str:
 
 
 def _others(metrics: dict[str, Any]) -> str:
-    """The scores that have no card, folded up."""
+    """Returns the scores without a card as a table that is folded at first."""
     intervals = metrics.get("intervals", {})
     values = {**metrics, **metrics.get("at", {}), **metrics.get("recall", {})}
-    shown = {key for key, *_ in _CARDS}
     rows = []
     for key, pair in intervals.items():
-        if key not in shown:
-            low, high = pair or (None, None)
-            name = _NAMES.get(key, key.upper())
-            cells = (html.escape(name), _cell(values.get(key)), f"{_cell(low)} … {_cell(high)}")
+        row = score(key)
+        if not row.has_card:
+            cells = html.escape(row.title), row.text(values.get(key)), _ends(row, *(pair or (None, None)))
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     if not rows:
         return ""
@@ -185,13 +168,14 @@ def _classes(metrics: dict[str, Any]) -> str:
     classes = metrics.get("per_class") or {}
     if not classes:
         return ""
-    columns = ("objects", "ap50", "ap75", "ap")
-    # The numbers of the dataset's own files, where they have numbers.
+    columns = [score(name) for name in ("ap50", "ap75", "ap")]
+    # The numbers that the dataset's own files give the classes, if they do.
     numbers = metrics.get("category_ids") or {}
-    head = "".join(f"<th>{name}</th>" for name in ("class", "objects", "AP50", "AP75", "AP"))
+    head = "".join(f"<th>{name}</th>" for name in ("class", "objects", *(row.title for row in columns)))
     rows = [
         f"<tr><td>{html.escape(name)}{f' ({numbers[name]})' if name in numbers else ''}</td>"
-        + "".join(f"<td>{_cell(values.get(key))}</td>" for key in columns)
+        + f"<td>{values.get('objects', '–')}</td>"
+        + "".join(f"<td>{row.text(values.get(row.name))}</td>" for row in columns)
         + "</tr>"
         for name, values in classes.items()
     ]
@@ -204,26 +188,16 @@ def _curves(run: pathlib.Path) -> str:
 
         with tempfile.TemporaryDirectory() as folder:
             curves(run / "log.csv", pathlib.Path(folder) / "curves.png")
-            return _picture(pathlib.Path(folder) / "curves.png", "training curves")
+            return _image(pathlib.Path(folder) / "curves.png", "training curves")
     if (run / "curves.png").is_file():
-        return _picture(run / "curves.png", "training curves")
+        return _image(run / "curves.png", "training curves")
     return "<p>The run has no log.csv.</p>"
 
 
-def _picture(path: pathlib.Path, text: str) -> str:
+def _image(path: pathlib.Path, text: str) -> str:
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     return f'<div class="wide"><img alt="{html.escape(text)}" src="data:image/png;base64,{data}"></div>'
 
 
-def _cell(value: float | int | None) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
-
-
 def _size(size: Sequence[int]) -> str:
     return "×".join(map(str, size))
-
-
-if __name__ == "__main__":
-    main()

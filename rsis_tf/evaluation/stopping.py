@@ -1,17 +1,17 @@
-"""Chooses the objectness from which a step counts as an object: the one that counts best.
+"""Chooses the stop threshold, the objectness at which a sequence ends, by the lowest counting error.
 
-The stop signal is trained as a probability, and one half is where the paper ends a sequence (section 3.2). How often
-the signal errs to either side depends on the training: on how many steps of a sequence hold an object, and on how well
-the objects were found. One number set afterwards corrects that, and costs one pass over some pictures.
+The stop signal is trained as a probability, and the paper ends a sequence at one half (section 3.2). The best threshold
+depends on the training: on the share of steps that hold an object, and on how well the objects are found. It is chosen
+after the training, which costs one pass over some images.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rsis_tf.data.sample import Dataset
+from rsis_tf.evaluation.predictions import Progress
 from rsis_tf.runtime import resize_image
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ CANDIDATES = np.arange(1, 20) / 20  # 0.05 … 0.95
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StopChoice:
-    """A threshold and how well it counts.
+    """A threshold and its counting error.
 
     Attributes:
         threshold: one of `CANDIDATES`.
-        error: mean absolute error of the number of objects with it.
-        error_at_half: the same with one half.
-        images: pictures they were counted on.
+        error: mean absolute error of the number of objects at this threshold.
+        error_at_half: the same error at a threshold of one half.
+        images: number of images that were counted.
     """
 
     threshold: float
@@ -38,7 +38,7 @@ class StopChoice:
 
     def __str__(self) -> str:
         return (
-            f"stop threshold {self.threshold:g}: counting error {self.error:.2f} on {self.images} training pictures "
+            f"stop threshold {self.threshold:g}: counting error {self.error:.2f} on {self.images} training images "
             f"({self.error_at_half:.2f} with 0.5)"
         )
 
@@ -48,17 +48,17 @@ def choose_stop_threshold(
     dataset: Dataset,
     *,
     limit: int = 256,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> StopChoice:
-    """Finds the threshold of the least counting error over pictures spread evenly over a dataset.
+    """Finds the threshold with the lowest counting error on images spread evenly over a dataset.
 
-    Steps are counted, before masks are drawn: one whose mask is empty counts too.
+    It counts steps before masks are drawn, so a step with an empty mask counts too.
 
     Args:
         predictor: the model.
-        dataset: samples at their own size; those that the model was trained on will do.
-        limit: pictures taken at most.
-        progress: called with (pictures done, pictures in all).
+        dataset: samples at their own size; the training images can be used.
+        limit: maximum number of images.
+        progress: called with (images done, all images) after each batch.
     """
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).astype(int))
     stop, counts = [], []
@@ -75,13 +75,13 @@ def choose_stop_threshold(
 
 
 def best_threshold(stop: np.ndarray, counts: np.ndarray) -> StopChoice:
-    """Finds the threshold of the least counting error; of equal ones the nearest to one half.
+    """Finds the threshold with the lowest counting error; of equal ones, the one closest to one half.
 
     Args:
-        stop: (P, T) objectness of the steps of each picture.
-        counts: (P,) objects there are; more than T count as T, no sequence can be longer.
+        stop: (P, T) objectness of the steps of each image.
+        counts: (P,) true number of objects; more than T count as T, because no sequence is longer.
     """
-    running = np.minimum.accumulate(stop, axis=1)  # (P, T), under the threshold from the end of the sequence on
+    running = np.minimum.accumulate(stop, axis=1)  # (P, T), below the threshold from the end of the sequence on
     counts = np.minimum(counts, stop.shape[1])
 
     def error(threshold: float) -> float:

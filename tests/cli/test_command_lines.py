@@ -57,7 +57,7 @@ def test_train_leaves_a_whole_run(trained):
     assert json.loads((folder / "config.json").read_text())["train"]["num_steps"] == 3
     assert {"ap50", "sbd", "abs_dic"} <= json.loads((folder / "metrics.json").read_text()).keys()
     assert len(re.findall(r"^epoch \d/2 ", screen, re.MULTILINE)) == 2
-    chosen = re.search(r"^stop threshold (0\.\d+): counting error .* on 8 training pictures", screen, re.MULTILINE)
+    chosen = re.search(r"^stop threshold (0\.\d+): counting error .* on 8 training images", screen, re.MULTILINE)
     for file in ("metrics.json", "model.onnx.json"):
         assert json.loads((folder / file).read_text())["stop_threshold"] == float(chosen[1])
     assert "AP50" in screen

@@ -1,4 +1,4 @@
-"""`evaluate.py` from arguments to table, scores and result files, with a predictor that knows the truth."""
+"""`rsis evaluate` from arguments to table, scores and result files, with a predictor that knows the truth."""
 
 import json
 import re
@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import evaluate
+from rsis_tf.cli import ablation, evaluate
 from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from rsis_tf.config.json_file import to_json
 from rsis_tf.data import Subset, category_ids, load_dataset
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation.studies import ablation
 from rsis_tf.runtime import Instance
 
 
 class Knowing:
-    """Gives the true objects of the pictures of a dataset; `left_out` of each are missed."""
+    """Returns the true objects of the images of a dataset, without the first `left_out` of each."""
 
     def __init__(self, dataset, left_out=0):
         self.class_names = dataset.class_names
@@ -40,7 +39,7 @@ class Knowing:
 
 @pytest.fixture
 def call(monkeypatch, capsys, tmp_path):
-    """Runs the command with a predictor for a dataset; returns exit code, stdout, stderr, options of the predictor."""
+    """Runs the command with a predictor of a dataset; returns exit code, stdout, stderr, options of the predictor."""
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
@@ -67,7 +66,7 @@ SCENES = DataConfig(dataset="synthetic", image_size=(32, 32), val_size=4, seed=3
 
 @pytest.fixture
 def run_folder(tmp_path):
-    """A run's folder as far as the command looks at it: the predictor is another."""
+    """A run's folder with the files that the command looks for; the tests replace the predictor."""
     folder = tmp_path / "run"
     (folder / "saved_model").mkdir(parents=True)
     for name in ("best.keras", "model.onnx", "model.tflite", "saved_model/saved_model.pb"):
@@ -77,7 +76,7 @@ def run_folder(tmp_path):
     return folder
 
 
-def test_scores_of_a_run_are_shown_and_kept(call, run_folder):
+def test_the_scores_of_a_run_are_printed_and_stored(call, run_folder):
     code, out, err, opened = call(run_folder, "--stop", "each", "--stop-threshold", "0.7", data=SCENES)
     assert (code, err) == (0, "")
     ((path, options),) = opened
@@ -96,8 +95,8 @@ def test_scores_of_a_run_are_shown_and_kept(call, run_folder):
     assert json.loads((run_folder / "metrics.json").read_text())["dic"] == -1
 
 
-def test_scores_in_another_protocol_are_kept_beside_the_runs_own(call, run_folder):
-    """The file is the one that the ablation table reads."""
+def test_each_protocol_has_its_own_file_of_scores(call, run_folder):
+    """The ablation table reads that file."""
     call(run_folder, data=SCENES)
     before = (run_folder / "metrics.json").read_text()
     code, _, err, opened = call(run_folder, "--protocol", "paper-voc", "--max-dets", "3", data=SCENES, left_out=1)
@@ -114,7 +113,7 @@ def test_scores_in_another_protocol_are_kept_beside_the_runs_own(call, run_folde
     ablation.main([str(run_folder)])
 
 
-def test_scores_of_fewer_or_other_pictures_are_not_taken_for_the_runs(call, run_folder, tmp_path):
+def test_scores_of_fewer_or_other_images_are_not_stored_as_the_runs(call, run_folder, tmp_path):
     assert "2 images" in call(run_folder, "--limit", 2, data=SCENES)[1]
     assert call(run_folder, "--dataset", "synthetic", data=SCENES)[0] == 0
     assert call(run_folder, "--split", "train", "--limit", 2, data=SCENES, split="train")[0] == 0
@@ -124,8 +123,21 @@ def test_scores_of_fewer_or_other_pictures_are_not_taken_for_the_runs(call, run_
     assert json.loads((tmp_path / "two.json").read_text())["images"] == 2
 
 
+def test_scores_on_another_annotation_file_are_not_stored_as_the_runs(call, run_folder, coco_folder):
+    data = DataConfig(dataset="coco", root=str(coco_folder))
+    (run_folder / "config.json").write_text(to_json(RunConfig(model=ModelConfig(), data=data, train=TrainConfig())))
+    files = {"annotations": str(coco_folder / "annotations/val.json"), "images": str(coco_folder / "val")}
+    options = [word for name, value in files.items() for word in (f"--{name}", value)]
+    code, out, err, _ = call(run_folder, *options, data=DataConfig(dataset="coco", **files), split="all")
+    assert (code, err) == (0, "")
+    assert "1 images" in out
+    assert not (run_folder / "metrics.json").exists()
+    assert call(run_folder, data=data)[0] == 0
+    assert (run_folder / "metrics.json").exists()
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "model.tflite", "saved_model", "best.keras"])
-def test_a_file_in_a_runs_folder_is_scored_on_the_runs_pictures(call, run_folder, name):
+def test_a_file_in_a_runs_folder_is_scored_on_the_runs_images(call, run_folder, name):
     code, out, _, opened = call(run_folder / name, data=SCENES)
     assert code == 0
     assert "4 images" in out
@@ -133,10 +145,11 @@ def test_a_file_in_a_runs_folder_is_scored_on_the_runs_pictures(call, run_folder
     assert not list(run_folder.rglob("metrics.json"))
 
 
-def test_coco_results_and_pictures(call, run_folder, tmp_path):
+@pytest.mark.parametrize("option", ["--overlays", "--pictures"])
+def test_coco_results_and_overlays(call, run_folder, tmp_path, option):
     dataset = load_dataset(SCENES, "val")
     objects = sum(len(dataset[index].classes) for index in range(4))
-    files = ["--coco-results", tmp_path / "results.json", "--pictures", tmp_path / "found", "--pictures-count", 3]
+    files = ["--coco-results", tmp_path / "results.json", option, tmp_path / "found", f"{option}-count", 3]
     code, out, _, _ = call(run_folder, *files, data=SCENES)
     assert code == 0
     assert str(tmp_path / "results.json") in out.splitlines()[-1]
@@ -147,13 +160,13 @@ def test_coco_results_and_pictures(call, run_folder, tmp_path):
     assert len(names) == 6
     assert names[0] == f"001_{dataset[0].image_id}_overlay.png"
     assert names[1] == f"001_{dataset[0].image_id}_strip.png"
-    call(run_folder, *files, "--every-class", data=SCENES)  # the protocol's other settings stay
+    call(run_folder, *files, "--every-class", data=SCENES)  # the other settings of the protocol stay
     assert len(json.loads((tmp_path / "results.json").read_text())) == 3 * objects
 
 
 @pytest.fixture
 def coco_folder(tmp_path):
-    """A dataset whose categories are numbered 7 and 90, listed in another order."""
+    """A dataset with the categories 7 and 90, listed in the opposite order."""
     (tmp_path / "data/annotations").mkdir(parents=True)
     box = {"id": 5, "image_id": 41, "category_id": 90, "iscrowd": 0, "segmentation": [[1, 1, 5, 1, 5, 4, 1, 4]]}
     content = {
@@ -168,7 +181,7 @@ def coco_folder(tmp_path):
     return tmp_path / "data"
 
 
-def test_coco_results_have_the_numbers_of_the_annotation_file(call, tmp_path, coco_folder):
+def test_coco_results_have_the_category_ids_of_the_annotation_file(call, tmp_path, coco_folder):
     (tmp_path / "model.onnx").touch()
     data = DataConfig(dataset="coco", root=str(coco_folder))
     options = ["--dataset", "coco", "--data", data.root, "--limit", 1, "--coco-results", tmp_path / "results.json"]
@@ -181,7 +194,7 @@ def test_coco_results_have_the_numbers_of_the_annotation_file(call, tmp_path, co
     assert (scores["classes"], scores["category_ids"]) == (["cup"], {"fork": 7, "cup": 90})
 
 
-def test_a_model_keeps_the_numbers_of_its_dataset(coco_folder):
+def test_a_model_stores_the_category_ids_of_its_dataset(coco_folder):
     import train
 
     arguments = train.parse(["--dataset", "coco", "--data", str(coco_folder)])
@@ -196,7 +209,7 @@ def test_a_model_keeps_the_numbers_of_its_dataset(coco_folder):
             ModelConfig(num_classes=3, category_ids=wrong)
 
 
-def test_a_file_that_is_named_is_scored_whole_and_its_ids_are_kept(call, tmp_path):
+def test_an_annotation_file_is_scored_whole_and_its_ids_are_kept(call, tmp_path):
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (8, 6)).save(tmp_path / "photos/x.png")
     box = {"id": 5, "image_id": 41, "category_id": 0, "iscrowd": 0, "segmentation": [[1, 1, 5, 1, 5, 4, 1, 4]]}
@@ -220,14 +233,14 @@ def test_a_file_that_is_named_is_scored_whole_and_its_ids_are_kept(call, tmp_pat
     assert (entry["image_id"], entry["category_id"]) == (41, 0)
 
 
-def test_submission_of_leaves_is_the_truth_when_all_is_found(call, tmp_path):
+def test_the_submission_of_leaves_equals_the_truth_for_perfect_predictions(call, tmp_path):
     folder = tmp_path / "CVPPP/training/A1"
     folder.mkdir(parents=True)
     for plant in range(1, 5):
         labels = np.zeros((12, 10), np.uint8)
         labels[:plant, :4], labels[8:, 5:] = 1, 2
-        picture = np.dstack([labels * 40 + plant] * 3)
-        Image.fromarray(picture).save(folder / f"plant{plant:03d}_rgb.png")
+        image = np.dstack([labels * 40 + plant] * 3)
+        Image.fromarray(image).save(folder / f"plant{plant:03d}_rgb.png")
         Image.fromarray(labels).save(folder / f"plant{plant:03d}_label.png")
     (tmp_path / "model.onnx").touch()
     data = DataConfig(dataset="cvppp", root=str(tmp_path / "CVPPP"))
@@ -248,8 +261,8 @@ def test_cityscapes_results(call, run_folder, tmp_path):
         folder.mkdir(parents=True)
         ids = np.zeros((16, 32), np.uint16)
         ids[2:8, 3:9], ids[10:12, 20:30] = 24000, 26001
-        picture = ids if kind == "gtFine" else np.dstack([(ids > 0).astype(np.uint8) * 200] * 3)
-        Image.fromarray(picture).save(folder / f"ulm_000000_000019_{ending}.png")
+        pixels = ids if kind == "gtFine" else np.dstack([(ids > 0).astype(np.uint8) * 200] * 3)
+        Image.fromarray(pixels).save(folder / f"ulm_000000_000019_{ending}.png")
     (tmp_path / "model.onnx").touch()
     data = DataConfig(dataset="cityscapes", root=str(tmp_path / "city"))
     code, _, err, _ = call(
@@ -273,8 +286,8 @@ def test_cityscapes_results(call, run_folder, tmp_path):
         (["--coco-results", "{tmp}/no/results.json"], "no/results.json"),
         (["--out", "{tmp}/no/scores.json"], "no/scores.json"),
         (["--limit", "0"], "0"),
-        (["--pictures", "{tmp}/found", "--pictures-count", "0"], "0"),
-        (["--pictures", "{tmp}/run/best.keras"], "best.keras"),
+        (["--overlays", "{tmp}/found", "--overlays-count", "0"], "0"),
+        (["--overlays", "{tmp}/run/best.keras"], "best.keras"),
         (["--split", "dev"], "invalid choice: 'dev'"),
     ],
 )
@@ -286,17 +299,17 @@ def test_wrong_options_are_one_line(call, run_folder, tmp_path, options, receive
     assert not (run_folder / "metrics.json").exists()
 
 
-def test_a_failed_evaluation_leaves_no_result_file(call, run_folder, tmp_path, monkeypatch):
+def test_an_interrupted_evaluation_leaves_no_result_file(call, run_folder, tmp_path, monkeypatch):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rsis_tf.evaluation.runner.evaluate", stop)
+    monkeypatch.setattr("rsis_tf.evaluation.scoring.evaluate", stop)
     code, _, err, _ = call(run_folder, "--coco-results", tmp_path / "results.json", data=SCENES)
     assert (code, err) == (130, "interrupted\n")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_options_of_the_model_reach_it(call, run_folder):
+def test_options_reach_the_predictor(call, run_folder):
     options = "--provider TensorrtExecutionProvider --threads 3 --mask-threshold 0.25 --batch-size 2"
     code, _, _, opened = call(run_folder, *options.split(), "--limit", 1, data=SCENES)
     assert code == 0
@@ -310,7 +323,7 @@ def test_options_of_the_model_reach_it(call, run_folder):
     }
 
 
-def test_only_the_classes_asked_for_are_scored(call, run_folder, tmp_path):
+def test_only_the_given_classes_are_scored(call, run_folder, tmp_path):
     dataset = load_dataset(SCENES, "val")
     counts = np.bincount(np.concatenate([dataset[index].classes for index in range(4)]), minlength=4)
     assert min(counts[1:3]) > 0
@@ -335,7 +348,7 @@ def test_only_the_classes_asked_for_are_scored(call, run_folder, tmp_path):
     )
 
 
-def test_an_error_in_the_middle_is_one_line(call, run_folder, tmp_path, monkeypatch):
+def test_an_error_of_the_predictor_is_one_line(call, run_folder, tmp_path, monkeypatch):
     def fail(self, image):
         raise InputError("expected ONNX Runtime to run the model. Received: out of memory")
 

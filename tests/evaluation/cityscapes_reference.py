@@ -1,4 +1,4 @@
-"""The reference the Cityscapes scores are held to: the official command, as its authors call it."""
+"""The reference for the Cityscapes scores: the official command, as its authors call it."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import sys
 
 SCRIPT = """
 import numpy as np
-if not hasattr(np, "in1d"):  # the command as released does not run with NumPy 2.4: no in1d, counts that JSON refuses
+if not hasattr(np, "in1d"):  # the released command fails with NumPy 2.4: no in1d, and counts that JSON refuses
     count = np.count_nonzero
     np.in1d, np.count_nonzero = np.isin, lambda values: int(count(values))
 from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as official

@@ -1,4 +1,4 @@
-"""The reference average precision is held to: pycocotools as its authors use it."""
+"""The reference for average precision: pycocotools as its authors use it."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from rsis_tf.evaluation.metrics.average_precision import AveragePrecision
 
 
 def official(dataset, predictions, *, every_class=False, agnostic=False, min_share=0.0, crowd=None, max_dets=(10, 50)):
-    """pycocotools from files to numbers, with run-length codes: shares nothing with the code under test."""
+    """Runs pycocotools from annotations to numbers, with run-length codes; it shares no code with what is tested."""
     images, truths, found = [], [], []
     for sample in dataset.samples:
         height, width = sample.label_map.shape

@@ -1,4 +1,4 @@
-"""Datasets and predictions made up for the tests of this folder."""
+"""Small datasets and predictions for the tests of this folder."""
 
 import dataclasses
 
@@ -49,7 +49,7 @@ def perfect(sample):
 
 
 class Oracle:
-    """Answers with what a function makes of the sample; knows pictures by identity."""
+    """Returns the result of a function of the sample; finds the sample by the identity of its image."""
 
     def __init__(self, dataset, answer):
         self.class_names = dataset.class_names
@@ -60,7 +60,7 @@ class Oracle:
 
 
 def random_sample(rng, image_id, *, size=(40, 48), most=5, classes=3, void=True):
-    """Rectangles on top of each other, at times with a strip of void."""
+    """Returns a sample of overlapping rectangles, some with a strip of void."""
     labels = np.zeros(size, np.int32)
     count = int(rng.integers(0, most + 1))
     for i in range(count):
@@ -72,7 +72,7 @@ def random_sample(rng, image_id, *, size=(40, 48), most=5, classes=3, void=True)
 
 
 def random_instances(rng, sample, *, extra=2, classes=3):
-    """Objects of the sample, shifted, some with another class, and some more; scores on a grid so that they tie."""
+    """Returns shifted objects of the sample, some with another class, and further boxes; many scores are equal."""
     instances = []
     for i, c in enumerate(sample.classes):
         if rng.random() < 0.8:

@@ -1,4 +1,4 @@
-"""The original's three evaluations, written down once more from what its scripts do: NumPy, Pillow and loops only.
+"""A second implementation of the original's three evaluations with NumPy, Pillow and loops only.
 
 `eval.py` (Pascal VOC), `eval_cityscapes.py` and `eval_leaves.py` of imatge-upc/rsis, as run by its `scripts/eval_*.sh`.
 """
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def voc_masks(masks, classes, stop, size, *, stop_th=0.5, mask_th=0.5):
-    """Yields (step, mask (H, W), scores (K,)): steps under the threshold are skipped, the others do not end there."""
+    """Yields (step, mask (H, W), scores (K,)); steps below the threshold are skipped and do not end the sequence."""
     for step, objectness in enumerate(stop):
         if objectness < stop_th:
             continue
@@ -16,7 +16,7 @@ def voc_masks(masks, classes, stop, size, *, stop_th=0.5, mask_th=0.5):
 
 
 def cityscapes_files(masks, classes, stop, size, *, mask_th=0.5):
-    """Yields (grey image (H, W), class 1 … K−1, score) of every file: no step is left out."""
+    """Yields (grey image (H, W), class 1 … K−1, score) of every file, for all steps."""
     for step in range(len(stop)):
         small = largest_part(masks[step] > mask_th)
         grey = np.asarray(
@@ -27,7 +27,7 @@ def cityscapes_files(masks, classes, stop, size, *, mask_th=0.5):
 
 
 def leaf_labels(masks, stop, size, *, class_th=0.2, mask_th=0.5):
-    """Returns the label map, with step + 1 where the original writes the step (so that the first leaf is not lost)."""
+    """Returns the label map, with step + 1 where the original writes the step, because step 0 would be background."""
     labels = np.zeros(size, int)
     for step, objectness in enumerate(stop):
         if objectness > class_th:
@@ -36,7 +36,7 @@ def leaf_labels(masks, stop, size, *, class_th=0.2, mask_th=0.5):
 
 
 def imresize(values, size):
-    """`scipy.misc.imresize` of floats: their own range to 0 … 255, then Pillow."""
+    """`scipy.misc.imresize` of floats: scales their own range to 0 … 255, then resizes with Pillow."""
     low, high = float(values.min()), float(values.max())
     scale = 255 / (high - low) if high > low else 255.0
     scaled = (np.asarray(values, np.float64) - low) * scale
@@ -45,11 +45,12 @@ def imresize(values, size):
 
 
 def corners(values, size):
-    """`scipy.ndimage.zoom` of order 1: corner pixels stay corner pixels, straight lines between neighbours.
+    """`scipy.ndimage.zoom` of order 1: linear interpolation with the corner pixels in place.
 
-    A place that rounding puts behind the last pixel is outside the array and gets 0: at times the last row or column.
+    Rounding can put a position behind the last pixel. It is then outside the array and gets 0, which happens to the
+    last row or column at some sizes.
     """
-    (rows, outside), (columns, beyond) = (places(n, m) for n, m in zip(values.shape, size, strict=True))
+    (rows, outside), (columns, beyond) = (positions(n, m) for n, m in zip(values.shape, size, strict=True))
     wide = np.array([np.interp(columns, np.arange(values.shape[1]), row) for row in values])
     result = np.array([np.interp(rows, np.arange(values.shape[0]), column) for column in wide.T]).T
     result[outside] = 0
@@ -57,13 +58,13 @@ def corners(values, size):
     return result
 
 
-def places(length, wanted):
+def positions(length, wanted):
     found = np.arange(wanted) * ((length - 1) / (wanted - 1))
     return found, found > length - 1
 
 
 def largest_part(mask):
-    """Flood fill over the eight neighbours; of parts of one size the first that a reader of the page meets."""
+    """Flood fill over the eight neighbours; of parts of equal size, the first from the top, then from the left."""
     best, seen = np.zeros_like(mask), np.zeros_like(mask)
     for start in zip(*np.nonzero(mask), strict=True):
         if seen[start]:

@@ -4,12 +4,13 @@ import json
 import numpy as np
 import pytest
 
+from rsis_tf.cli import ablation, report
 from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from rsis_tf.config.json_file import to_json
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation import report
-from rsis_tf.evaluation.benchmarks.protocols import PROTOCOLS
-from rsis_tf.evaluation.studies import ablation
+from rsis_tf.evaluation.protocols import PROTOCOLS
+from rsis_tf.evaluation.report import write_report
+from rsis_tf.evaluation.studies.ablation import read_runs, table
 from rsis_tf.visualization import write_image
 
 
@@ -31,7 +32,9 @@ def metrics(ap50, **changes):
 def make_run(folder, *, scores=None, **model):
     folder.mkdir()
     config = RunConfig(
-        model=ModelConfig(hidden_size=32, num_classes=2, **model), data=DataConfig(), train=TrainConfig(epochs=2)
+        model=ModelConfig(hidden_size=32, num_classes=2, **model),
+        data=DataConfig(dataset="coco", root=str(folder)),
+        train=TrainConfig(epochs=2),
     )
     (folder / "config.json").write_text(to_json(config))
     if scores is not None:
@@ -48,11 +51,12 @@ def runs(tmp_path):
     ]
 
 
-def test_table_shows_what_was_changed_and_what_it_did(runs):
-    lines = ablation.table(ablation.read_runs(runs, class_name="person & <dog>")).splitlines()
+def test_the_table_shows_the_settings_that_differ_and_the_scores(runs):
+    lines = table(read_runs(runs, class_name="person & <dog>")).splitlines()
     assert lines[0].split("  ")[0] == "run"
     assert "dropout" in lines[0]
-    assert "hidden_size" not in lines[0]  # the same in all
+    assert "root" not in lines[0]  # differs, but is no setting of the training
+    assert "hidden_size" not in lines[0]  # equal in all runs
     assert lines[2].split()[:4] == ["sum", "resnet50", "sum", "5"]
     assert "56.7 (51.7–61.7)" in lines[2]
     assert "55.7" in lines[2]
@@ -61,20 +65,20 @@ def test_table_shows_what_was_changed_and_what_it_did(runs):
     assert len(lines) == 4
 
 
-def test_runs_scored_on_other_pictures_are_pointed_out(runs):
+def test_the_table_names_runs_scored_on_different_images(runs):
     (runs[0] / "metrics.json").write_text(json.dumps(metrics(0.5, images=11)))
-    assert "not scored on the same pictures" in ablation.table(ablation.read_runs(runs))
+    assert "scored on different images" in table(read_runs(runs))
 
 
-def test_command_writes_json_and_markdown(runs, tmp_path, capsys):
+def test_the_command_writes_json_and_markdown(runs, tmp_path, capsys):
     ablation.main([*map(str, runs), "--markdown", "--out", str(tmp_path / "rows.json")])
     assert "| concat | resnet50 |" in capsys.readouterr().out
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["scores"]["ap50"] for row in rows] == [0.530, 0.567, 0.545]
 
 
-def test_table_5_is_in_the_papers_protocol(runs, tmp_path, capsys):
-    """The columns of table 5 come from the protocol's own file, whatever metrics.json says."""
+def test_the_columns_of_table_5_are_in_the_papers_protocol(runs, tmp_path, capsys):
+    """They come from the file of that protocol and not from metrics.json."""
     classes = {"dog": {"ap50": 0.9}, "person": {"ap50": 0.6094}}
     for run, ap50 in zip(runs, (0.576, 0.567, 0.545), strict=True):
         settings = PROTOCOLS["paper-voc"].settings()
@@ -86,7 +90,7 @@ def test_table_5_is_in_the_papers_protocol(runs, tmp_path, capsys):
     assert lines[0].index("AP50 (table 5)") < lines[0].index("AP50 person (table 5)") < lines[0].index("|DiC|")
     assert "57.6 (52.6–62.6)" in lines[1]
     assert "60.9" in lines[1]
-    assert "53.0 (48.0–58.0)" in lines[1]  # evaluate.py's own, in a column of its own
+    assert "53.0 (48.0–58.0)" in lines[1]  # metrics.json has a separate column
     assert lines[3].split()[-4:] == ["–"] * 4
     assert "not scored in the protocol" not in "".join(lines)
     rows = json.loads((tmp_path / "rows.json").read_text())
@@ -96,20 +100,20 @@ def test_table_5_is_in_the_papers_protocol(runs, tmp_path, capsys):
     assert "AP50 dog (table 5)" in capsys.readouterr().out
 
 
-def test_runs_without_the_papers_protocol_or_with_changes_to_it_are_pointed_out(runs, capsys):
+def test_the_command_names_runs_without_the_papers_protocol_and_changes_to_it(runs, capsys):
     settings = PROTOCOLS["paper-voc"].settings() | {"min_size": 0.0}
     (runs[0] / "metrics-paper-voc.json").write_text(json.dumps(metrics(0.576, protocol=settings)))
     ablation.main([*map(str, runs)])
     text = capsys.readouterr().out
-    assert text.splitlines()[-1].endswith("(python evaluate.py RUN --protocol paper-voc): sum, two")
+    assert text.splitlines()[-1].endswith("(rsis evaluate RUN --protocol paper-voc): sum, two")
     assert "min_size=0.0" in text
 
 
-def test_what_is_no_scored_run_is_refused(runs, tmp_path, capsys):
+def test_folders_that_are_no_scored_runs_are_refused(runs, tmp_path, capsys):
     with pytest.raises(InputError, match="none"):
-        ablation.read_runs([])
+        read_runs([])
     with pytest.raises(InputError, match="cat"):
-        ablation.read_runs(runs, class_name="cat")
+        read_runs(runs, class_name="cat")
     unscored = make_run(tmp_path / "unscored")
     for command, arguments in (
         (ablation.main, [str(unscored)]),
@@ -128,7 +132,7 @@ def test_what_is_no_scored_run_is_refused(runs, tmp_path, capsys):
 
 
 class Outside(html.parser.HTMLParser):
-    """Collects what a page would fetch, its texts, and whether all tags are closed."""
+    """Collects the sources and the text of a page and checks that all tags are closed."""
 
     def __init__(self):
         super().__init__()
@@ -153,7 +157,7 @@ def read_page(path):
     return page
 
 
-def test_report_is_one_file_with_everything_in_it(tmp_path, capsys):
+def test_the_report_is_one_file_that_contains_its_images(tmp_path, capsys):
     run = make_run(tmp_path / "run", scores=metrics(0.53))
     (run / "log.csv").write_text("epoch,loss,val_loss\n1,2.0,2.5\n2,1.0,1.5\n")
     write_image(run / "sequences.png", np.zeros((40, 50, 3), np.uint8))
@@ -164,6 +168,8 @@ def test_report_is_one_file_with_everything_in_it(tmp_path, capsys):
     page = read_page(run / "report.html")
     assert len(page.sources) == 3
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    html = (run / "report.html").read_text()
+    assert html.count('<div class="scale">') == 1  # for AP50; |DiC| has an interval too, but is not a fraction
     assert "url(" not in (run / "report.html").read_text()
     for text in ("0.530", "0.480 … 0.580", "person & <dog>", "Kendall", "10 images", '"hidden_size": 32', "20.0 ms"):
         assert text in page.text
@@ -177,9 +183,9 @@ def test_report_is_one_file_with_everything_in_it(tmp_path, capsys):
     ]
 
 
-def test_report_of_an_unfinished_run_says_what_is_missing(tmp_path):
+def test_the_report_of_an_unfinished_run_says_what_is_missing(tmp_path):
     run = make_run(tmp_path / "run")
-    page = read_page(report.write_report(run, tmp_path / "page.html"))
+    page = read_page(write_report(run, tmp_path / "page.html"))
     assert page.sources == []
     for text in ("Not scored yet", "no log.csv", "no sequences.png"):
         assert text in page.text

@@ -14,7 +14,7 @@ def test_equals_pycocotools(random_dataset, every_class, min_share):
     dataset, predictions = random_dataset
     precision = official(dataset, predictions, every_class=every_class, min_share=min_share)["precision"][..., 0, -1]
     scores = ours(dataset, predictions, every_class=every_class, min_share=min_share).summarize()
-    assert 0.1 < scores.mean["ap"] < 0.9  # the case has something to tell
+    assert 0.1 < scores.mean["ap"] < 0.9  # neither trivial value
     assert scores.mean["ap"] == pytest.approx(precision.mean(), abs=1e-12)
     for name, row in {"ap50": 0, "ap60": 2, "ap70": 4, "ap75": 5, "ap80": 6}.items():
         assert scores.mean[name] == pytest.approx(precision[row].mean(), abs=1e-12)
@@ -33,8 +33,8 @@ def test_recall_equals_pycocotools_without_categories(random_dataset, every_clas
     assert scores.recall == pytest.approx(expected, abs=1e-12)
 
 
-def test_average_precision_takes_the_best_of_a_class_up_to_the_last_number_of_proposals():
-    """100 wrong masks before the right one: COCO's limit hides it, a greater number of proposals does not."""
+def test_average_precision_takes_at_least_the_best_100_of_a_class():
+    """With 100 wrong masks before the right one, COCO's limit excludes it and a larger number of proposals does not."""
     truth = np.zeros((12, 12), np.int32)
     truth[:6] = 1
     wrong = [np.arange(144).reshape(12, 12) == 143 - i % 60 for i in range(100)]
@@ -58,13 +58,13 @@ def test_crowds_equal_pycocotools(random_dataset):
     assert scores.mean["ap"] != pytest.approx(ours(dataset, predictions).summarize().mean["ap"], abs=1e-3)
 
 
-def test_order_of_pictures_does_not_matter(random_dataset):
+def test_the_order_of_the_images_does_not_matter(random_dataset):
     dataset, predictions = random_dataset
     forward, backward = ours(dataset, predictions), ours(dataset, predictions, slice(None, None, -1))
     assert forward.summarize() == backward.summarize()
 
 
-def test_perfect_is_one_everywhere_and_prints_nothing(random_dataset, capsys):
+def test_perfect_predictions_score_one_and_nothing_is_printed(random_dataset, capsys):
     dataset, _ = random_dataset
     predictions = {s.image_id: perfect(s) for s in dataset.samples}
     with warnings.catch_warnings():
@@ -77,7 +77,7 @@ def test_perfect_is_one_everywhere_and_prints_nothing(random_dataset, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_no_prediction_is_zero_and_no_truth_is_undefined(random_dataset):
+def test_scores_are_zero_without_predictions_and_nan_without_objects(random_dataset):
     dataset, predictions = random_dataset
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -89,21 +89,21 @@ def test_no_prediction_is_zero_and_no_truth_is_undefined(random_dataset):
         assert all(np.isnan([*empty.summarize().mean.values(), *empty.summarize().recall.values()]))
 
 
-def test_a_picture_without_objects_counts_its_predictions_as_wrong():
+def test_predictions_on_an_image_without_objects_count_as_wrong():
     box = np.zeros((8, 8), np.int32)
     box[2:6, 2:6] = 1
     precision = AveragePrecision(("background", "a"))
     precision.add("with", [make_instance(box == 1, objectness=0.5, num_classes=2)], box, [1])
     assert precision.summarize().mean["ap50"] == pytest.approx(1.0)
     precision.add("without", [make_instance(box == 1, objectness=0.9, num_classes=2)], box * 0, [])
-    assert precision.summarize().mean["ap50"] == pytest.approx(0.5)  # the better score is the wrong one
+    assert precision.summarize().mean["ap50"] == pytest.approx(0.5)  # the wrong prediction has the higher score
 
 
-def test_void_is_taken_out_of_predictions_or_is_background():
+def test_void_is_removed_from_predictions_or_counts_as_background():
     truth = np.zeros((8, 8), np.int32)
     truth[:, :4], truth[:, 4:] = 1, -1
-    everything = [make_instance(np.ones((8, 8)), num_classes=2)]
-    only_void = [make_instance(truth == -1, objectness=0.5, num_classes=2)]
+    everything = [make_instance(np.ones((8, 8)), objectness=0.5, num_classes=2)]
+    only_void = [make_instance(truth == -1, num_classes=2)]
     for remove_void, expected in ((True, 1.0), (False, 0.0)):
         precision = AveragePrecision(("background", "a"), remove_void=remove_void)
         precision.add(0, everything + only_void, truth, [1])
@@ -121,7 +121,7 @@ def test_void_is_taken_out_of_predictions_or_is_background():
         ({"truth": np.zeros((8, 8))}, "float64"),
     ],
 )
-def test_what_does_not_fit_is_refused(change, message):
+def test_wrong_inputs_are_refused(change, message):
     sample = make_sample(np.pad([[1, 2]], ((0, 7), (0, 6))), [1, 2])
     call = {"image_id": "second", "instances": perfect(sample), "truth": sample.label_map, "classes": sample.classes}
     precision = AveragePrecision(("background", "a", "b"))

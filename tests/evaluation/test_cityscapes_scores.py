@@ -8,9 +8,10 @@ from cityscapes_reference import official
 from evaluation_fakes import make_instance, make_sample
 from PIL import Image
 
+from rsis_tf.cli.cityscapes import main
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation.benchmarks.cityscapes import distances, evaluate_files, main, table
-from rsis_tf.evaluation.benchmarks.cityscapes_results import LABEL_IDS, ResultFiles
+from rsis_tf.evaluation.benchmarks.cityscapes import distances, evaluate_files, table
+from rsis_tf.evaluation.benchmarks.cityscapes_files import LABEL_IDS, ResultFiles
 from rsis_tf.evaluation.metrics.cityscapes_curves import ap_matrix, average_precisions, curve_points
 
 pytest.importorskip("cityscapesscripts")
@@ -19,10 +20,10 @@ SIZE = (96, 128)
 
 
 def write_truth(root, stem, ids, rng):
-    """One annotation, with disparity and camera as the dataset has them."""
+    """Writes an annotation, a disparity and a camera in the layout of the dataset."""
     city = stem.split("_")[0]
     disparity = rng.integers(5000, 30000, SIZE).astype(np.uint16)
-    disparity[:, :30] //= 20  # some 140 m away on the left, then 55 m, 7 m
+    disparity[:, :30] //= 20  # about 140 m away on the left, then 55 m, then 7 m
     disparity[:, 30:60] //= 8
     disparity[rng.random(SIZE) < 0.3] = 0
     disparity[:, -30:] = 0
@@ -41,21 +42,21 @@ def write_truth(root, stem, ids, rng):
 
 
 def scene(rng):
-    """Ids with objects of two classes, a group, void, and objects too small to count."""
+    """Returns ids with objects of two classes, a group, void, and objects too small to count."""
     ids = np.full(SIZE, 7)
     ids[:8] = 0
     for number in range(int(rng.integers(2, 7))):
         y, x = rng.integers(0, 70), rng.integers(0, 100)
         height, width = rng.integers(6, 40, 2)
         ids[y : y + height, x : x + width] = (24 if rng.random() < 0.4 else 26) * 1000 + number
-    ids[60:90, 5:30] = 26  # cars that cannot be told apart
+    ids[60:90, 5:30] = 26  # a group of cars
     return ids
 
 
 def predictions(rng, ids):
     found = []
     for number in [n for n in np.unique(ids) if n >= 1000]:
-        for _ in range(int(rng.integers(0, 3))):  # at times twice
+        for _ in range(int(rng.integers(0, 3))):  # some objects twice
             mask = np.roll(ids == number, rng.integers(-2, 3, 2), (0, 1))
             class_id = list(LABEL_IDS.values()).index(number // 1000) + 1
             found.append((mask, class_id))
@@ -109,7 +110,7 @@ def test_distances_equal_the_official_command_given_the_same_distances(files):
     assert len({scores.mean[key] for key in ("ap", "ap100m", "ap50m")}) == 3
 
 
-def test_every_picture_counted_once_is_the_official_number_and_a_draw_that_of_its_files(files):
+def test_curves_equal_the_official_numbers_for_all_images_and_for_a_draw_of_them(files):
     root, truths = files
     from rsis_tf.evaluation.benchmarks import cityscapes
 
@@ -136,7 +137,7 @@ def test_every_picture_counted_once_is_the_official_number_and_a_draw_that_of_it
         np.testing.assert_allclose(ours[0], expected[0, k, 2], atol=1e-12)
 
 
-def test_perfect_and_empty_results_without_a_warning(tmp_path):
+def test_perfect_and_empty_results_give_one_and_zero_without_a_warning(tmp_path):
     rng = np.random.default_rng(0)
     ids = np.full(SIZE, 7)
     ids[10:50, 10:60], ids[60:90, 50:100] = 24001, 26001
@@ -154,7 +155,7 @@ def test_perfect_and_empty_results_without_a_warning(tmp_path):
             assert json.loads(json.dumps(scores.to_dict(), allow_nan=False))["per_class"]["bus"]["ap"] is None
 
 
-def test_predictions_on_ignored_pixels_alone_give_zero_where_the_official_code_stops(tmp_path):
+def test_predictions_only_on_ignored_pixels_score_zero_where_the_official_code_fails(tmp_path):
     ids = np.full(SIZE, 7)
     ids[10:50, 10:60], ids[60:90] = 26001, 26
     truth = write_truth(tmp_path, "ulm_000000_000019", ids, np.random.default_rng(0))
@@ -164,20 +165,22 @@ def test_predictions_on_ignored_pixels_alone_give_zero_where_the_official_code_s
     assert evaluate_files(tmp_path / "results", [truth], resamples=5).mean["ap"] == 0
 
 
-def test_distance_is_the_median_over_known_pixels():
+def test_the_distance_is_the_median_over_pixels_with_known_disparity():
     ids = np.array([[1, 1, 1, 2]])
     disparity = np.array([[257, 513, 0, 0]], np.uint16)  # one and two pixels, unknown, unknown
     camera = {"intrinsic": {"fx": 1000}, "extrinsic": {"baseline": 0.2}}
     assert distances(ids, disparity, camera) == {1: (pytest.approx(150.0), pytest.approx(2 / 3)), 2: (-1.0, 0.0)}
 
 
-def test_cache_is_used_only_for_unchanged_files(files):
+def test_the_cache_is_not_used_for_files_that_changed(files):
     root, truths = files
     cache = root / "cache.json"
     first = evaluate_files(root / "results", truths, cache=cache, resamples=2).to_dict()
     assert evaluate_files(root / "results", truths, cache=cache, resamples=2).to_dict() == first
     Image.fromarray(np.full(SIZE, 7, np.uint16)).save(truths[0])
-    assert evaluate_files(root / "results", truths, cache=cache, resamples=2).to_dict() != first
+    changed = evaluate_files(root / "results", truths, resamples=2).to_dict()
+    assert changed != first
+    assert evaluate_files(root / "results", truths, cache=cache, resamples=2).to_dict() == changed
     cache.write_text("{")
     with pytest.raises(InputError, match=r"cache\.json"):
         evaluate_files(root / "results", truths, cache=cache)
@@ -197,7 +200,7 @@ def test_nothing_is_written_into_the_package_or_the_current_folder(files, monkey
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_cannot_be_scored_is_refused(files):
+def test_missing_and_broken_result_files_are_refused(files):
     root, truths = files
     with pytest.raises(InputError, match="none"):
         evaluate_files(root / "results", [])
@@ -218,7 +221,7 @@ def test_what_cannot_be_scored_is_refused(files):
         evaluate_files(root / "results", truths)
 
 
-def test_command_from_model_to_table(files, monkeypatch, capsys):
+def test_the_command_predicts_writes_and_scores(files, monkeypatch, capsys):
     root, truths = files
     for truth in truths:
         stem = truth.name.removesuffix("_gtFine_instanceIds.png")

@@ -18,7 +18,7 @@ GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "cvppp_metrics.npz"
 
 
 def literal(prediction, truth):
-    """The organisers' BestScore as its loops say it, over ids and not over what is there."""
+    """The organisers' BestScore with its loops over all ids, used or not."""
 
     def best(first, second):
         low, high = int(first.min()), int(first.max())
@@ -38,7 +38,7 @@ def literal(prediction, truth):
 
 
 @pytest.mark.parametrize("case", range(8))
-def test_equals_the_challenge(case):
+def test_scores_equal_those_of_the_challenges_scripts(case):
     golden = np.load(GOLDEN)
     prediction, truth = golden[f"pred{case}"], golden[f"truth{case}"]
     assert symmetric_best_dice(prediction, truth) == pytest.approx(golden["symmetric_best_dice"][case], abs=1e-9)
@@ -47,7 +47,7 @@ def test_equals_the_challenge(case):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_equals_the_loops_with_gaps_and_any_lowest_label(seed):
+def test_best_dice_equals_the_loops_with_gaps_and_any_lowest_label(seed):
     rng = np.random.default_rng(seed)
     maps = []
     for _ in range(2):
@@ -56,7 +56,7 @@ def test_equals_the_loops_with_gaps_and_any_lowest_label(seed):
     assert symmetric_best_dice(*maps) == pytest.approx(literal(*maps), abs=1e-12)
 
 
-def test_counted_by_hand():
+def test_scores_worked_out_by_hand():
     truth = np.array([[1, 1, 2, 2], [0, 0, 0, 0]])
     prediction = np.array([[1, 1, 1, 0], [0, 0, 0, 0]])
     # Prediction over truth: 2·2/(3+2) = 0.8. Truth over prediction: 0.8 and 2·1/(2+3) = 0.4, mean 0.6.
@@ -73,7 +73,7 @@ def test_a_skipped_id_counts_as_an_object():
     assert count_difference(prediction, truth) == 1
 
 
-def test_empty_maps_without_a_warning():
+def test_empty_maps_give_no_warning():
     empty, truth = np.zeros((4, 4), np.uint8), np.eye(4, dtype=np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -84,7 +84,7 @@ def test_empty_maps_without_a_warning():
         assert np.isnan(foreground_dice(empty, empty))
 
 
-def test_perfect_is_one():
+def test_a_perfect_prediction_scores_one():
     truth = np.arange(16, dtype=np.uint16).reshape(4, 4)
     assert (symmetric_best_dice(truth, truth), foreground_dice(truth, truth), count_difference(truth, truth)) == (
         1,
@@ -102,20 +102,21 @@ def test_perfect_is_one():
         (np.zeros((0, 4), int), np.zeros((0, 4), int), r"\(0, 4\)"),
     ],
 )
-def test_what_is_no_pair_of_label_maps_is_refused(prediction, truth, received):
+def test_anything_but_two_label_maps_of_one_shape_is_refused(prediction, truth, received):
     for score in (symmetric_best_dice, count_difference, foreground_dice):
         with pytest.raises(InputError, match=received):
             score(prediction, truth)
 
 
 @pytest.mark.parametrize("values", [[0, 1, 2], [-1, 0, 7], [5, 10**6, 2 * 10**6], [-(2**31), 0, 2**31 - 1]])
-def test_consecutive_keeps_the_order_and_leaves_no_gap(values):
+def test_ids_far_apart_are_renumbered_in_order_and_scored(values):
     labels = np.array(values, np.int32)[[[0, 2, 1], [2, 0, 1]]]
     assert consecutive(labels).tolist() == [[0, 2, 1], [2, 0, 1]]
-    assert symmetric_best_dice(labels, labels) <= 1
+    # Two objects found, and every unused id between them counts as an object with a Dice of 0.
+    assert symmetric_best_dice(labels, labels) == pytest.approx(2 / (values[2] - values[0]))
 
 
-def test_label_map_gives_a_pixel_to_the_earliest_step_and_skips_no_id():
+def test_the_label_map_gives_a_pixel_to_the_earliest_step_and_skips_no_id():
     first, hidden, last = np.zeros((3, 2, 4), bool)
     first[:, :2], hidden[0, :2], last[:, 1:] = True, True, True
     void = np.array([[0, 0, 0, 1], [0, 0, 0, 0]], bool)
@@ -123,3 +124,11 @@ def test_label_map_gives_a_pixel_to_the_earliest_step_and_skips_no_id():
     assert labels.tolist() == [[1, 1, 2, 0], [1, 1, 2, 2]]
     with pytest.raises(InputError, match=r"\(2, 4\)"):
         label_map([make_instance(first)], (2, 5))
+
+
+def test_the_scores_are_importable_from_the_package_itself():
+    from rsis_tf.evaluation import leaves
+
+    assert leaves.symmetric_best_dice is symmetric_best_dice
+    assert leaves.count_difference is count_difference
+    assert leaves.foreground_dice is foreground_dice

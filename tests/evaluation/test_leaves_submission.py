@@ -5,8 +5,9 @@ import pytest
 from evaluation_fakes import ListDataset, make_instance, make_sample
 from PIL import Image
 
+from rsis_tf.cli.leaves import main
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation.benchmarks.leaves_submission import SubmissionFolder, main, score_folders, table, write_csv
+from rsis_tf.evaluation.benchmarks.leaves_submission import SubmissionFolder, score_folders, table, write_csv
 
 
 def leaves(shift=0):
@@ -27,28 +28,31 @@ def folders(tmp_path):
     return tmp_path
 
 
-def test_files_are_what_the_organisers_read(folders):
+def test_files_have_the_names_and_the_format_of_the_challenge(folders):
     assert sorted(p.name for p in (folders / "mine").rglob("*")) == ["A1", "plant003_label.png", "plant014_label.png"]
     with Image.open(folders / "mine" / "A1" / "plant003_label.png") as image:
         assert image.mode == "L"
         assert np.unique(np.asarray(image)).tolist() == [0, 1, 2]
 
 
-def test_scores_by_hand_with_a_missing_plant_as_empty(folders):
+def test_scores_worked_out_by_hand_with_a_missing_plant(folders):
     scores = score_folders(folders / "mine" / "A1", folders / "truth")
     assert list(scores) == ["plant003_label.png", "plant014_label.png", "plant015_label.png"]
     assert list(scores["plant003_label.png"].values()) == [1, 1, 0, 0]
-    # Half of the first leaf is met: Dice 2·40/160; the second is whole.
+    # Half of the first leaf is found: Dice 2·40/160; the second is whole.
     assert scores["plant014_label.png"]["SymmetricBestDice"] == pytest.approx((0.5 + 1) / 2)
     assert list(scores["plant015_label.png"].values()) == [0, 0, 2, -2]
     assert "3 plants" in table(scores)
-    assert f"{(1 + 0.75 + 0) / 3:.4f}" in table(scores)
+    (row,) = [line for line in table(scores).splitlines() if line.startswith("SymmetricBestDice")]
+    mean = (1 + 0.75 + 0) / 3
+    deviation = (((1 - mean) ** 2 + (0.75 - mean) ** 2 + mean**2) / 2) ** 0.5
+    assert row.split()[1:3] == [f"{mean:.4f}", f"{deviation:.4f}"]
     write_csv(folders / "scores.csv", scores)
     with (folders / "scores.csv").open() as file:
         assert [row["DiffFGLabels"] for row in csv.DictReader(file)] == ["0", "0", "-2"]
 
 
-def test_what_cannot_be_written_or_scored_is_refused(folders):
+def test_wrong_names_sizes_and_folders_are_refused(folders):
     with pytest.raises(InputError, match="B1"):
         SubmissionFolder(folders, leaf_set="B1")
     with pytest.raises(InputError, match="'oak'"):
@@ -68,7 +72,7 @@ def test_what_cannot_be_written_or_scored_is_refused(folders):
         score_folders(folders / "mine" / "A1", folders / "truth")
 
 
-def test_commands(folders, monkeypatch, capsys):
+def test_the_command_scores_a_folder_and_writes_one(folders, monkeypatch, capsys):
     main(["--score", str(folders / "mine" / "A1"), str(folders / "truth"), "--csv", str(folders / "rows.csv")])
     assert "SymmetricBestDice" in capsys.readouterr().out
     assert len((folders / "rows.csv").read_text().splitlines()) == 4
@@ -81,7 +85,7 @@ def test_commands(folders, monkeypatch, capsys):
             return [make_instance(leaves() == 1)]
 
     monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_data", lambda options: dataset)
-    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_model", lambda options: Fixed())
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_following", lambda options: Fixed())
     main(["run", "--split", "test", "--out", str(folders / "new"), "--set", "A4"])
     assert np.asarray(Image.open(folders / "new" / "A4" / "plant021_label.png")).max() == 1  # test plants have no truth
     for wrong in ([], ["run"], ["--score", "nowhere", "nowhere"]):

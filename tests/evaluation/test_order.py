@@ -1,13 +1,17 @@
+import itertools
 import json
 import warnings
 
 import numpy as np
 import pytest
-import scipy.stats
 from evaluation_fakes import ListDataset, Oracle, make_instance, make_sample
 from PIL import Image
 
-from rsis_tf.evaluation.studies.order import OrderStudy, directions, encoder_of, kendall, main, mean_activation, table
+from rsis_tf.cli.order import main
+from rsis_tf.evaluation.studies.activations import encoder_activations, mean_activation, without_padding
+from rsis_tf.evaluation.studies.order import OrderStudy, directions, kendall, table
+from rsis_tf.evaluation.studies.order_plots import LEAST, MOST, ActiveObjects
+from rsis_tf.runtime import letterbox
 
 SIZE = (40, 60)
 
@@ -37,22 +41,33 @@ def sample(image_id="a"):
         ([(5, 50), (5, 10), (5, 30)], "right_to_left", 1 / 3),  # two of three pairs in order
     ],
 )
-def test_tau_by_hand(boxes, order, expected):
+def test_tau_worked_out_by_hand(boxes, order, expected):
     study = OrderStudy()
     study(sample(), sequence(boxes))
     assert study.summarize().tau[order] == pytest.approx(expected)
 
 
-def test_tau_equals_scipy_with_and_without_ties():
+def tau_b(keys):
+    """Kendall's definition: concordant minus discordant pairs, over the mean of all pairs and those without a tie."""
+    pairs = list(itertools.combinations(keys, 2))  # positions never tie
+    ordered = sum((later > earlier) - (later < earlier) for earlier, later in pairs)
+    untied = sum(earlier != later for earlier, later in pairs)
+    return ordered / (len(pairs) * untied) ** 0.5
+
+
+def test_tau_follows_its_definition_with_and_without_ties():
+    # Of six pairs, five are in order and one is tied: 5 / √(6 · 5).
+    assert kendall([1, 2, 2, 3]) == pytest.approx(5 / 30**0.5)
+    # Of six pairs, two are in order, three are reversed and one is tied.
+    assert kendall([3, 1, 3, 2]) == pytest.approx(-1 / 30**0.5)
+    assert np.isnan(kendall([2, 2, 2]))
     rng = np.random.default_rng(0)
     for _ in range(20):
-        keys = rng.integers(0, 6, rng.integers(3, 9)).tolist()
-        if len(set(keys)) > 1:
-            expected = scipy.stats.kendalltau(range(len(keys)), scipy.stats.rankdata(keys)).statistic
-            assert kendall(keys) == pytest.approx(expected, abs=1e-12)
+        keys = [*rng.integers(0, 6, rng.integers(3, 9)).tolist(), 7]
+        assert kendall(keys) == pytest.approx(tau_b(keys), abs=1e-12)
 
 
-def test_tau_is_the_mean_over_pictures_with_two_objects_or_more():
+def test_tau_is_the_mean_over_images_with_at_least_two_objects():
     study = OrderStudy()
     study(sample("a"), sequence([(5, 50), (5, 30), (5, 10)]))
     study(sample("b"), sequence([(5, 10), (5, 30)]))
@@ -62,11 +77,11 @@ def test_tau_is_the_mean_over_pictures_with_two_objects_or_more():
     assert scores.sequences == 2
     assert scores.tau["right_to_left"] == pytest.approx(0)
     assert scores.intervals["right_to_left"] == (-1, 1)
-    assert np.isnan(scores.tau["bottom_to_top"])  # all in one row: no order to compare with
+    assert np.isnan(scores.tau["bottom_to_top"])  # all in one row: no vertical order
     assert np.isnan(scores.tau["large_to_small"])
 
 
-def test_directions_count_beyond_fifteen_percent():
+def test_directions_hold_from_fifteen_percent_on():
     here = (30.0, 20.0, 100)
     assert not any(directions(here, (30 + 9.0, 20 - 6.0, 117), SIZE).values())
     found = directions(here, (30 + 9.1, 20 - 6.1, 118), SIZE)
@@ -75,8 +90,8 @@ def test_directions_count_beyond_fifteen_percent():
     assert {name for name, holds in found.items() if holds} == {"left", "down", "smaller"}
 
 
-def test_pairs_are_ordered_consecutive_and_seen_often_enough():
-    study = OrderStudy(least_pairs=3)
+def test_pairs_are_consecutive_ordered_and_frequent():
+    study = OrderStudy(min_pairs=3)
     for i in range(3):
         boxes = [(5, 50), (5, 30 if i < 2 else 48), (30, 30)]
         study(sample(str(i)), sequence(boxes, [1, 2, 2 if i else 3]))
@@ -92,12 +107,15 @@ def test_activation_is_the_mean_over_the_object():
     maps[:2, :3, 0] = 4.0
     assert mean_activation(maps, mask) == pytest.approx(2.0)
     assert mean_activation(maps, ~mask) == 0
+    # The object covers the first cell and half of the second: (4 · 1 + 1 · ½) / 1.5.
+    cells = np.array([[[4.0], [1.0]]])
+    assert mean_activation(cells, np.array([[1, 1, 1, 0]] * 2, bool)) == pytest.approx(3)
     assert mean_activation(np.full((1, 1, 3), 7.0), box(3, 3, 1, 1)) == pytest.approx(7)
     assert mean_activation(np.full((80, 120, 3), 7.0), box(3, 3, 1, 1)) == pytest.approx(7)
 
 
 def gradient(image):
-    """Blocks of which the second is the more active the farther to the right, the first the other way round."""
+    """Returns two blocks: the activation of the second increases to the right, that of the first decreases."""
     columns = np.tile(np.arange(12.0), (8, 1))[..., None]
     return {"block 1": -columns, "block 2": columns}
 
@@ -115,7 +133,21 @@ def test_tau_with_activations_and_the_most_active_object():
     assert scores.most_active_first == {"as trained": 0.5}
 
 
-def test_nothing_found_gives_no_number_and_no_warning():
+def test_the_most_and_the_least_active_objects_are_drawn_in_the_colours_of_the_legend(tmp_path):
+    images = ActiveObjects(gradient)
+    images(sample(), sequence([(5, 5), (5, 30), (5, 50)]))  # the activation increases to the right
+    images(sample(), sequence([(5, 5)]))
+    (path,) = images.write(tmp_path / "active.png")
+    with Image.open(path) as opened:
+        sheet = np.asarray(opened.convert("RGB"))[40:]  # without the legend
+    least, most = (np.nonzero((sheet == colour).all(axis=2))[1] for colour in (LEAST, MOST))  # columns
+    assert sheet.shape[1] < 2 * 320  # the image with one object is left out
+    assert least.max() < sheet.shape[1] / 3
+    assert most.min() > 2 * sheet.shape[1] / 3
+    assert ActiveObjects(None).write(tmp_path / "none.png") == []
+
+
+def test_no_predictions_give_no_numbers_and_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         study = OrderStudy({"as trained": gradient})
@@ -125,26 +157,26 @@ def test_nothing_found_gives_no_number_and_no_warning():
     assert json.loads(json.dumps(scores.to_dict(), allow_nan=False))["tau"]["right_to_left"] is None
 
 
-def test_encoder_of_gives_the_models_blocks_finest_first():
+def test_encoder_activations_are_the_models_blocks_finest_first():
     from rsis_tf.config import ModelConfig
     from rsis_tf.models import build_model
 
     model = build_model(ModelConfig(encoder="compact", hidden_size=16, num_classes=2, image_size=(32, 32)))
-    blocks = encoder_of(model)(np.zeros((50, 70, 3), np.uint8))
+    blocks = encoder_activations(model)(np.zeros((50, 70, 3), np.uint8))
     assert {name: maps.shape[:2] for name, maps in blocks.items()} == {
         f"block {i}": (32 >> i, 32 >> i) for i in range(1, 6)
     }
 
 
-def test_command_writes_numbers_and_plots(tmp_path, monkeypatch, capsys):
+def test_the_command_writes_numbers_and_plots(tmp_path, monkeypatch, capsys):
     names = ("background", "disc", "box", "star")
     dataset = ListDataset([sample(f"p{i}") for i in range(12)], names)
     found = sequence([(5, 50), (5, 30), (30, 10), (20, 1)], [1, 1, 1, 2])
     predictor = Oracle(dataset, lambda s: found)
     predictor.model = object()
     monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_data", lambda options: dataset)
-    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_model", lambda options: predictor)
-    monkeypatch.setattr("rsis_tf.evaluation.studies.order.encoder_of", lambda model: gradient)
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_following", lambda options: predictor)
+    monkeypatch.setattr("rsis_tf.evaluation.studies.order_results.encoder_activations", lambda model: gradient)
     main(["run", "--no-check", "--out", str(tmp_path / "order")])
     printed = capsys.readouterr().out
     assert "12 sequences" in printed
@@ -161,19 +193,16 @@ def test_command_writes_numbers_and_plots(tmp_path, monkeypatch, capsys):
             assert min(plot.size) > 150
     del predictor.model
     main(["run", "--out", str(tmp_path / "onnx")])
-    assert "left out" in capsys.readouterr().out
+    assert "no activations" in capsys.readouterr().out
     assert not (tmp_path / "onnx" / "active.png").exists()
 
 
 def test_activations_of_padding_are_cut_off():
-    from rsis_tf.evaluation.studies.order import _without_padding
-    from rsis_tf.runtime import letterbox
-
     # Cells of 8 pixels in a frame of 64: an image of 32 rows in the middle covers rows 2 to 5.
     maps = np.zeros((8, 8, 1))
     maps[2:6] = 1
-    cut = _without_padding(maps, letterbox((100, 200), (64, 64)), (64, 64))
+    cut = without_padding(maps, letterbox((100, 200), (64, 64)), (64, 64))
     assert cut.shape == (4, 8, 1)
     assert cut.all()
-    # A cell that the image covers in part belongs to it.
-    assert _without_padding(maps, (12, 0, 40, 64), (64, 64)).shape == (6, 8, 1)
+    # Cells that the image covers in part are kept.
+    assert without_padding(maps, (12, 0, 40, 64), (64, 64)).shape == (6, 8, 1)

@@ -1,4 +1,4 @@
-"""Commands on exported files and datasets in their layouts, against the original's evaluations written down again."""
+"""Commands on exported files and small datasets, compared with a rewrite of the original's evaluations."""
 
 import functools
 import json
@@ -12,17 +12,18 @@ from original_protocols import cityscapes_files, corners, imresize, largest_part
 from PIL import Image
 from toy_network import outputs, smooth_image, write_network
 
-import evaluate
+from rsis_tf.cli import cityscapes, evaluate, leaves, voc
 from rsis_tf.config import DataConfig
 from rsis_tf.data import load_dataset
 from rsis_tf.data.readers.voc import CLASS_NAMES as VOC_NAMES
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation import runner
-from rsis_tf.evaluation.benchmarks import cityscapes, leaves_submission, voc
-from rsis_tf.evaluation.benchmarks.cityscapes_results import LABEL_IDS
-from rsis_tf.evaluation.benchmarks.protocols import PLAIN, PROTOCOLS, Protocol
-from rsis_tf.evaluation.masks import draw, follow, largest_component, stretched
+from rsis_tf.evaluation import scoring
+from rsis_tf.evaluation.benchmarks import cityscapes as cityscapes_benchmark
+from rsis_tf.evaluation.benchmarks import voc as voc_benchmark
+from rsis_tf.evaluation.benchmarks.cityscapes_files import LABEL_IDS
 from rsis_tf.evaluation.metrics.leaves import label_map, symmetric_best_dice
+from rsis_tf.evaluation.protocol_masks import draw, follow, largest_component, stretched
+from rsis_tf.evaluation.protocols import PLAIN, PROTOCOLS, Protocol
 from rsis_tf.inference import open_predictor
 from rsis_tf.inference.streaming import Streaming
 from rsis_tf.runtime import decode
@@ -32,8 +33,12 @@ CITY_NAMES = ("background", *LABEL_IDS)
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    """Intervals are not looked at here, and take most of the time."""
-    for module, name in ((voc, "evaluate_voc"), (runner, "evaluate"), (cityscapes, "evaluate_files")):
+    """Intervals take most of the time and are not tested here."""
+    for module, name in (
+        (voc_benchmark, "evaluate_voc"),
+        (scoring, "evaluate"),
+        (cityscapes_benchmark, "evaluate_files"),
+    ):
         monkeypatch.setattr(module, name, functools.partial(getattr(module, name), resamples=2))
 
 
@@ -46,7 +51,7 @@ def save(path, pixels, palette=None):
 
 
 def true_objects(rng, network, image, *, count=4):
-    """Returns a label map of what the network draws, moved a little, and its classes."""
+    """Returns a label map of the network's masks, shifted by a few pixels, and their classes."""
     masks, classes, _ = outputs(network, image)
     labels = np.zeros(image.shape[:2], int)
     for step in range(count):
@@ -61,7 +66,7 @@ def true_objects(rng, network, image, *, count=4):
 
 @pytest.fixture
 def city(tmp_path):
-    """Cityscapes' folders with four images, and a network for them."""
+    """Cityscapes' folders with four images, and a network."""
     rng = np.random.default_rng(5)
     network = write_network(tmp_path / "city.onnx", CITY_NAMES, size=(24, 48), seed=1)
     ids = list(LABEL_IDS.values())
@@ -76,7 +81,7 @@ def city(tmp_path):
     return tmp_path, network
 
 
-def test_cityscapes_is_scored_as_the_official_command_scores_the_originals_files(city):
+def test_cityscapes_scores_equal_the_official_commands_for_the_originals_files(city):
     root, network = city
     pytest.importorskip("cityscapesscripts")
     (root / "results" / "original_masks").mkdir(parents=True)
@@ -143,7 +148,7 @@ def test_each_setting_of_cityscapes_can_be_changed(city):
 
 @pytest.fixture
 def plants(tmp_path):
-    """CVPPP's folders with eight plants, of which the last two are for validation, and a network."""
+    """CVPPP's folders with eight plants, the last two for validation, and a network."""
     rng = np.random.default_rng(8)
     network = write_network(tmp_path / "leaves.onnx", ("background", "leaf"), size=(32, 32), seed=3, steps=8)
     for i in range(8):
@@ -155,9 +160,9 @@ def plants(tmp_path):
     return tmp_path, network
 
 
-def test_label_images_of_leaves_are_the_originals_but_for_their_numbers(plants):
+def test_label_images_of_leaves_equal_the_originals_except_for_their_numbers(plants):
     root, network = plants
-    leaves_submission.main([str(network), "--data", str(root), "--out", str(root / "sent")])
+    leaves.main([str(network), "--data", str(root), "--out", str(root / "sent")])
     seen = set()
     for number in (6, 7):
         image = np.asarray(Image.open(root / "training" / "A1" / f"plant{number:03d}_rgb.png"))[..., :3]
@@ -165,10 +170,10 @@ def test_label_images_of_leaves_are_the_originals_but_for_their_numbers(plants):
         wanted = leaf_labels(masks, stop, image.shape[:2])
         seen |= {"skipped" for objectness in stop if objectness < 0.2} | {"low" for o in stop if 0.2 < o < 0.5}
         written = np.asarray(Image.open(root / "sent" / "A1" / f"plant{number:03d}_label.png"))
-        ids = np.unique(np.append(wanted, 0))  # without gaps and from 1 on, otherwise the same
+        ids = np.unique(np.append(wanted, 0))  # numbered from 1 without gaps, otherwise equal
         np.testing.assert_array_equal(ids[written], wanted)
         assert len(ids) > 3
-    assert seen == {"skipped", "low"}  # both thresholds were needed
+    assert seen == {"skipped", "low"}  # both thresholds have an effect
 
 
 def test_order_and_threshold_of_leaves_can_be_changed(plants):
@@ -177,7 +182,7 @@ def test_order_and_threshold_of_leaves_can_be_changed(plants):
     masks, classes, stop = outputs(network, image)
 
     def sent(*options):
-        leaves_submission.main([str(network), "--data", str(root), "--out", str(root / "new"), *options])
+        leaves.main([str(network), "--data", str(root), "--out", str(root / "new"), *options])
         return np.asarray(Image.open(root / "new" / "A1" / "plant007_label.png"))
 
     kept = [i for i in range(len(stop)) if stop[i] > 0.5]
@@ -191,12 +196,12 @@ def test_order_and_threshold_of_leaves_can_be_changed(plants):
     np.testing.assert_array_equal(sent("--protocol", "plain"), label_map(plain, image.shape[:2]))
 
 
-def test_evaluate_counts_leaves_in_the_protocol(plants, capsys):
+def test_evaluate_scores_leaves_in_the_protocol(plants, capsys):
     root, network = plants
     options = [str(network), "--dataset", "cvppp", "--data", str(root), "--protocol", "paper-cvppp"]
     evaluate.main([*options, "--out", str(root / "scores.json"), "--leaves-submission", str(root / "sent")])
     scores = json.loads((root / "scores.json").read_text())
-    leaves_submission.main(["--score", str(root / "sent" / "A1"), str(root / "training" / "A1")])
+    leaves.main(["--score", str(root / "sent" / "A1"), str(root / "training" / "A1")])
     assert capsys.readouterr().out.count("SymmetricBestDice") == 1
     dice = []
     for number in (6, 7):
@@ -214,7 +219,7 @@ def test_evaluate_counts_leaves_in_the_protocol(plants, capsys):
 
 @pytest.fixture
 def pascal(tmp_path):
-    """VOC2012's folders with six images, their outlines void, and a network."""
+    """VOC2012's folders with six images, the outlines of their objects void, and a network."""
     rng = np.random.default_rng(2)
     network = write_network(tmp_path / "voc.onnx", VOC_NAMES, size=(32, 32), seed=4, steps=8)
     names = []
@@ -249,7 +254,7 @@ def reference_predictions(dataset, network):
     return found
 
 
-def test_voc_is_scored_as_pycocotools_scores_the_originals_masks(pascal):
+def test_voc_scores_equal_pycocotools_for_the_originals_masks(pascal):
     root, network = pascal
     read = load_dataset(DataConfig(dataset="voc", root=str(root)), "val")
     dataset = ListDataset([read[i] for i in range(len(read))], read.class_names)
@@ -272,7 +277,7 @@ def test_voc_is_scored_as_pycocotools_scores_the_originals_masks(pascal):
     assert len(set(recall[0])) > 1
 
 
-def test_small_masks_and_classes_of_voc_can_be_chosen(pascal):
+def test_options_drop_small_masks_and_uncertain_classes_of_voc(pascal):
     root, network = pascal
     arguments = [str(network), "--data", str(root), "--out", str(root / "out")]
 
@@ -288,7 +293,7 @@ def test_small_masks_and_classes_of_voc_can_be_chosen(pascal):
     assert min(entry["score"] for entry in sure) >= 0.15
 
 
-def test_evaluate_scores_voc_in_the_papers_protocol_as_the_tables_command_does(pascal):
+def test_evaluate_and_voc_give_the_same_scores_in_the_papers_protocol(pascal):
     root, network = pascal
     voc.main([str(network), "--data", str(root), "--out", str(root / "out")])
     table = json.loads((root / "out" / "voc.json").read_text())
@@ -305,8 +310,8 @@ def test_evaluate_scores_voc_in_the_papers_protocol_as_the_tables_command_does(p
 # --- masks --------------------------------------------------------------------------------------------------------
 
 
-def test_stretching_equals_what_scipys_imresize_once_gave():
-    """The numbers are those of scipy 1.0, as a user of it printed them."""
+def test_stretching_equals_imresize_of_scipy_1_0():
+    """The numbers were printed by scipy 1.0."""
     values = np.array([[1, 2], [3, 4]], np.float32)
     printed = np.array([[0, 21, 64, 85], [43, 64, 107, 128], [128, 149, 192, 213], [170, 191, 234, 255]])
     np.testing.assert_array_equal(imresize(values, (4, 4)), printed)
@@ -318,17 +323,17 @@ def test_stretching_equals_what_scipys_imresize_once_gave():
             protocol=Protocol(name="", summary="", mask_resize="stretched", mask_threshold=threshold),
         )
         np.testing.assert_array_equal(mask, printed > threshold * 255)
-    assert stretched(np.full((2, 3), 0.7, np.float32)).tolist() == [[0, 0, 0]] * 2  # as scipy has it
+    assert stretched(np.full((2, 3), 0.7, np.float32)).tolist() == [[0, 0, 0]] * 2  # as in SciPy
 
 
 @pytest.mark.parametrize("size", [(31, 47), (20, 30), (9, 11), (20, 31)])
-def test_resizing_between_corners_equals_straight_lines(size):
+def test_resizing_by_corners_equals_linear_interpolation(size):
     values = np.random.default_rng(0).random((20, 30)).astype(np.float32)
     mask = draw(values, size, 0.4, protocol=Protocol(name="", summary="", mask_resize="corners"))
     np.testing.assert_array_equal(mask, corners(values, size) > 0.4)
 
 
-def test_masks_of_the_project_are_those_of_the_runtime():
+def test_masks_of_the_plain_protocol_equal_the_runtimes():
     rng = np.random.default_rng(1)
     masks, classes, stop = rng.random((3, 20, 30)), rng.random((3, 4)), np.ones(3)
     wanted = decode(masks, classes, stop, size=(33, 41), class_names=(), mask_threshold=0.6)
@@ -338,12 +343,12 @@ def test_masks_of_the_project_are_those_of_the_runtime():
     assert not np.array_equal(wanted[0].mask, draw(masks[0], (33, 41), 0.6, protocol=PROTOCOLS["paper-voc"]))
 
 
-def test_largest_part_is_the_flood_fills():
+def test_the_largest_component_equals_a_flood_fill():
     rng = np.random.default_rng(3)
     for share in (0.05, 0.3, 0.45, 0.6):
         mask = rng.random((24, 31)) < share
         np.testing.assert_array_equal(largest_component(mask), largest_part(mask))
-    corner = np.eye(6, dtype=bool)  # pixels that share a corner are one part
+    corner = np.eye(6, dtype=bool)  # pixels that share a corner are connected
     np.testing.assert_array_equal(largest_component(corner), corner)
     twins = np.zeros((3, 5), bool)
     twins[:, 0], twins[:, 4] = True, True
@@ -362,7 +367,7 @@ def test_later_steps_overwrite_earlier_ones():
     assert label_map([], (1, 2), overlap="latest").tolist() == [[0, 0]]
 
 
-def test_a_predictor_follows_in_every_way_of_calling_it(plants):
+def test_a_predictor_follows_a_protocol_however_it_is_called(plants):
     root, network = plants
     images = [np.asarray(Image.open(p))[..., :3] for p in sorted((root / "training" / "A1").glob("*_rgb.png"))[:3]]
     protocol = Protocol(name="", summary="", stop_mode="each", mask_resize="binary", mask_threshold=0.4, min_size=0.3)
@@ -384,11 +389,11 @@ def test_a_predictor_follows_in_every_way_of_calling_it(plants):
     assert [found.step for found in one_by_one[0]] == list(large)
     for found in one_by_one[0]:
         np.testing.assert_array_equal(found.mask, large[found.step])
-    assert opened.draw is None  # the predictor given is not changed
+    assert opened.draw is None  # the original predictor is not changed
 
 
 class Elsewhere(Streaming):
-    """What Keras models, SavedModels and TFLite files are run by, here with ONNX Runtime behind it."""
+    """The base class of the Keras, SavedModel and TFLite predictors, here with ONNX Runtime."""
 
     def __init__(self, network):
         self._network, self.class_names, self.image_size, self.batch_size = network, ("background", "leaf"), (32, 32), 2
@@ -400,7 +405,7 @@ class Elsewhere(Streaming):
 
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
-def test_every_kind_of_predictor_draws_as_the_protocol_says(plants, name):
+def test_every_kind_of_predictor_draws_masks_as_the_protocol_says(plants, name):
     root, network = plants
     images = [np.asarray(Image.open(p))[..., :3] for p in sorted((root / "training" / "A1").glob("*_rgb.png"))[:3]]
     one = follow(open_predictor(network, stop_mode="each", stop_threshold=0.2), PROTOCOLS[name])
@@ -437,15 +442,15 @@ def test_wrong_settings_are_one_line(plants, capsys, options, received):
     assert received in line
 
 
-def test_settings_that_a_command_has_no_use_for_are_no_options_of_it(capsys):
-    for command, option in ((voc, "--overlap"), (leaves_submission, "--max-dets"), (cityscapes, "--max-dets")):
+def test_a_command_refuses_options_that_have_no_effect_on_it(capsys):
+    for command, option in ((voc, "--overlap"), (leaves, "--max-dets"), (cityscapes, "--max-dets")):
         with pytest.raises(SystemExit) as stop:
             command.main(["model.onnx", "--out", "x", option, "latest" if option == "--overlap" else "5"])
         assert stop.value.code == 2
         assert option in capsys.readouterr().err
 
 
-def test_help_says_what_each_protocol_is(capsys, monkeypatch):
+def test_help_describes_each_protocol(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")  # no line breaks in names
     with pytest.raises(SystemExit):
         evaluate.main(["--help"])
@@ -455,7 +460,7 @@ def test_help_says_what_each_protocol_is(capsys, monkeypatch):
     assert "paper-cvppp 0.2" in text
 
 
-def test_values_of_a_protocol_are_checked():
+def test_wrong_settings_of_a_protocol_are_refused():
     with pytest.raises(InputError, match="overlap"):
         Protocol(name="", summary="", overlap="both")
     with pytest.raises(InputError, match="none"):

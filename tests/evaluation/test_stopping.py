@@ -1,4 +1,4 @@
-"""The stop threshold that counts best."""
+"""The choice of the stop threshold."""
 
 import numpy as np
 import pytest
@@ -7,37 +7,37 @@ from rsis_tf.data.sample import Sample
 from rsis_tf.evaluation.stopping import best_threshold, choose_stop_threshold
 
 
-def test_the_threshold_of_the_least_counting_error():
-    # One object, then steps that name it again with 0.6: over 0.6 the count is right.
+def test_the_threshold_with_the_lowest_counting_error_is_chosen():
+    # One object, then steps that repeat it with an objectness of about 0.6: above that, the count is right.
     stop = np.array([[0.9, 0.62, 0.61], [0.95, 0.62, 0.1]], np.float32)
     choice = best_threshold(stop, np.array([1, 1]))
     assert choice.threshold == pytest.approx(0.65)
     assert choice.error == 0
     assert choice.error_at_half == pytest.approx(1.5)
     assert choice.images == 2
-    assert str(choice) == "stop threshold 0.65: counting error 0.00 on 2 training pictures (1.50 with 0.5)"
+    assert str(choice) == "stop threshold 0.65: counting error 0.00 on 2 training images (1.50 with 0.5)"
 
 
-def test_of_equal_thresholds_the_nearest_to_one_half():
+def test_of_equal_thresholds_the_closest_to_one_half_is_chosen():
     choice = best_threshold(np.array([[0.99, 0.01]]), np.array([1]))
     assert (choice.threshold, choice.error, choice.error_at_half) == (0.5, 0, 0)
 
 
 def test_a_sequence_ends_at_its_first_step_without_an_object():
-    # Under 0.3 both later steps count, over it none does, though the last one alone is certain.
+    # Up to 0.3 both later steps count. Above 0.3 neither does, although the objectness of the last step is high.
     choice = best_threshold(np.array([[0.9, 0.3, 0.9]]), np.array([3]))
     assert choice.threshold == pytest.approx(0.3, abs=0.051)
     assert choice.error == 0
     assert choice.error_at_half == 2
 
 
-def test_no_sequence_can_count_further_than_its_steps():
+def test_more_objects_than_steps_count_as_the_number_of_steps():
     choice = best_threshold(np.array([[0.9, 0.8], [0.9, 0.4]]), np.array([7, 1]))
     assert (choice.threshold, choice.error) == (0.5, 0)
 
 
 class Counting:
-    """Tells the number of objects by the brightness of the picture, and one object too many with 0.7."""
+    """Predicts as many objects as the brightness of the image says, and one more with an objectness of 0.7."""
 
     batch_size = 2
     image_size = (4, 4)
@@ -54,7 +54,7 @@ class Counting:
         return None, None, stop
 
 
-class Pictures:
+class GreyImages:
     class_names = ("background", "leaf")
 
     def __len__(self):
@@ -68,15 +68,15 @@ class Pictures:
         )
 
 
-def test_pictures_of_a_dataset_are_counted():
-    shown = []
-    choice = choose_stop_threshold(Counting(), Pictures(), progress=lambda *state: shown.append(state))
+def test_objects_of_a_dataset_are_counted():
+    calls = []
+    choice = choose_stop_threshold(Counting(), GreyImages(), progress=lambda *state: calls.append(state))
     assert choice.threshold == pytest.approx(0.75)
     assert (choice.error, choice.error_at_half, choice.images) == (0, 1, 9)
-    assert shown == [(2, 9), (4, 9), (6, 9), (8, 9), (9, 9)]
+    assert calls == [(2, 9), (4, 9), (6, 9), (8, 9), (9, 9)]
 
 
-def test_of_a_large_dataset_pictures_spread_over_it_are_taken():
+def test_images_spread_over_a_large_dataset_are_used():
     predictor = Counting()
-    assert choose_stop_threshold(predictor, Pictures(), limit=3).images == 3
-    assert predictor.seen == [0, 0, 0]  # pictures 0, 4 and 8
+    assert choose_stop_threshold(predictor, GreyImages(), limit=3).images == 3
+    assert predictor.seen == [0, 0, 0]  # images 0, 4 and 8

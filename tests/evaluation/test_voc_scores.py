@@ -4,14 +4,15 @@ import warnings
 import numpy as np
 import pytest
 from coco_reference import official
-from evaluation_fakes import Oracle, make_instance, make_sample, perfect
+from evaluation_fakes import ListDataset, Oracle, make_instance, make_sample, perfect
 from pycocotools import mask as coco_mask
 
+from rsis_tf.cli.voc import main
 from rsis_tf.evaluation.benchmarks.coco_results import ResultsFile, records
-from rsis_tf.evaluation.benchmarks.voc import evaluate_voc, main, table
+from rsis_tf.evaluation.benchmarks.voc import evaluate_voc, table
 
 
-def test_equals_the_originals_protocol_by_pycocotools(random_dataset):
+def test_scores_equal_pycocotools_in_the_originals_protocol(random_dataset):
     dataset, predictions = random_dataset
     scores = evaluate_voc(Oracle(dataset, lambda s: predictions[s.image_id]), dataset, resamples=20)
     precision = official(dataset, predictions, every_class=True, min_share=0.001)["precision"][..., 0, -1]
@@ -26,13 +27,11 @@ def test_equals_the_originals_protocol_by_pycocotools(random_dataset):
     assert json.loads(json.dumps(scores.to_dict(), allow_nan=False))["images"] == 40
 
 
-def test_masks_under_a_thousandth_of_the_picture_are_left_out():
+def test_masks_smaller_than_a_thousandth_of_the_image_are_dropped():
     truth = np.zeros((100, 100), np.int32)
     truth[:50] = 1
     small, big = np.zeros((2, 100, 100), bool)
     small[60, :9], big[60, :10] = True, True
-    from evaluation_fakes import ListDataset
-
     names = ("background", "disc", "box", "star")
     for stray, expected in ((small, 1.0), (big, 0.5)):
         dataset = ListDataset([make_sample(truth, [1])], names)
@@ -41,7 +40,7 @@ def test_masks_under_a_thousandth_of_the_picture_are_left_out():
         assert scores.mean["ap50"] == pytest.approx(expected)
 
 
-def test_perfect_and_empty(random_dataset):
+def test_perfect_and_empty_predictions_score_one_and_zero(random_dataset):
     dataset, _ = random_dataset
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -51,7 +50,7 @@ def test_perfect_and_empty(random_dataset):
     assert {*worst.mean.values(), *worst.recall.values()} == {0}
 
 
-def test_result_file_is_what_coco_reads(random_dataset, tmp_path):
+def test_the_result_file_is_in_the_format_of_coco(random_dataset, tmp_path):
     dataset, predictions = random_dataset
     with ResultsFile(tmp_path / "results.json") as results:
         for sample in dataset.samples:
@@ -70,11 +69,11 @@ def test_result_file_is_what_coco_reads(random_dataset, tmp_path):
     assert every[1]["score"] == pytest.approx(float(first.class_probs[2]) * first.objectness)
 
 
-def test_a_broken_run_leaves_no_result_file(random_dataset, tmp_path):
+def test_an_error_leaves_no_result_file(random_dataset, tmp_path):
     dataset, predictions = random_dataset
     results = ResultsFile(tmp_path / "results.json")
     with pytest.raises(KeyError), results:
-        results(dataset.samples[0], predictions["no such picture"])
+        results(dataset.samples[0], predictions["no such image"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -84,11 +83,11 @@ def test_an_empty_result_file_is_a_list(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text()) == []
 
 
-def test_command(random_dataset, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_scores_and_results(random_dataset, tmp_path, monkeypatch, capsys):
     dataset, predictions = random_dataset
     monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_data", lambda options: dataset)
     oracle = Oracle(dataset, lambda s: predictions[s.image_id])
-    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_model", lambda options: oracle)
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_following", lambda options: oracle)
     main(["run", "--data", "voc", "--out", str(tmp_path / "out")])
     assert "AP50" in capsys.readouterr().out
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["results.json", "voc.json"]

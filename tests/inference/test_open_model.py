@@ -105,7 +105,7 @@ def test_a_checkpoint_of_the_original_is_converted_in_memory(checkpoint):
 def test_the_same_scores_from_every_kind(models):
     """Within 0.1 point, as tables are read."""
     from rsis_tf.data.readers.synthetic import SyntheticDataset
-    from rsis_tf.evaluation.runner import evaluate
+    from rsis_tf.evaluation.scoring import evaluate
 
     dataset = SyntheticDataset(size=(SIDE, SIDE), length=6, seed=0)
     scores = []

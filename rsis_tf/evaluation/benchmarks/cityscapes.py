@@ -1,9 +1,10 @@
-"""Cityscapes' instance scores (paper, table 2): result files, and cityscapesScripts' own evaluation of them.
+"""Cityscapes' instance scores (paper, table 2), computed by cityscapesScripts.
 
-Predictions are written in the benchmark's format, which its server takes too; then the official functions are called
-with arguments of our own, so that nothing is written into the installed package or the current folder. The official
-code takes the true instances' distances as given, and its public release has none: AP100m and AP50m need the
-dataset's `disparity` and `camera` folders, from which the distances are computed here.
+Source: Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", arXiv 1604.01685. Predictions
+are written in the benchmark's format, which its server accepts. Then the official functions are called with arguments
+that keep them from writing into the installed package or the current folder. The official code expects the distances of
+the true objects, which the public release does not contain. For AP100m and AP50m they are computed here from the
+dataset's folders `disparity` and `camera`.
 """
 
 import contextlib
@@ -17,27 +18,32 @@ from typing import Any
 
 import numpy as np
 
-from rsis_tf.errors import InputError, command_line
-from rsis_tf.evaluation.benchmarks.cityscapes_results import ResultFiles, prediction_files, stem_of
-from rsis_tf.evaluation.metrics.bootstrap import Interval
+from rsis_tf import files
+from rsis_tf.data.sample import Dataset, Sample
+from rsis_tf.errors import InputError
+from rsis_tf.evaluation.benchmarks.cityscapes_files import ResultFiles, prediction_files, stem_of
+from rsis_tf.evaluation.json_values import plain
+from rsis_tf.evaluation.metrics.bootstrap import Interval, known_mean
 from rsis_tf.evaluation.metrics.cityscapes_curves import ap_intervals, ap_matrix
-from rsis_tf.evaluation.runner import plain, write_json
+from rsis_tf.evaluation.predictions import Predictor, Progress, predict_dataset
+from rsis_tf.evaluation.protocols import PROTOCOLS, Protocol
 from rsis_tf.images import read_label_image
-from rsis_tf.progress import ProgressLine
 
 SCORES = ("ap", "ap50", "ap100m", "ap50m")
 RESAMPLES = 200
+_DISTANCE = {"ap": 0, "ap50": 0, "ap100m": 1, "ap50m": 2}
+"""Score → position of its distance in the official code: any, 100 m, 50 m."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CityscapesScores:
-    """Fractions 0 … 1; NaN where there is no object, None where distances are not known.
+    """Fractions in 0 … 1; NaN where there are no objects, None where distances are unknown.
 
     Attributes:
         mean: "ap", "ap50", "ap100m", "ap50m", mean over the classes that have objects.
-        per_class: class name → the same.
-        intervals: 95 % bootstrap interval over pictures of each of `mean`.
-        images: how many there were.
+        per_class: class name → the same keys.
+        intervals: 95 % bootstrap interval over images of each of `mean`.
+        images: number of images.
     """
 
     mean: dict[str, float | None]
@@ -48,6 +54,51 @@ class CityscapesScores:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
         return plain(dataclasses.asdict(self))
+
+
+def evaluate_cityscapes(
+    predictor: Predictor,
+    dataset: Dataset,
+    *,
+    root: str | pathlib.Path,
+    split: str,
+    results: str | pathlib.Path,
+    protocol: Protocol = PROTOCOLS["paper-cityscapes"],
+    cache: str | pathlib.Path | None = None,
+    progress: Progress | None = None,
+) -> CityscapesScores | None:
+    """Predicts a split of Cityscapes, writes the benchmark's result files and scores them.
+
+    Args:
+        predictor: maps images to instances; should follow the protocol too (`protocol_masks.follow`).
+        dataset: the images of the split, or some of them.
+        root: the dataset's folder. Distances are used if it has `disparity` and `camera` for the split.
+        split: name of the split's folders.
+        results: new or empty folder for the result files.
+        protocol: its `every_class` applies to the result files.
+        cache: see `evaluate_files`.
+        progress: called after each image.
+
+    Returns:
+        The scores; None if the split has no annotations.
+
+    Raises:
+        InputError: if the dataset's classes are not the predictor's or not Cityscapes', or a file cannot be used.
+    """
+    writer = ResultFiles(results, dataset.class_names, every_class=protocol.every_class)
+    stems: list[str] = []
+
+    def note_stem(sample: Sample, instances: Sequence[Any]) -> None:
+        stems.append(stem_of(sample.image_id))
+
+    predict_dataset(predictor, dataset, [writer, note_stem], progress=progress)
+    root = pathlib.Path(root)
+    annotations = (root / "gtFine" / split).glob("*/*_gtFine_instanceIds.png")
+    truths = {stem_of(path.name): path for path in sorted(annotations)}
+    if not truths:
+        return None
+    with_distances = all((root / kind / split).is_dir() for kind in ("disparity", "camera"))
+    return evaluate_files(results, [truths[stem] for stem in stems], cache=cache, with_distances=with_distances)
 
 
 def evaluate_files(
@@ -62,35 +113,35 @@ def evaluate_files(
     """Scores result files with cityscapesScripts' instance evaluation.
 
     Args:
-        results: folder that `ResultFiles` wrote, or any in the benchmark's format.
-        truth_files: `*_gtFine_instanceIds.png`, in the dataset's folders if distances are asked for.
-        cache: JSON file that keeps what was read of the truth for the next time; None for none.
-        with_distances: compute the distances that AP100m and AP50m need from `disparity` and `camera`.
-        resamples: draws for the intervals.
-        seed: of the draws.
+        results: folder that `ResultFiles` wrote, or another in the benchmark's format.
+        truth_files: `*_gtFine_instanceIds.png`; with distances they must be in the dataset's folders.
+        cache: JSON file that stores the true objects for the next call; None for no cache.
+        with_distances: compute the distances for AP100m and AP50m from `disparity` and `camera`.
+        resamples: number of bootstrap draws for the intervals.
+        seed: seed of the draws.
 
     Raises:
         InputError: if a file is missing or the official code refuses one.
     """
-    truth_files = [pathlib.Path(path).absolute() for path in truth_files]
-    if not truth_files:
+    truth_paths = [pathlib.Path(path).absolute() for path in truth_files]
+    if not truth_paths:
         raise InputError("expected files named *_gtFine_instanceIds.png. Received: none")
     results = pathlib.Path(results).absolute()
-    predictions = prediction_files(results, truth_files)
+    predictions = prediction_files(results, truth_paths)
     official = _official()
     arguments = types.SimpleNamespace(**vars(official.args))
     arguments.quiet, arguments.colorized, arguments.JSONOutput = True, False, False
     arguments.predictionPath, arguments.distanceAvailable = str(results), with_distances
     official.setInstanceLabels(arguments)
-    truths = _true_instances(official, truth_files, cache, with_distances)
-    said = io.StringIO()
+    truths = _true_instances(official, truth_paths, cache, with_distances)
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said):
-            names = [str(path) for path in truth_files]
+        with contextlib.redirect_stdout(printed):
+            names = [str(path) for path in truth_paths]
             matches = official.matchGtWithPreds([str(path) for path in predictions], names, truths, arguments)
             aps = _official_precision(official, matches, arguments)  # (distances, classes, overlaps)
     except SystemExit:
-        raise InputError(f"cityscapesScripts refused a file. Received: {said.getvalue().strip()}") from None
+        raise InputError(f"cityscapesScripts refused a file. Received: {printed.getvalue().strip()}") from None
     keys = [name for name in SCORES if with_distances or not name.endswith("m")]
     per_class = {
         name: {key: float(_select(aps[:, [k]], key).mean()) for key in keys}
@@ -105,23 +156,23 @@ def evaluate_files(
     )
     missing = dict.fromkeys(name for name in SCORES if name not in keys)
     return CityscapesScores(
-        mean={key: _known_mean(_select(aps, key)) for key in keys} | missing,
+        mean={key: known_mean(_select(aps, key)) for key in keys} | missing,
         per_class={name: values | missing for name, values in per_class.items()},
         intervals=intervals | missing,
-        images=len(truth_files),
+        images=len(truth_paths),
     )
 
 
 def distances(ids: np.ndarray, disparity: np.ndarray, camera: dict[str, Any]) -> dict[int, tuple[float, float]]:
-    """Computes what Cityscapes' evaluation needs to know of the distance of objects.
+    """Computes the distances of objects as Cityscapes' evaluation expects them.
 
     Args:
-        ids: (H, W) instance ids.
+        ids: (H, W) int instance ids.
         disparity: (H, W) uint16 as in `*_disparity.png`: 0 = unknown, else disparity · 256 + 1, in pixels.
         camera: contents of `*_camera.json`.
 
     Returns:
-        id → (median distance in metres, share of its pixels with a known disparity); −1 m if none is known.
+        id → (median distance in metres, share of pixels with known disparity); −1 m if no disparity is known.
     """
     focal_times_baseline = camera["intrinsic"]["fx"] * camera["extrinsic"]["baseline"]
     result = {}
@@ -146,72 +197,23 @@ def table(scores: CityscapesScores) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs `python -m rsis_tf.evaluation.benchmarks.cityscapes`."""
-    from rsis_tf.cli import evaluation_options as command
-    from rsis_tf.evaluation.benchmarks import protocols
-    from rsis_tf.evaluation.runner import show
-
-    arguments = command.parser(
-        "Predicts Cityscapes, writes the benchmark's result files and scores them with cityscapesScripts (table 2).",
-        "python -m rsis_tf.evaluation.benchmarks.cityscapes runs/city --data cityscapes --out runs/city/cityscapes",
-    )
-    command.add_model_and_data(arguments, dataset="cityscapes", stop=None)
-    arguments.add_argument("--out", metavar="FOLDER", required=True, help="for results/ and cityscapes.json; new")
-    arguments.add_argument("--cache", metavar="FILE", help="JSON file that keeps what was read of the truth")
-    protocols.add_options(arguments, default="paper-cityscapes", scored_by=("every_class",))
-    arguments.add_argument(
-        "--best-class", dest="every_class", action="store_false", default=None, help="the same as --no-every-class"
-    )
-    options = arguments.parse_args(argv)
-    with command_line():
-        protocol = protocols.chosen(options)
-        dataset, predictor = command.open_both(options)
-        out = command.output_folder(options.out)
-        writer = ResultFiles(out / "results", dataset.class_names, every_class=protocol.every_class)
-        shown: list[str] = []
-        sinks = [writer, lambda sample, instances: shown.append(stem_of(sample.image_id))]
-        show(predictor, dataset, sinks, progress=ProgressLine())
-        root = pathlib.Path(command.data_root(options))
-        folder = root / "gtFine" / options.split
-        found = {stem_of(path.name): path for path in sorted(folder.glob("*/*_gtFine_instanceIds.png"))}
-        if not found:
-            print(f"written: {out / 'results'} (not scored: no annotations in {folder})")
-            return
-        with_distances = (root / "disparity" / options.split).is_dir() and (root / "camera" / options.split).is_dir()
-        scores = evaluate_files(
-            out / "results", [found[stem] for stem in shown], cache=options.cache, with_distances=with_distances
-        )
-        write_json(out / "cityscapes.json", {"protocol": protocol.settings(), **scores.to_dict()})
-        print(table(scores))
-        print(f"\nwritten: {out / 'cityscapes.json'}, {out / 'results'}")
-
-
-_DISTANCE = {"ap": 0, "ap50": 0, "ap100m": 1, "ap50m": 2}
-
-
 def _official_precision(official: Any, matches: dict[str, Any], arguments: Any) -> np.ndarray:
     try:
         return official.evaluateMatches(matches, arguments)
     except IndexError:
-        # The official code stumbles on a class that has objects but whose predictions all lie on ignored pixels.
+        # The official code fails on a class that has objects but whose predictions all lie on ignored pixels.
         return ap_matrix(matches, arguments)
 
 
 def _select(aps: np.ndarray, key: str) -> np.ndarray:
-    """(distances, classes, overlaps) → the (classes, overlaps) a score is the mean of."""
+    """Selects from (distances, classes, overlaps) the (classes, overlaps) that a score is the mean of."""
     return aps[_DISTANCE[key], :, :1] if key == "ap50" else aps[_DISTANCE[key]]
 
 
-def _known_mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
-
-
 def _true_instances(
-    official: Any, files: Sequence[pathlib.Path], cache: str | pathlib.Path | None, with_distances: bool
+    official: Any, truth_files: Sequence[pathlib.Path], cache: str | pathlib.Path | None, with_distances: bool
 ) -> dict[str, Any]:
-    """Returns per file and class what the official code wants to know of the true objects."""
+    """Returns the official code's description of the true objects, by file and class."""
     stored = {}
     if cache is not None and pathlib.Path(cache).is_file():
         try:
@@ -219,8 +221,8 @@ def _true_instances(
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise InputError(f"expected a cache of true instances (delete it). Received: {cache} ({error})") from None
     truths = {}
-    for file in files:
-        # A file that changed, or distances that were not asked for before, must not be taken from the cache.
+    for file in truth_files:
+        # The cache must not be used for a file that has changed, nor for distances that it does not hold.
         status = file.stat() if file.is_file() else None
         if status is None:
             raise InputError(f"expected an annotation. Received: {file} (no such file)")
@@ -233,11 +235,11 @@ def _true_instances(
             entry = stored[str(file)] = {"stamp": stamp, "instances": instances}
         truths[str(file)] = entry["instances"]
     if cache is not None:
-        write_json(cache, stored)
+        files.write_json(cache, plain(stored))
     return truths
 
 
-def _add_distances(instances: dict[str, list[dict]], file: pathlib.Path) -> None:
+def _add_distances(instances: dict[str, list[dict[str, Any]]], file: pathlib.Path) -> None:
     city, split, root = file.parent, file.parent.parent, file.parent.parent.parent.parent
     stem = file.name.removesuffix("_gtFine_instanceIds.png")
     folders = [root / kind / split.name / city.name for kind in ("disparity", "camera")]
@@ -254,21 +256,17 @@ def _add_distances(instances: dict[str, list[dict]], file: pathlib.Path) -> None
 
 
 def _official() -> Any:
-    """Returns cityscapesScripts' module for instances."""
+    """Returns the module of cityscapesScripts that scores instances."""
     try:
         from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as official
     except ImportError as error:
         reason = f"Received: {error}"
         raise InputError(f"expected cityscapesScripts (pip install cityscapesscripts). {reason}") from None
     if not hasattr(np, "in1d"):
-        # Version 2.3 calls np.in1d, which NumPy 2.4 no longer has; isin is what took its place.
+        # Version 2.3 calls np.in1d, which NumPy 2.4 has removed in favour of isin.
         official.np = types.SimpleNamespace(**vars(np), in1d=np.isin)
     return official
 
 
 def _percent(value: float | None) -> str:
     return "–" if value is None or value != value else f"{100 * value:.1f}"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
-"""Predictions as a COCO result file, for any tool that reads those."""
+"""Predictions as a COCO result file (https://cocodataset.org/#format-results), which many tools read."""
 
+import contextlib
 import json
-import os
 import pathlib
 import types
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rsis_tf import files
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
 
@@ -23,15 +24,16 @@ def records(
     category_ids: Sequence[int] | None = None,
     every_class: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Yields the entries of one picture: image_id, category_id, segmentation (RLE), bbox, score, and step.
+    """Yields the entries of one image: image_id, category_id, segmentation (RLE), bbox, score, and step.
 
     Args:
-        image_id: as in the annotation file; the text of a whole number is written as the number, as COCO has it.
+        image_id: as in the annotation file; the text of a whole number is written as a number, as COCO requires.
         instances: in predicted order, masks (H, W) bool.
-        category_ids: K ids by class, where the annotation file has others than 1 … K−1.
-        every_class: one entry per class with score class probability × objectness, as in the original's evaluation.
+        category_ids: K ids by class, for annotation files whose ids are not 1 … K−1.
+        every_class: one entry for each class with score class probability × objectness, as in the original's
+            evaluation.
     """
-    from pycocotools import mask as coco_mask  # here, so that commands can say what to install
+    from pycocotools import mask as coco_mask  # an extra that a base install does not have
 
     if str(image_id).isdecimal() and str(int(image_id)) == str(image_id):
         image_id = int(image_id)
@@ -54,37 +56,45 @@ def records(
 
 
 class ResultsFile:
-    """Writes a result file entry by entry; the name appears once the `with` block ends well.
+    """Writes a result file entry by entry; a sink. The file gets its name when the `with` block ends without an error.
 
         with ResultsFile("results.json") as results:
             evaluate(predictor, dataset, sinks=[results])
 
     Args:
-        path: of the JSON file.
+        path: path of the JSON file; its folder must exist.
         category_ids, every_class: see `records`.
+
+    Raises:
+        InputError: if the file cannot be written.
     """
 
     def __init__(
         self, path: str | pathlib.Path, *, category_ids: Sequence[int] | None = None, every_class: bool = False
     ) -> None:
-        import pycocotools.mask  # noqa: F401 — without it this fails now and not after a whole prediction
+        import pycocotools.mask  # noqa: F401 — without it this fails here and not after the whole dataset was predicted
 
         self._path = pathlib.Path(path)
-        self._beside = self._path.with_name(f".{self._path.name}.part")
-        self._options = {"category_ids": category_ids, "every_class": every_class}
+        self._category_ids = category_ids
+        self._every_class = every_class
         self._count = 0
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "ResultsFile":
-        try:
-            self._file = self._beside.open("w", encoding="utf-8")
-        except OSError as error:
-            received = f"{self._path} ({error.strerror})"
-            raise InputError(f"expected a file that can be written. Received: {received}") from None
+        with contextlib.ExitStack() as stack:
+            try:
+                partial = stack.enter_context(files.replacing(self._path))
+                self._file = stack.enter_context(partial.open("w", encoding="utf-8"))
+            except OSError as error:
+                received = f"{self._path} ({error.strerror})"
+                raise InputError(f"expected a file that can be written. Received: {received}") from None
+            self._stack = stack.pop_all()
         self._file.write("[")
         return self
 
     def __call__(self, sample: Sample, instances: "Sequence[Instance]") -> None:
-        for record in records(sample.image_id, instances, **self._options):
+        found = records(sample.image_id, instances, category_ids=self._category_ids, every_class=self._every_class)
+        for record in found:
             self._file.write(",\n" if self._count else "\n")
             self._file.write(json.dumps(record))
             self._count += 1
@@ -92,9 +102,6 @@ class ResultsFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
-        self._file.write("\n]\n")
-        self._file.close()
         if kind is None:
-            os.replace(self._beside, self._path)
-        else:
-            self._beside.unlink()
+            self._file.write("\n]\n")
+        self._stack.__exit__(kind, error, trace)

@@ -1,24 +1,24 @@
-"""The paper's tables for Pascal VOC: AP at IoU .5/.6/.7/.8 (table 3) and class-agnostic average recall (table 4).
+"""The paper's tables for Pascal VOC: AP at IoU .5, .6, .7 and .8 (table 3) and class-agnostic recall (table 4).
 
-In the protocol "paper-voc", as the original's evaluation does it: each mask stands for all classes, with score class
-probability × objectness; void pixels are taken out; masks under 0.1 % of the picture are left out; then COCO's
-evaluation.
+Source: Everingham et al., "The PASCAL Visual Object Classes Challenge" (2010), and the original's `eval.py`, whose
+protocol is "paper-voc": each mask counts for all classes, with score class probability × objectness; void pixels are
+removed; masks that cover less than 0.1 % of the image are dropped; then COCO's evaluation.
 
-The recall is taken over the same repeated masks, as in the original: the ten best of a picture may be one mask under
-ten class names, so recall with 50 proposals can exceed that with 10 although a sequence has ten steps.
+As in the original, recall is measured over the same repeated masks. The ten best predictions of an image can be one
+mask with ten class names, so recall with 50 proposals can be higher than with 10 although a sequence has ten steps.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rsis_tf.data.sample import Dataset
-from rsis_tf.errors import command_line
-from rsis_tf.evaluation.benchmarks.protocols import PROTOCOLS, Protocol
-from rsis_tf.evaluation.metrics.average_precision import AP_THRESHOLDS, AveragePrecision
-from rsis_tf.evaluation.metrics.bootstrap import RESAMPLES, Interval, precision_intervals, ratio_intervals
-from rsis_tf.evaluation.runner import Predictor, Sink, plain, show, write_json
-from rsis_tf.progress import ProgressLine
+from rsis_tf.evaluation.json_values import plain
+from rsis_tf.evaluation.metrics.average_precision import AveragePrecision
+from rsis_tf.evaluation.metrics.bootstrap import RESAMPLES, Interval
+from rsis_tf.evaluation.metrics.coco_matching import RECALL_THRESHOLDS
+from rsis_tf.evaluation.predictions import Predictor, Progress, Sink, predict_dataset
+from rsis_tf.evaluation.protocols import PROTOCOLS, Protocol
 
 PAPER = PROTOCOLS["paper-voc"]
 REPORTED = ("ap50", "ap60", "ap70", "ap80")
@@ -26,14 +26,14 @@ REPORTED = ("ap50", "ap60", "ap70", "ap80")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VocScores:
-    """Fractions 0 … 1; NaN where there is no object.
+    """Fractions in 0 … 1; NaN where there are no objects.
 
     Attributes:
         mean: "ap50", "ap60", "ap70", "ap80", mean over classes.
-        per_class: class name → the same, and "objects".
-        recall: "ar50@10" … "ar85@50", or at the `max_dets` proposals of the protocol.
-        intervals: 95 % bootstrap interval over pictures of each of `mean` and `recall`.
-        images: how many there were.
+        per_class: class name → the same keys, and "objects".
+        recall: "ar50@10" … "ar85@50", or with the protocol's `max_dets`.
+        intervals: 95 % bootstrap interval over images of each of `mean` and `recall`.
+        images: number of images.
     """
 
     mean: dict[str, float]
@@ -51,39 +51,33 @@ def evaluate_voc(
     predictor: Predictor,
     dataset: Dataset,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     sinks: Sequence[Sink] = (),
     resamples: int = RESAMPLES,
     seed: int = 0,
     protocol: Protocol = PAPER,
 ) -> VocScores:
-    """Predicts every picture and scores it as the paper does; arguments as in `runner.evaluate`.
+    """Predicts every image and scores it as the paper does; arguments and errors as in `scoring.evaluate`.
 
-    The predictor should follow the protocol too: `masks.follow`, of one opened with stop_mode "each".
+    The predictor should follow the protocol too: open it with stop_mode "each" and pass it to `protocol_masks.follow`.
     """
-    precision = AveragePrecision(
-        dataset.class_names,
-        every_class=protocol.every_class,
-        min_share=protocol.min_size,
-        proposals=protocol.max_dets,
-    )
-    show(
+    precision = AveragePrecision.of_protocol(dataset.class_names, protocol)
+    predict_dataset(
         predictor,
         dataset,
         [lambda sample, found: precision.add(sample.image_id, found, sample.label_map, sample.classes), *sinks],
         progress=progress,
     )
     scores = precision.summarize()
-    options = {"resamples": resamples, "seed": seed}
-    groups = [[AP_THRESHOLDS[name]] for name in REPORTED]
-    intervals = dict(zip(REPORTED, precision_intervals(precision.detections(), groups, **options), strict=True))
-    intervals |= dict(zip(scores.recall, ratio_intervals(*precision.recalled(), **options), strict=True))
     kept = ("objects", *REPORTED)
     return VocScores(
         mean={name: scores.mean[name] for name in REPORTED},
         per_class={name: {key: values[key] for key in kept} for name, values in scores.per_class.items()},
         recall=scores.recall,
-        intervals=intervals,
+        intervals={
+            **precision.precision_intervals(REPORTED, resamples=resamples, seed=seed),
+            **precision.recall_intervals(resamples=resamples, seed=seed),
+        },
         images=len(dataset),
     )
 
@@ -98,41 +92,12 @@ def table(scores: VocScores) -> str:
     proposals = [name.split("@")[1] for name in scores.recall if name.startswith("ar50@")]
     head = "".join(f"{n + ' proposals':>15}" for n in proposals)
     lines += ["", "class-agnostic average recall in percent", f"{'IoU':<8}{head}"]
-    for iou in (50, 70, 85):
-        lines.append(f"{iou / 100:<8}" + "".join(f"{_percent(scores.recall[f'ar{iou}@{n}']):>15}" for n in proposals))
+    for recall, iou in RECALL_THRESHOLDS.items():
+        lines.append(f"{iou:<8}" + "".join(f"{_percent(scores.recall[f'{recall}@{n}']):>15}" for n in proposals))
     lines += ["", "95 % intervals over images"]
     lines += [f"{name:<10}{_percent(low)} … {_percent(high)}" for name, (low, high) in scores.intervals.items()]
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs `python -m rsis_tf.evaluation.benchmarks.voc`."""
-    from rsis_tf.cli import evaluation_options as command
-    from rsis_tf.evaluation.benchmarks import protocols
-    from rsis_tf.evaluation.benchmarks.coco_results import ResultsFile
-
-    arguments = command.parser(
-        "Scores a model on Pascal VOC as tables 3 and 4 of the paper do.",
-        "python -m rsis_tf.evaluation.benchmarks.voc runs/voc --data VOCdevkit/VOC2012 --out runs/voc/voc",
-    )
-    command.add_model_and_data(arguments, dataset="voc", stop=None)
-    arguments.add_argument("--out", metavar="FOLDER", required=True, help="for voc.json and results.json (COCO)")
-    protocols.add_options(arguments, default=PAPER.name, scored_by=("every_class", "max_dets"))
-    options = arguments.parse_args(argv)
-    with command_line():
-        protocol = protocols.chosen(options)
-        dataset, predictor = command.open_both(options)
-        out = command.output_folder(options.out)
-        with ResultsFile(out / "results.json", every_class=protocol.every_class) as results:
-            scores = evaluate_voc(predictor, dataset, progress=ProgressLine(), sinks=[results], protocol=protocol)
-        write_json(out / "voc.json", {"protocol": protocol.settings(), **scores.to_dict()})
-        print(table(scores))
-        print(f"\nwritten: {out / 'voc.json'}, {out / 'results.json'}")
-
-
 def _percent(value: float) -> str:
     return "–" if value != value else f"{100 * value:.1f}"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,1 +1,1 @@
-"""Scores of predicted instances."""
+"""One file for each family of metrics, and `table`, the table of those that are reported."""

@@ -1,4 +1,4 @@
-"""One number for how far two predictions of a picture are the same."""
+"""Agreement of two predictions of one image: a metric of this project, used to compare exports of one model."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from rsis_tf.runtime import Instance
 
 
 def agreement(ours: Sequence[Instance], theirs: Sequence[Instance]) -> float:
-    """Returns how far two predictions of one picture are the same, 0 to 1, whatever their order.
+    """Returns the agreement of two predictions of one image, 0 to 1; the order of the instances does not matter.
 
-    Instances of the same class are paired, those that overlap most first; it is the sum of the IoUs of their masks
-    over the number of instances of the prediction that has more; 1 if neither has any.
+    Instances of the same class are paired, the largest IoU of their masks first. The agreement is the sum of the IoUs
+    of the pairs, divided by the number of instances of the larger prediction. It is 1 if both are empty.
     """
     if not ours or not theirs:
         return float(len(ours) == len(theirs))
@@ -22,7 +22,7 @@ def agreement(ours: Sequence[Instance], theirs: Sequence[Instance]) -> float:
                 overlap[i, j] = (a.mask & b.mask).sum() / (a.mask | b.mask).sum()
     total = 0.0
     for _ in range(min(overlap.shape)):
-        i, j = np.unravel_index(overlap.argmax(), overlap.shape)
-        total += overlap[i, j]
-        overlap[i], overlap[:, j] = 0, 0
+        row, column = np.unravel_index(overlap.argmax(), overlap.shape)
+        total += overlap[row, column]
+        overlap[row], overlap[:, column] = 0, 0
     return float(total / max(len(ours), len(theirs)))

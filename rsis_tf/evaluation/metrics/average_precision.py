@@ -1,8 +1,9 @@
-"""COCO average precision and class-agnostic average recall for masks, one picture at a time (paper, tables 3 and 4).
+"""COCO average precision and class-agnostic average recall of masks, one image at a time (paper, tables 3 and 4).
 
-pycocotools decides which prediction meets which object (`COCOeval.evaluateImg`) and makes the curves
-(`COCOeval.accumulate`). Only the IoUs it is handed are computed here, from label maps: whole pixel counts, so the
-same numbers as from run-length codes, and nothing of a picture is kept but which of its predictions matched.
+Source: Lin et al., "Microsoft COCO: Common Objects in Context", arXiv 1405.0312, and its evaluation in pycocotools.
+pycocotools matches predictions with objects (`COCOeval.evaluateImg`) and computes the curves (`COCOeval.accumulate`).
+Only the IoUs that it needs are computed here, from label maps. They are ratios of pixel counts, so they equal those
+of run-length codes, and of each image only the matches have to be kept.
 """
 
 import contextlib
@@ -15,31 +16,37 @@ import numpy as np
 
 from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation.metrics.bootstrap import Detections
+from rsis_tf.evaluation.metrics import coco_matching
+from rsis_tf.evaluation.metrics.bootstrap import RESAMPLES, Detections, Interval, precision_intervals, ratio_intervals
+from rsis_tf.evaluation.metrics.coco_matching import RECALL_THRESHOLDS
+from rsis_tf.evaluation.protocols import Protocol
 
 if TYPE_CHECKING:
     from pycocotools.cocoeval import COCOeval
 
     from rsis_tf.runtime import Instance
 
-AP_THRESHOLDS = {"ap50": 0, "ap60": 2, "ap70": 4, "ap75": 5, "ap80": 6}
-"""Place of each reported IoU in COCO's thresholds, .50, .55 … .95."""
-RECALL_THRESHOLDS = {"ar50": 0.5, "ar70": 0.7, "ar85": 0.85}
+PRECISION_SCORES = {
+    "ap": slice(0, 10),
+    "ap50": slice(0, 1),
+    "ap60": slice(2, 3),
+    "ap70": slice(4, 5),
+    "ap75": slice(5, 6),
+    "ap80": slice(6, 7),
+}
+"""Score → the part of COCO's ten IoU thresholds, .50, .55 … .95, that it is the mean over."""
 PROPOSALS = (10, 50)
-MAX_DETECTIONS = 100
-_EVERY_AREA = (0.0, 1e10)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PrecisionScores:
-    """Fractions 0 … 1; NaN where there is no object to find (pycocotools says −1).
+    """Fractions in 0 … 1; NaN where there are no objects (pycocotools returns −1).
 
     Attributes:
-        mean: "ap" (mean over IoU .50:.05:.95), "ap50", "ap60", "ap70", "ap75", "ap80", each the mean over the classes
-            that have objects.
+        mean: the scores of `PRECISION_SCORES`, each the mean over the classes that have objects.
         per_class: class name → the same keys, and "objects".
-        recall: "ar50@10" … "ar85@50": share of objects that one of the 10 or 50 best predictions of their picture
-            meets at IoU .5, .7, .85, whatever the classes; other numbers with other `proposals`.
+        recall: "ar50@10" … "ar85@50": share of the objects that are matched by one of the 10 or 50 best predictions of
+            their image at IoU .5, .7 or .85, whatever the classes; other numbers with other `proposals`.
     """
 
     mean: dict[str, float]
@@ -48,20 +55,20 @@ class PrecisionScores:
 
 
 class AveragePrecision:
-    """Takes pictures one by one, then gives AP; a few bytes per prediction are kept, no mask.
+    """Collects the matches of one image after the other, then computes AP and recall. Masks are not kept.
 
-    The order in which pictures are added does not matter: predictions of equal score are ranked by image id, then
-    by their place in the sequence.
+    The order of the images does not matter: predictions with equal scores are ranked by image id, then by step.
 
     Args:
         class_names: K names, the first of them "background".
-        remove_void: take pixels that are `VOID` in the truth away from predictions, as the original does; a
-            prediction of nothing but such pixels is left out. If false they count as background.
-        every_class: let each mask stand for all K−1 classes, with score class probability × objectness, as the
-            original's evaluation does; if false it stands for its best class alone.
-        min_share: masks under this share of the picture are left out (original: 0.001).
-        proposals: numbers of predictions of an image at which recall is measured, rising. AP takes the best
-            `MAX_DETECTIONS` of each class, or the last of these if it is more, as `-max_dets` of the original does.
+        remove_void: remove pixels that are `VOID` in the truth from predictions, as the original does, and drop
+            predictions that consist of such pixels alone. If false, they count as background.
+        every_class: count each mask once for each of the K−1 classes, with score class probability × objectness, as
+            the original's evaluation does; if false, count it for its best class only.
+        min_share: drop masks that cover less than this share of the image (original: 0.001).
+        proposals: increasing numbers of predictions per image at which recall is measured. AP takes the best
+            `coco_matching.MAX_DETECTIONS` of each class, or the last of these numbers if it is larger, like
+            `-max_dets` of the original.
     """
 
     def __init__(
@@ -78,8 +85,20 @@ class AveragePrecision:
         self._every_class = every_class
         self._min_share = min_share
         self._proposals = tuple(proposals)
-        self._matches: dict[str | int, list[dict | None]] = {}  # image id → per class, then all classes as one
-        self._coco()  # without pycocotools this fails now and not after a whole prediction
+        self._matches: dict[
+            str | int, list[dict[str, np.ndarray] | None]
+        ] = {}  # image id → per class, then all classes as one
+        self._coco()  # without pycocotools this fails here and not after the whole dataset was predicted
+
+    @classmethod
+    def of_protocol(cls, class_names: Sequence[str], protocol: Protocol) -> "AveragePrecision":
+        """Returns one with the protocol's `every_class`, `min_size` and `max_dets`."""
+        return cls(
+            class_names,
+            every_class=protocol.every_class,
+            min_share=protocol.min_size,
+            proposals=protocol.max_dets,
+        )
 
     def add(
         self,
@@ -90,17 +109,17 @@ class AveragePrecision:
         *,
         crowd: np.ndarray | None = None,
     ) -> None:
-        """Matches the predictions of one picture.
+        """Matches the predictions of one image.
 
         Args:
             image_id: unique in the dataset.
             instances: predictions, with masks (H, W) bool.
             truth: (H, W) integer label map: 0 background, 1 … n objects, `VOID`.
-            classes: (n,) class of each object, 1 … K−1. Objects without a pixel are left out: nothing can meet them.
-            crowd: (n,) bool, COCO's `iscrowd`: predictions that lie in such an object are neither right nor wrong.
+            classes: (n,) class of each object, 1 … K−1. Objects without a pixel are left out.
+            crowd: (n,) bool, COCO's `iscrowd`: predictions inside such an object count neither as right nor as wrong.
 
         Raises:
-            InputError: if an id comes twice, shapes differ, or a class or label does not exist.
+            InputError: if an id was added before, shapes differ, or a class or label does not exist.
         """
         truth, classes = np.asarray(truth), np.asarray(classes, np.int64).reshape(-1)
         crowd = np.zeros(len(classes), bool) if crowd is None else np.asarray(crowd, bool)
@@ -119,12 +138,12 @@ class AveragePrecision:
 
         instances = [instance for instance, keep in zip(instances, kept, strict=True) if keep]
         truth_areas, crowd = counts[2:][seen], crowd[seen]
-        ious = _ious(overlap[kept, 2:][:, seen], areas[kept], truth_areas, crowd)  # (P, N)
+        ious = coco_matching.mask_ious(overlap[kept, 2:][:, seen], areas[kept], truth_areas, crowd)  # (P, N)
         rows, class_ids, scores = self._detections(instances)
         self._matches[image_id] = self._match(ious[rows], class_ids, scores, classes[seen], crowd)
 
     def summarize(self) -> PrecisionScores:
-        """Returns AP over all pictures added."""
+        """Returns AP and recall over all images added."""
         per_class, recall = self._accumulate(slice(0, -1)), self._accumulate(slice(-1, None))
         precision = per_class["precision"][..., 0, -1].mean(axis=1)  # (10, K − 1); −1 for a class without objects
         precision = np.where(precision < 0, np.nan, precision)
@@ -137,31 +156,55 @@ class AveragePrecision:
                 name: {"objects": objects[k], **_by_threshold(precision[:, [k]])} for k, name in enumerate(names)
             },
             recall={
-                f"{name}@{limit}": float("nan") if best[t, m] < 0 else float(best[t, m])
-                for m, limit in enumerate(self._proposals)
-                for t, name in enumerate(RECALL_THRESHOLDS)
+                name: float("nan") if value < 0 else float(value)
+                for name, value in zip(self._recall_names(), best.T.ravel(), strict=True)
             },
         )
 
     def detections(self) -> list[Detections]:
-        """Returns per class what the curves are made of, for resampling over pictures (images sorted by id)."""
+        """Returns the detections of each class, for resampling over images (sorted by id)."""
         return [self._detections_of(k) for k in range(len(self.class_names) - 1)]
 
-    def recalled(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns per picture the objects met, (I, 3 · M) in the order of `recall`, and the objects there are, (I,)."""
+    def precision_intervals(
+        self, names: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
+    ) -> dict[str, Interval]:
+        """Returns the 95 % bootstrap interval over images of each named score of `PRECISION_SCORES`."""
+        groups = [range(10)[PRECISION_SCORES[name]] for name in names]
+        found = precision_intervals(self.detections(), groups, resamples=resamples, seed=seed)
+        return dict(zip(names, found, strict=True))
+
+    def recall_intervals(self, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Interval]:
+        """Returns the 95 % bootstrap interval over images of each recall."""
+        matched, objects = self._recalled()
+        return dict(
+            zip(self._recall_names(), ratio_intervals(matched, objects, resamples=resamples, seed=seed), strict=True)
+        )
+
+    def _recall_names(self) -> list[str]:
+        return [f"{name}@{limit}" for limit in self._proposals for name in RECALL_THRESHOLDS]
+
+    def _recalled(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the matched objects, (I, 3 · M) in the order of `_recall_names`, and all objects, (I,), per image."""
         records = [self._matches[image_id][-1] for image_id in sorted(self._matches)]
-        met = np.zeros((len(records), len(self._proposals), len(RECALL_THRESHOLDS)), int)
+        matched = np.zeros((len(records), len(self._proposals), len(RECALL_THRESHOLDS)), int)
         objects = np.zeros(len(records), int)
         for i, record in enumerate(records):
             if record is not None:
                 right = record["dtMatches"] & ~record["dtIgnore"]  # (3, D)
-                met[i] = [right[:, :limit].sum(axis=1) for limit in self._proposals]
+                matched[i] = [right[:, :limit].sum(axis=1) for limit in self._proposals]
                 objects[i] = np.count_nonzero(~record["gtIgnore"])
-        return met.reshape(len(records), -1), objects
+        return matched.reshape(len(records), -1), objects
 
-    def _check(self, image_id, instances, truth, classes, crowd) -> None:
+    def _check(
+        self,
+        image_id: str | int,
+        instances: Sequence["Instance"],
+        truth: np.ndarray,
+        classes: np.ndarray,
+        crowd: np.ndarray,
+    ) -> None:
         if image_id in self._matches:
-            raise InputError(f"each picture is evaluated once. Received: {image_id!r} again")
+            raise InputError(f"each image is evaluated once. Received: {image_id!r} again")
         if truth.ndim != 2 or truth.dtype.kind not in "iu" or len(crowd) != len(classes):
             raise InputError(
                 "expected an (H, W) integer label map, with one crowd flag for each class. "
@@ -186,7 +229,7 @@ class AveragePrecision:
                 )
 
     def _detections(self, instances: Sequence["Instance"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns of each detection the row of its mask, its class and its score, each (D,)."""
+        """Returns the row of its mask, the class and the score of each detection, each (D,)."""
         if not self._every_class:
             rows = np.arange(len(instances))
             return rows, np.array([i.class_id for i in instances], int), np.array([i.score for i in instances], float)
@@ -194,7 +237,14 @@ class AveragePrecision:
         probs = np.array([np.float64(i.objectness) * i.class_probs[1:] for i in instances]).reshape(-1, others)
         return np.repeat(np.arange(len(instances)), others), np.tile(np.arange(others) + 1, len(probs)), probs.ravel()
 
-    def _match(self, ious, class_ids, scores, classes, crowd) -> list[dict | None]:
+    def _match(
+        self,
+        ious: np.ndarray,
+        class_ids: np.ndarray,
+        scores: np.ndarray,
+        classes: np.ndarray,
+        crowd: np.ndarray,
+    ) -> list[dict[str, np.ndarray] | None]:
         truths = [{"id": 1 + i, "area": 1, "ignore": bool(c), "iscrowd": int(c)} for i, c in enumerate(crowd)]
         found = [{"id": 1 + i, "area": 1, "score": float(s)} for i, s in enumerate(scores)]
         precision, recall = self._coco(), self._coco(agnostic=True)
@@ -202,9 +252,9 @@ class AveragePrecision:
         for k in range(1, len(self.class_names)):
             mine, theirs = np.flatnonzero(class_ids == k), np.flatnonzero(classes == k)
             chosen = [found[i] for i in mine], [truths[i] for i in theirs]
-            matches.append(_evaluate(precision, k, *chosen, ious[mine][:, theirs]))
-        # COCOeval wants every detection under a category; the last call looks at all of them as one.
-        matches.append(_evaluate(recall, 1, found, truths, ious))
+            matches.append(coco_matching.match(precision, k, *chosen, ious[mine][:, theirs]))
+        # COCOeval expects a category for every detection; the last call treats all of them as one category.
+        matches.append(coco_matching.match(recall, 1, found, truths, ious))
         return matches
 
     def _accumulate(self, part: slice) -> dict[str, np.ndarray]:
@@ -223,46 +273,12 @@ class AveragePrecision:
         return Detections.of(records, len(self._coco().params.iouThrs))
 
     def _coco(self, *, agnostic: bool = False) -> "COCOeval":
-        from pycocotools.cocoeval import COCOeval  # here, so that commands can say what to install
-
-        coco = COCOeval(iouType="segm")
-        coco.params.catIds = list(range(1, len(self.class_names)))
-        coco.params.areaRng, coco.params.areaRngLbl = [_EVERY_AREA], ["all"]
-        coco.params.maxDets = [max(MAX_DETECTIONS, *self._proposals)]
-        if agnostic:
-            coco.params.useCats = 0
-            coco.params.iouThrs = np.array(list(RECALL_THRESHOLDS.values()))
-            coco.params.maxDets = list(self._proposals)
-        return coco
-
-
-def _evaluate(coco: "COCOeval", category: int, found: list[dict], truths: list[dict], ious: np.ndarray) -> dict | None:
-    """Runs COCO's matching on one picture and keeps what `accumulate` reads of it."""
-    order = np.argsort([-d["score"] for d in found], kind="stable")[: coco.params.maxDets[-1]]
-    key = (0, category if coco.params.useCats else -1)
-    coco._gts[0, category], coco._dts[0, category] = truths, found
-    coco.ious[key] = ious[order] if len(found) and len(truths) else []
-    result = coco.evaluateImg(0, key[1], _EVERY_AREA, coco.params.maxDets[-1])
-    if result is None:
-        return None
-    return {
-        "dtScores": np.asarray(result["dtScores"], float),  # (D,)
-        "dtMatches": np.asarray(result["dtMatches"]) > 0,  # (thresholds, D)
-        "dtIgnore": np.asarray(result["dtIgnore"], bool),  # (thresholds, D)
-        "gtIgnore": np.asarray(result["gtIgnore"], bool),  # (N,)
-    }
-
-
-def _ious(overlap: np.ndarray, areas: np.ndarray, truth_areas: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """Returns (P, N) IoU; for a crowd the union is the prediction alone, as in pycocotools."""
-    union = areas[:, None] + truth_areas[None, :] - overlap
-    union = np.where(crowd[None, :], areas[:, None], union)
-    return overlap / np.maximum(union, 1)
+        return coco_matching.new_evaluation(len(self.class_names), self._proposals, agnostic=agnostic)
 
 
 def _by_threshold(precision: np.ndarray) -> dict[str, float]:
-    """Means over the classes that have objects: (10, classes) → "ap", "ap50" …"""
+    """Averages (10, classes) over the classes that have objects and the thresholds of each of `PRECISION_SCORES`."""
     precision = precision[:, ~np.isnan(precision[0])]
     if precision.shape[1] == 0:
-        return dict.fromkeys(("ap", *AP_THRESHOLDS), float("nan"))
-    return {"ap": float(precision.mean()), **{name: float(precision[t].mean()) for name, t in AP_THRESHOLDS.items()}}
+        return dict.fromkeys(PRECISION_SCORES, float("nan"))
+    return {name: float(precision[thresholds].mean()) for name, thresholds in PRECISION_SCORES.items()}

@@ -1,10 +1,12 @@
-"""95 % intervals of scores by resampling pictures: how far a number could have moved with other pictures of the kind.
+"""95 % bootstrap intervals of scores: how much a number varies with the choice of the images.
 
-Pictures are drawn with replacement as often as there are pictures, and the score is made anew from each draw; the
-interval spans the 2.5th to the 97.5th percentile. For a mean over pictures that is all. For average precision the
-matches of each picture are kept and only the ranking is made anew: drawing a picture w times is the same as counting
-its predictions and objects w times, so each draw is what pycocotools would say of the drawn pictures (up to the order
-among predictions of one picture that have exactly the same score).
+Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), percentile intervals. Each draw takes as many
+images as the dataset has, with replacement, and the score is computed again for the draw. The interval reaches from
+the 2.5th to the 97.5th percentile of the draws.
+
+For average precision, the matches of each image are kept and only the ranking is computed again: to draw an image w
+times is to count its predictions and objects w times. Each draw therefore equals the result of pycocotools on the drawn
+images, except for the order of predictions of one image that have exactly the same score.
 """
 
 import dataclasses
@@ -20,13 +22,13 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Detections:
-    """All predictions of one class, best score first.
+    """All predictions of one class, highest score first.
 
     Attributes:
-        image: (D,) int, the picture each belongs to, 0 … I−1.
-        right: (thresholds, D) bool, meets an object.
-        wrong: (thresholds, D) bool, meets none; predictions that are neither are to be ignored.
-        truths: (I,) int, objects per picture.
+        image: (D,) int, the image of each, 0 … I−1.
+        right: (thresholds, D) bool, whether it is matched with an object.
+        wrong: (thresholds, D) bool, whether it is not; predictions that are neither right nor wrong are ignored.
+        truths: (I,) int, objects in each image.
     """
 
     image: np.ndarray
@@ -35,8 +37,8 @@ class Detections:
     truths: np.ndarray
 
     @classmethod
-    def of(cls, records: Sequence[dict | None], thresholds: int) -> "Detections":
-        """Joins what `COCOeval.evaluateImg` says of each picture (None: nothing there, nothing found)."""
+    def of(cls, records: Sequence[dict[str, np.ndarray] | None], thresholds: int) -> "Detections":
+        """Joins the results of `coco_matching.match` for all images; None stands for no objects and no predictions."""
         given = [(i, record) for i, record in enumerate(records) if record is not None]
         empty = np.zeros((thresholds, 0), bool)
         matched = np.concatenate([empty, *(r["dtMatches"] for _, r in given)], axis=1)  # (thresholds, D)
@@ -55,7 +57,7 @@ class Detections:
         )
 
     def average_precision(self, weights: np.ndarray, thresholds: Sequence[int]) -> np.ndarray:
-        """COCO's 101-point average precision with every picture counted as often as its weight says.
+        """Computes COCO's 101-point average precision with each image counted as often as its weight.
 
         Args:
             weights: (I,) int.
@@ -83,7 +85,7 @@ class Detections:
 
 
 def draws(images: int, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Returns (resamples, images) int: how often each picture stands in each draw."""
+    """Returns (resamples, images) int: how often each draw contains each image."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(images, np.full(images, 1 / images), size=resamples)
 
@@ -91,13 +93,13 @@ def draws(images: int, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarr
 def ratio_intervals(
     numerators: np.ndarray, denominators: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[Interval]:
-    """Intervals of sums over pictures divided by other sums over pictures: means, shares, recalls.
+    """Returns the intervals of ratios of two sums over images: means, shares, recalls.
 
     Args:
         numerators: (I, S), one column per score.
         denominators: (I,) or (I, S).
         resamples: number of draws.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         One (low, high) per score; NaN if a denominator is zero in every draw.
@@ -110,23 +112,30 @@ def ratio_intervals(
     return [_percentiles((above[below[:, s] > 0, s] / below[below[:, s] > 0, s])[:, None])[0] for s in columns]
 
 
-def mean_interval(values: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """Interval of a mean over pictures; pictures whose value is NaN have no part in it."""
-    values = np.asarray(values, float)
-    known = ~np.isnan(values)
-    return ratio_intervals(np.where(known, values, 0.0)[:, None], known, resamples=resamples, seed=seed)[0]
+def known_mean(values: Sequence[float] | np.ndarray) -> float:
+    """Returns the mean of the values that are not NaN; NaN if there are none."""
+    array = np.asarray(values, float)
+    known = array[~np.isnan(array)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def mean_interval(values: Sequence[float] | np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """Returns the interval of a mean over images; images whose value is NaN are left out."""
+    array = np.asarray(values, float)
+    known = ~np.isnan(array)
+    return ratio_intervals(np.where(known, array, 0.0)[:, None], known, resamples=resamples, seed=seed)[0]
 
 
 def precision_intervals(
     classes: Sequence[Detections], groups: Sequence[Sequence[int]], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[Interval]:
-    """Intervals of average precision: in each draw the mean over the classes that have objects in it.
+    """Returns the intervals of average precision, the mean over the classes that have objects in the draw.
 
     Args:
         classes: one per class, `AveragePrecision.detections()`.
-        groups: per score the places of its thresholds in COCO's list: [[0], range(10)] for AP50 and AP.
+        groups: for each score, the positions of its thresholds in COCO's list: [[0], range(10)] for AP50 and AP.
         resamples: number of draws.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         One (low, high) per group; NaN if there are no objects.
@@ -146,7 +155,7 @@ def precision_intervals(
 
 
 def _percentiles(values: np.ndarray) -> list[Interval]:
-    """(draws, statistics) → one (low, high) for each."""
+    """Returns the (low, high) of each column of (draws, statistics)."""
     if len(values) == 0:
         return [(float("nan"), float("nan"))] * values.shape[1]
     low, high = np.percentile(values, [2.5, 97.5], axis=0)

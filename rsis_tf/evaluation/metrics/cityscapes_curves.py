@@ -1,8 +1,9 @@
-"""Bootstrap over pictures of Cityscapes' average precision.
+"""Cityscapes' average precision, with bootstrap intervals over images.
 
-The official function walks through all pictures for every number it gives, far too slow to be called a thousand times.
-Here what a picture adds to a curve is collected once, in the same way, and each draw counts it as often as the picture
-was drawn; with every picture counted once the result is the official number (tested).
+Source: `evalInstanceLevelSemanticLabeling.py` of cityscapesScripts. The official function visits all images for each
+number, which is too slow for a thousand draws. Here the points that an image adds to a curve are collected once, by the
+same rules, and each draw counts them as often as it contains the image. If every image counts once, the result equals
+the official number; a test compares them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,11 +25,11 @@ def ap_intervals(
     """Returns the 95 % interval of each score.
 
     Args:
-        matches: what `matchGtWithPreds` returned, picture by picture.
+        matches: the result of `matchGtWithPreds`, image by image.
         arguments: of the official functions.
-        scores: name → (place of its distance, places of its overlaps).
+        scores: name → (position of its distance, positions of its overlaps).
         resamples: number of draws.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     weights = draws(len(matches), resamples=resamples, seed=seed)
     result = {}
@@ -53,7 +54,7 @@ def ap_intervals(
 
 
 def ap_matrix(matches: dict[str, Any], arguments: Any) -> np.ndarray:
-    """Returns the average precision of every picture counted once, (distances, classes, overlaps); NaN = no object."""
+    """Returns average precision, (distances, classes, overlaps), each image counted once; NaN for no objects."""
     once = np.ones((1, len(matches)), int)
     values = [
         [
@@ -71,10 +72,10 @@ def ap_matrix(matches: dict[str, Any], arguments: Any) -> np.ndarray:
 def curve_points(
     matches: dict[str, Any], arguments: Any, label: str, distance: int, overlap: int
 ) -> dict[str, np.ndarray]:
-    """Collects what each picture adds to the curve of one class at one distance and overlap.
+    """Collects the points that each image adds to the curve of one class at one distance and overlap.
 
     Returns:
-        "image", "score" and "right" of each point, (P,); "missed", "objects" and "predictions" of each picture, (I,).
+        "image", "score" and "right" of each point, (P,); "missed", "objects" and "predictions" of each image, (I,).
     """
     threshold, smallest = arguments.overlaps[overlap], arguments.minRegionSizes[distance]
     farthest, densest = arguments.distanceThs[distance], arguments.distanceConfs[distance]
@@ -85,17 +86,17 @@ def curve_points(
 
     points: list[tuple[int, float, bool]] = []
     per_image = np.zeros((3, len(matches)), int)
-    for i, picture in enumerate(matches.values()):
-        found = picture["prediction"][label]
-        objects = [true for true in picture["groundTruth"][label] if true["instID"] >= 1000 and counts(true)]
+    for i, image_matches in enumerate(matches.values()):
+        found = image_matches["prediction"][label]
+        objects = [true for true in image_matches["groundTruth"][label] if true["instID"] >= 1000 and counts(true)]
         per_image[1:, i] = len(objects), len(found)
         for true in objects:
-            meeting = sorted(p["confidence"] for p in true["matchedPred"] if _iou(true, p, p) > threshold)
-            if not meeting:
+            confidences = sorted(p["confidence"] for p in true["matchedPred"] if _iou(true, p, p) > threshold)
+            if not confidences:
                 per_image[0, i] += 1
                 continue
-            points.append((i, meeting[-1], True))
-            points += [(i, confidence, False) for confidence in meeting[:-1]]
+            points.append((i, confidences[-1], True))
+            points += [(i, confidence, False) for confidence in confidences[:-1]]
         for prediction in found:
             touched = prediction["matchedGt"]
             if any(_iou(true, prediction, true) > threshold for true in touched):
@@ -113,11 +114,11 @@ def curve_points(
 
 
 def average_precisions(points: dict[str, np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """Returns the average precision of each draw, (draws,); NaN where no object was drawn.
+    """Returns the average precision of each draw, (draws,); NaN for draws without objects.
 
     Args:
-        points: of `curve_points`.
-        weights: (draws, I) int, how often each picture counts.
+        points: result of `curve_points`.
+        weights: (draws, I) int, how often each image counts.
     """
     order = np.argsort(points["score"], kind="stable")
     image, score, right = points["image"][order], points["score"][order], points["right"][order]
@@ -130,14 +131,14 @@ def average_precisions(points: dict[str, np.ndarray], weights: np.ndarray) -> np
             result[draw] = 0.0
             continue
         count = weight[image]
-        # Of the points from each score upwards, all and those that are right.
+        # Number of points from each score upwards: all points, and the right ones.
         kept = np.cumsum(count[::-1])[::-1][starts]  # (S,)
         hits = np.cumsum((count * right)[::-1])[::-1][starts]  # (S,)
         total = hits[0] + weight @ points["missed"]
-        used = np.append(np.diff(kept) != 0, True) & (kept > 0)  # scores that nothing drawn has are no step
+        used = np.append(np.diff(kept) != 0, True) & (kept > 0)  # leaves out scores of images that were not drawn
         precision = np.append(hits[used] / kept[used], 1.0)
         recall = np.append(hits[used] / max(total, 1), 0.0)
-        # Each point of the curve stands for half of the way to both its neighbours.
+        # As in the official code, each point is weighted with half the distance between its two neighbours.
         ends = np.concatenate([recall[:1], recall, [0.0]])
         result[draw] = precision @ ((ends[:-2] - ends[2:]) / 2)
     return result
@@ -148,6 +149,6 @@ def _iou(true: dict[str, Any], prediction: dict[str, Any], pair: dict[str, Any])
 
 
 def _ignored(touched: Iterable[dict[str, Any]], counts: Any) -> Iterable[int]:
-    """Pixels on groups and on objects that do not count; one that is both counts twice, as in the official code."""
+    """Yields the pixels on groups and on objects that do not count; one that is both counts twice, as officially."""
     for true in touched:
         yield true["intersection"] * ((true["instID"] < 1000) + (not counts(true)))

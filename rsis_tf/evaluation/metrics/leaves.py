@@ -1,12 +1,14 @@
-"""Scores of the CVPPP Leaf Segmentation Challenge (paper, table 1), equal to the organisers' MATLAB files.
+"""Scores of the CVPPP Leaf Segmentation Challenge (paper, table 1), equal to those of the organisers' MATLAB files.
 
-The challenge's conventions, kept here because a number must mean what the benchmark's own tool means:
+Source: Scharr et al., "Leaf segmentation in plant phenotyping: a collation study", Machine Vision and Applications
+27 (2016), and the challenge's evaluation scripts, whose file names stand below. The scripts' conventions are kept, so
+that numbers can be compared with published ones:
 
-- The lowest label of a map is its background, whatever its value; a map of one value has no objects.
-- Labels are taken to be consecutive. An id without pixels between background and the highest id counts as an object:
-  it adds one to the count and a Dice of zero to the mean.
-- Symmetric best Dice of a map without objects is 0, also when both maps are empty.
-- Foreground Dice of two empty maps is 0/0: NaN, as MATLAB has it.
+- The lowest label of a map is its background, whatever its value. A map with a single value has no objects.
+- Labels are assumed to be consecutive. An id without pixels between the background and the highest id counts as an
+  object: it adds one to the count and a Dice of zero to the mean.
+- Symmetric best Dice is 0 if one of the maps has no objects, even if both have none.
+- Foreground Dice of two maps without objects is 0/0: NaN, as in MATLAB.
 """
 
 from collections.abc import Sequence
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def symmetric_best_dice(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Symmetric best Dice (SBD): the lower of best Dice of prediction over truth and of truth over prediction.
+    """Symmetric best Dice (SBD): the minimum of the best Dice of the prediction and the best Dice of the truth.
 
-    Best Dice is the mean, over the objects of one map, of the highest Dice with any object of the other
+    The best Dice of a map is the mean, over its objects, of the highest Dice with any object of the other map
     (`SymmetricBestDice.m`, `BestScore.m`).
 
     Args:
@@ -45,7 +47,7 @@ def symmetric_best_dice(prediction: np.ndarray, truth: np.ndarray) -> float:
 
 
 def count_difference(prediction: np.ndarray, truth: np.ndarray) -> int:
-    """Difference in count (DiC): objects predicted minus objects there are (`DiffFGLabels.m`).
+    """Difference in count (DiC): number of predicted objects minus number of true objects (`DiffFGLabels.m`).
 
     Args:
         prediction: (H, W) integer label map.
@@ -58,8 +60,13 @@ def count_difference(prediction: np.ndarray, truth: np.ndarray) -> int:
     return _span(prediction) - _span(truth)
 
 
+def absolute_count_difference(prediction: np.ndarray, truth: np.ndarray) -> int:
+    """Absolute difference in count, |DiC| (`AbsDiffFGLabels.m`); arguments and errors as in `count_difference`."""
+    return abs(count_difference(prediction, truth))
+
+
 def foreground_dice(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Dice of everything above background against everything above background (`FGBGDice.m`).
+    """Dice of all foreground pixels: the objects of each map count as one region (`FGBGDice.m`).
 
     Args:
         prediction: (H, W) integer label map.
@@ -84,16 +91,17 @@ def label_map(
     void: np.ndarray | None = None,
     overlap: str = "earliest",
 ) -> np.ndarray:
-    """Puts masks that may overlap into one label map.
+    """Paints masks, which may overlap, into one label map.
 
-    Ids are consecutive over the objects that keep a pixel, since the challenge counts a skipped id as an object.
+    The objects that keep a pixel get consecutive ids, because the challenge counts a skipped id as an object.
 
     Args:
         instances: objects in predicted order, each with `mask` (H, W) bool.
         shape: (H, W).
         void: (H, W) bool, pixels that stay background.
-        overlap: "earliest": a pixel belongs to the first step that claims it (what the network finds first it finds
-            best); "latest": to the last, as later steps overwrite earlier ones in the original's evaluation.
+        overlap: "earliest": a pixel belongs to the first step that claims it, because early steps are the more
+            accurate ones; "latest": to the last step, as in the original's evaluation, where later steps overwrite
+            earlier ones.
 
     Returns:
         (H, W) int32: 0 background, 1 … n.
@@ -105,9 +113,7 @@ def label_map(
     numbered = list(enumerate(instances, start=1))
     for number, instance in numbered if overlap == "latest" else reversed(numbered):
         if instance.mask.shape != tuple(shape):
-            raise InputError(
-                f"masks must have the shape of the picture, {tuple(shape)}. Received: {instance.mask.shape}"
-            )
+            raise InputError(f"masks must have the shape of the image, {tuple(shape)}. Received: {instance.mask.shape}")
         labels[instance.mask] = number
     if void is not None:
         labels[void] = 0
@@ -117,7 +123,7 @@ def label_map(
 
 
 def consecutive(labels: np.ndarray) -> np.ndarray:
-    """Renumbers a label map's values 0, 1, 2 … in rising order, without gaps.
+    """Renumbers the values of a label map to 0, 1, 2 … without gaps; their order stays.
 
     Args:
         labels: (H, W) integers or booleans.
@@ -140,7 +146,7 @@ def _checked(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.
             received = f"{labels.dtype} array of shape {labels.shape}"
             raise InputError(f"a label map must be an (H, W) array of integers. Received: {received}")
     if prediction.shape != truth.shape:
-        raise InputError(f"label maps must have one shape. Received: {prediction.shape} and {truth.shape}")
+        raise InputError(f"label maps must have the same shape. Received: {prediction.shape} and {truth.shape}")
     return prediction, truth
 
 

@@ -1,53 +1,50 @@
-"""In which order the network finds objects (paper, section 4.7): tables 6 and 7, figures 7 and 8.
+"""The order in which the network finds objects (paper, section 4.7): tables 6 and 7, figures 7 and 8.
 
-No order is taught: matching lets the network choose one. Here its choice is compared with orders that have a name.
+The training does not prescribe an order, since predictions are matched with objects. This study compares the order of
+the predictions with simple geometric orders and with the activations of the encoder.
 """
 
 import dataclasses
+import itertools
 import math
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from rsis_tf.data.sample import Sample
-from rsis_tf.errors import command_line
-from rsis_tf.evaluation.metrics.bootstrap import Interval, mean_interval
-from rsis_tf.evaluation.runner import plain, show, write_json
-from rsis_tf.progress import ProgressLine
+from rsis_tf.evaluation.json_values import plain
+from rsis_tf.evaluation.metrics.bootstrap import Interval, known_mean, mean_interval
+from rsis_tf.evaluation.studies.activations import Activations, mean_activation
 
 if TYPE_CHECKING:
     from rsis_tf.runtime import Instance
 
 ORDERS = ("right_to_left", "bottom_to_top", "large_to_small")
 DIRECTIONS = ("left", "right", "up", "down", "smaller", "larger")
-"""Where an object may lie, or how it may compare, as seen from the one found just before it."""
+"""Position and size of an object relative to the object found just before it."""
 MARGIN = 0.15
-"""A direction counts from this share of the picture's side, or of the larger object's area."""
-LEAST_PAIRS = 20
-
-Activations = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""(H, W, 3) uint8 → name of each encoder block → (h, w, C) activations."""
+"""A direction holds from this share of the image's side, or of the larger object's area."""
+MIN_PAIRS = 20
+"""Pairs of classes that occur less often are left out."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OrderScores:
-    """What the order of the predictions has in common with other orders.
+    """Correlation of the order of the predictions with other orders.
 
     Attributes:
-        tau: Kendall's τ with "right_to_left", "bottom_to_top", "large_to_small": 1 the same order, −1 its reverse;
-            mean over pictures with at least two objects; NaN without any.
-        intervals: 95 % bootstrap interval over pictures of each of `tau`.
-        sequences: pictures with at least two objects.
-        pairs: one entry per pair of classes found one directly after the other often enough: "first", "second",
-            "count", and the share in which the second lies "left", "right", "up", "down", or is "smaller", "larger".
-        activation: name of an encoder (as trained, before training) → block → τ with the objects' mean activation,
-            most active first.
-        activation_intervals: the same, 95 % intervals.
-        most_active_first: encoder → share of sequences that begin with the object most active in the deepest block.
-        active: encoder → per picture "image", "most" and "least": steps of the objects most and least active there.
+        tau: Kendall's τ with each of `ORDERS`: 1 for the same order, −1 for its reverse; mean over the images with at
+            least two objects; NaN if there are none.
+        intervals: 95 % bootstrap interval over images of each of `tau`.
+        sequences: number of images with at least two objects.
+        pairs: one entry for each pair of classes that is found in direct succession often enough: "first", "second",
+            "count", and for each of `DIRECTIONS` the share of the pairs in which it holds for the second object.
+        activation: name of an encoder (as trained, before training) → block → τ with the order from the most to the
+            least active object, by mean activation.
+        activation_intervals: the 95 % intervals of `activation`.
+        most_active_first: encoder → share of the sequences that begin with the object most active in the deepest block.
+        active: encoder → for each image "image" and the steps of its "first", "most" active and "least" active object.
     """
 
     tau: dict[str, float]
@@ -65,16 +62,16 @@ class OrderScores:
 
 
 class OrderStudy:
-    """Takes pictures with their predictions one by one (a sink of `runner.show`), then gives the numbers.
+    """Collects the order of the predictions of one image after the other; a sink.
 
     Args:
-        encoders: name → function that gives the activations of an encoder's blocks, shallowest first.
-        least_pairs: pairs of classes seen less often are left out.
+        encoders: name → function that returns the activations of an encoder's blocks, shallowest first.
+        min_pairs: pairs of classes that occur less often are left out.
     """
 
-    def __init__(self, encoders: Mapping[str, Activations] | None = None, *, least_pairs: int = LEAST_PAIRS) -> None:
+    def __init__(self, encoders: Mapping[str, Activations] | None = None, *, min_pairs: int = MIN_PAIRS) -> None:
         self._encoders = dict(encoders or {})
-        self._least_pairs = least_pairs
+        self._min_pairs = min_pairs
         self._taus: dict[str, list[float]] = {name: [] for name in ORDERS}
         self._pairs: dict[tuple[str, str], list[dict[str, bool]]] = {}
         self._active_taus: dict[str, dict[str, list[float]]] = {name: {} for name in self._encoders}
@@ -83,34 +80,33 @@ class OrderStudy:
     def __call__(self, sample: Sample, instances: "Sequence[Instance]") -> None:
         if len(instances) < 2:
             return
-        places = [_place(instance.mask) for instance in instances]
-        for name, tau in sequence_taus(places).items():
+        positions = [_position(instance.mask) for instance in instances]
+        for name, tau in sequence_taus(positions).items():
             self._taus[name].append(tau)
-        for (first, here), (second, there) in zip(
-            zip(instances, places, strict=True), list(zip(instances, places, strict=True))[1:], strict=False
-        ):
+        height, width = instances[0].mask.shape
+        for (first, before), (second, after) in itertools.pairwise(zip(instances, positions, strict=True)):
             classes = first.class_name, second.class_name
-            self._pairs.setdefault(classes, []).append(directions(here, there, instances[0].mask.shape))
+            self._pairs.setdefault(classes, []).append(directions(before, after, (height, width)))
         for name, activations in self._encoders.items():
             self._add_activations(name, sample, instances, activations(sample.image))
 
     def summarize(self) -> OrderScores:
-        """Returns the numbers over all pictures taken."""
+        """Returns the numbers over all images."""
         pairs = [
             {"first": first, "second": second, "count": len(seen)}
             | {name: sum(entry[name] for entry in seen) / len(seen) for name in DIRECTIONS}
             for (first, second), seen in sorted(self._pairs.items())
-            if len(seen) >= self._least_pairs
+            if len(seen) >= self._min_pairs
         ]
         return OrderScores(
-            tau={name: _mean(values) for name, values in self._taus.items()},
+            tau={name: known_mean(values) for name, values in self._taus.items()},
             intervals={name: mean_interval(values) if values else _UNKNOWN for name, values in self._taus.items()},
             sequences=len(self._taus["right_to_left"]),
             pairs=pairs,
-            activation=_each(self._active_taus, _mean),
+            activation=_each(self._active_taus, known_mean),
             activation_intervals=_each(self._active_taus, lambda values: mean_interval(values) if values else _UNKNOWN),
             most_active_first={
-                name: _mean([float(entry["most"] == entry["first"]) for entry in entries])
+                name: known_mean([float(entry["most"] == entry["first"]) for entry in entries])
                 for name, entries in self._active.items()
             },
             active=self._active,
@@ -134,57 +130,47 @@ class OrderStudy:
 
 
 def kendall(keys: Sequence[float]) -> float:
-    """Kendall's τ (τ-b) between the order in which keys come and their rising order; NaN if all keys are equal."""
-    from scipy.stats import kendalltau  # here, so that the command can say what to install
+    """Returns Kendall's τ (τ-b) of the order of the keys with their increasing order; NaN if all keys are equal.
+
+    Source: Kendall, "The treatment of ties in ranking problems", Biometrika 33 (1945); computed by SciPy.
+    """
+    from scipy.stats import kendalltau  # an extra that a base install does not have
 
     if len(set(keys)) < 2:
         return float("nan")
     return float(kendalltau(np.arange(len(keys)), keys).statistic)
 
 
-def sequence_taus(places: Sequence[tuple[float, float, int]]) -> dict[str, float]:
+def sequence_taus(positions: Sequence[tuple[float, float, int]]) -> dict[str, float]:
     """Returns τ of one sequence with each of `ORDERS`.
 
     Args:
-        places: of each object in predicted order its centre of mass (x, y) and its area, in pixels.
+        positions: centre of mass (x, y) and area of each object in predicted order, in pixels.
     """
     return {
-        "right_to_left": kendall([-x for x, _, _ in places]),
-        "bottom_to_top": kendall([-y for _, y, _ in places]),
-        "large_to_small": kendall([-area for _, _, area in places]),
+        "right_to_left": kendall([-x for x, _, _ in positions]),
+        "bottom_to_top": kendall([-y for _, y, _ in positions]),
+        "large_to_small": kendall([-area for _, _, area in positions]),
     }
 
 
 def directions(
-    here: tuple[float, float, int], there: tuple[float, float, int], shape: tuple[int, int]
+    before: tuple[float, float, int], after: tuple[float, float, int], shape: tuple[int, int]
 ) -> dict[str, bool]:
-    """Tells which of `DIRECTIONS` hold of the object at `there`, found after the one at `here`, beyond `MARGIN`.
+    """Returns which of `DIRECTIONS` hold, by more than `MARGIN`, for the second of two objects relative to the first.
 
     Args:
-        here, there: (x, y) of the centre of mass and area, in pixels.
-        shape: (H, W) of the picture.
+        before, after: centre of mass (x, y) and area of the two objects, in pixels.
+        shape: (H, W) of the image.
     """
-    across, down = (there[0] - here[0]) / shape[1], (there[1] - here[1]) / shape[0]
-    growth = (there[2] - here[2]) / max(here[2], there[2])
+    across, down = (after[0] - before[0]) / shape[1], (after[1] - before[1]) / shape[0]
+    growth = (after[2] - before[2]) / max(before[2], after[2])
     signed = {"left": -across, "right": across, "up": -down, "down": down, "smaller": -growth, "larger": growth}
     return {name: value > MARGIN for name, value in signed.items()}
 
 
-def mean_activation(maps: np.ndarray, mask: np.ndarray) -> float:
-    """Mean over channels and over an object, each cell of the map weighted by how much of it the object covers.
-
-    Args:
-        maps: (h, w, C) activations.
-        mask: (H, W) bool, with at least one pixel.
-    """
-    height, width = maps.shape[:2]
-    cover = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
-    weights = np.asarray(cover, np.float64)  # (h, w)
-    return float((maps.mean(axis=2) * weights).sum() / weights.sum())
-
-
 def table(scores: OrderScores) -> str:
-    """Returns the numbers as text."""
+    """Returns the numbers as text for the screen."""
     lines = [
         f"{scores.sequences} sequences of two or more objects",
         "",
@@ -207,77 +193,14 @@ def table(scores: OrderScores) -> str:
     return "\n".join(lines)
 
 
-def encoder_of(model: Any) -> Activations:
-    """Returns the function that gives a Keras model's encoder activations, "block 1" (finest) … "block 5"."""
-    from rsis_tf.runtime import letterbox, resize_image
-
-    size, aspect = model.config.image_size, model.config.aspect
-
-    def activations(image: np.ndarray) -> dict[str, np.ndarray]:
-        levels = model.encode(resize_image(image, size, aspect)[None], training=False)  # deepest first
-        maps = [np.asarray(level, np.float32)[0] for level in levels[::-1]]
-        if aspect == "keep":
-            maps = [_without_padding(values, letterbox(image.shape[:2], size), size) for values in maps]
-        return {f"block {number}": values for number, values in enumerate(maps, start=1)}
-
-    return activations
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs `python -m rsis_tf.evaluation.studies.order`."""
-    from rsis_tf.cli import evaluation_options as command
-    from rsis_tf.evaluation.studies.order_plots import ActivePictures, draw
-
-    arguments = command.parser(
-        "Studies the order in which a model finds objects (paper, section 4.7).",
-        "python -m rsis_tf.evaluation.studies.order runs/nuclei --out runs/nuclei/order",
-    )
-    command.add_model_and_data(arguments)
-    arguments.add_argument("--before", metavar="MODEL", help="a .keras file or run: its encoder for comparison")
-    arguments.add_argument("--out", metavar="FOLDER", required=True, help="for order.json and the plots")
-    options = arguments.parse_args(argv)
-    with command_line():
-        dataset, predictor = command.open_both(options)
-        encoders = {}
-        if hasattr(predictor, "model"):
-            encoders["as trained"] = encoder_of(predictor.model)
-        if options.before:
-            from rsis_tf.inference import load_model
-
-            encoders["before"] = encoder_of(load_model(options.before))
-        out = command.output_folder(options.out)
-        study, pictures = OrderStudy(encoders), ActivePictures(next(iter(encoders.values()), None))
-        show(predictor, dataset, [study, pictures], progress=ProgressLine())
-        scores = study.summarize()
-        write_json(out / "order.json", scores.to_dict())
-        written = [pathlib.Path(out / "order.json"), *draw(out, scores), *pictures.write(out / "active.png")]
-        print(table(scores))
-        if not encoders:
-            print("\nencoder activations are in .keras models only: left out")
-        print(f"\nwritten: {', '.join(map(str, written))}")
-
-
 _UNKNOWN = (float("nan"), float("nan"))
 
 
-def _without_padding(maps: np.ndarray, place: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
-    """Cuts the image's part, `place` in a frame of `size`, out of (h, w, C) maps of the frame, to whole cells."""
-    slices = []
-    for start, length, whole, cells in zip(place[:2], place[2:], size, maps.shape[:2], strict=True):
-        slices.append(slice(start * cells // whole, -(-(start + length) * cells // whole)))
-    return maps[tuple(slices)]
-
-
-def _place(mask: np.ndarray) -> tuple[float, float, int]:
-    """(x, y) of the centre of mass, and the area."""
+def _position(mask: np.ndarray) -> tuple[float, float, int]:
+    """Returns the centre of mass (x, y) and the area of a (H, W) mask, in pixels."""
     columns, rows = mask.sum(axis=0), mask.sum(axis=1)
     area = int(columns.sum())
     return float(columns @ np.arange(len(columns)) / area), float(rows @ np.arange(len(rows)) / area), area
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
 
 
 def _each(taus: dict[str, dict[str, list[float]]], function: Callable[[list[float]], Any]) -> dict[str, dict[str, Any]]:
@@ -288,7 +211,3 @@ def _each(taus: dict[str, dict[str, list[float]]], function: Callable[[list[floa
 
 def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4f}"
-
-
-if __name__ == "__main__":
-    main()

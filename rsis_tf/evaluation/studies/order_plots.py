@@ -1,31 +1,34 @@
-"""Plots of the study of object order, and the pictures of the most and the least active objects."""
+"""Plots of the study of object order, and images of the most and the least active objects."""
 
 import math
-import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from rsis_tf import files
 from rsis_tf.data.sample import Sample
-from rsis_tf.evaluation.studies.order import DIRECTIONS, Activations, OrderScores, mean_activation
+from rsis_tf.evaluation.studies.activations import Activations, mean_activation
+from rsis_tf.evaluation.studies.order import DIRECTIONS, OrderScores
 from rsis_tf.visualization import PALETTE, drawing, write_image
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from rsis_tf.runtime import Instance
 
-_MOST, _LEAST = PALETTE[1], PALETTE[0]
-_PICTURES = 8
+MOST, LEAST = PALETTE[1], PALETTE[0]
+_MAX_IMAGES = 8
 _SIDE = 320
 
 
-class ActivePictures:
-    """Draws the most and the least active object of the first pictures with two objects or more (figure 8).
+class ActiveObjects:
+    """Draws the most and the least active object of the first images with at least two objects (figure 8); a sink.
 
     Args:
-        activations: of the encoder to look at, its deepest block last; None draws nothing.
+        activations: activations of an encoder, its deepest block last; None to draw nothing.
     """
 
     def __init__(self, activations: Activations | None) -> None:
@@ -33,7 +36,7 @@ class ActivePictures:
         self._panels: list[np.ndarray] = []
 
     def __call__(self, sample: Sample, instances: "Sequence[Instance]") -> None:
-        if self._activations is None or len(instances) < 2 or len(self._panels) == _PICTURES:
+        if self._activations is None or len(instances) < 2 or len(self._panels) == _MAX_IMAGES:
             return
         deepest = list(self._activations(sample.image).values())[-1]
         values = [mean_activation(deepest, instance.mask) for instance in instances]
@@ -41,7 +44,7 @@ class ActivePictures:
         scale = _SIDE / max(height, width)
         size = max(1, round(height * scale)), max(1, round(width * scale))
         panel = drawing.resize(sample.image, size).copy()
-        for choice, tint in ((np.argmin(values), _LEAST), (np.argmax(values), _MOST)):
+        for choice, tint in ((np.argmin(values), LEAST), (np.argmax(values), MOST)):
             mask = drawing.resize_mask(instances[int(choice)].mask, size)
             drawing.paint(panel, mask, tint, 0.35)
             drawing.outline(panel, mask, tint, 3)
@@ -50,7 +53,7 @@ class ActivePictures:
         self._panels.append(square)
 
     def write(self, path: pathlib.Path) -> list[pathlib.Path]:
-        """Writes the pictures side by side with a key; nothing if there are none."""
+        """Writes the images side by side, with a legend; writes nothing if there are none."""
         if not self._panels:
             return []
         columns, gap, head = min(4, len(self._panels)), 8, 40
@@ -58,19 +61,19 @@ class ActivePictures:
         sheet = Image.new("RGB", (gap + columns * (_SIDE + gap), head + rows * (_SIDE + gap)), drawing.PAPER)
         draw = ImageDraw.Draw(sheet)
         left = gap
-        for text, tint in (("most active", _MOST), ("least active", _LEAST)):
+        for text, tint in (("most active", MOST), ("least active", LEAST)):
             draw.rectangle((left, 12, left + 16, 28), fill=tint, outline=drawing.INK)
             draw.text((left + 24, 20), text, fill=drawing.INK, font=drawing.font(15), anchor="lm")
             left += 150
         for i, panel in enumerate(self._panels):
-            place = gap + (i % columns) * (_SIDE + gap), head + (i // columns) * (_SIDE + gap)
-            sheet.paste(Image.fromarray(panel), place)
+            corner = gap + (i % columns) * (_SIDE + gap), head + (i // columns) * (_SIDE + gap)
+            sheet.paste(Image.fromarray(panel), corner)
         write_image(path, np.asarray(sheet))
         return [path]
 
 
 def draw(folder: pathlib.Path, scores: OrderScores) -> list[pathlib.Path]:
-    """Writes tau.png, and pairs.png and activation.png where there is something to plot; returns the files."""
+    """Writes tau.png, and activation.png and pairs.png if there is something to plot; returns the files."""
     written = [_save(folder / "tau.png", _bars, {"": scores.tau}, {"": scores.intervals})]
     if scores.activation:
         written.append(_save(folder / "activation.png", _bars, scores.activation, scores.activation_intervals))
@@ -79,8 +82,8 @@ def draw(folder: pathlib.Path, scores: OrderScores) -> list[pathlib.Path]:
     return written
 
 
-def _bars(figure: Any, series: dict[str, dict[str, float]], intervals: dict[str, dict[str, Any]]) -> None:
-    """Bars of τ with their intervals, one group per order or block, one colour per series."""
+def _bars(figure: "Figure", series: dict[str, dict[str, float]], intervals: dict[str, dict[str, Any]]) -> None:
+    """Draws bars of τ with their intervals, one group for each order or block, one colour for each series."""
     names = list(next(iter(series.values())))
     figure.set_size_inches(1.6 + 1.35 * len(names), 3.2)
     axes = figure.add_subplot()
@@ -103,8 +106,8 @@ def _bars(figure: Any, series: dict[str, dict[str, float]], intervals: dict[str,
         axes.legend(frameon=False, fontsize=9)
 
 
-def _shares(figure: Any, pairs: list[dict[str, Any]]) -> None:
-    """A table of coloured cells: pair of classes by direction, share in percent."""
+def _shares(figure: "Figure", pairs: list[dict[str, Any]]) -> None:
+    """Draws a table of coloured cells: pairs of classes by direction, shares in percent."""
     pairs = sorted(pairs, key=lambda pair: -pair["count"])[:30]
     shares = np.array([[100 * pair[name] for name in DIRECTIONS] for pair in pairs])  # (pairs, directions)
     figure.set_size_inches(6.4, 1.2 + 0.32 * len(pairs))
@@ -119,14 +122,13 @@ def _shares(figure: Any, pairs: list[dict[str, Any]]) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _save(path: pathlib.Path, plot: Any, *arguments: Any) -> pathlib.Path:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here: the import takes a second
+def _save(path: pathlib.Path, plot: Callable[..., None], *arguments: Any) -> pathlib.Path:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.figure import Figure
 
     figure = Figure(dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     plot(figure, *arguments)
-    beside = path.with_name(f".{path.stem}.part.png")
-    figure.savefig(beside, format="png")
-    os.replace(beside, path)
+    with files.replacing(path) as partial:
+        figure.savefig(partial, format="png")
     return path

@@ -1,4 +1,4 @@
-"""Pictures of the first predictions of an evaluation: overlay, and the sequence beside the truth."""
+"""Draws the first predictions of an evaluation: an overlay, and the sequence of steps beside the truth."""
 
 import pathlib
 import re
@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     from rsis_tf.runtime import Instance
 
 
-class PictureFiles:
-    """Writes `001_NAME_overlay.png` and `001_NAME_strip.png` for the first pictures shown to it.
+class OverlayFiles:
+    """Writes `001_NAME_overlay.png` and `001_NAME_strip.png` for each of the first images; a sink.
 
     Args:
-        folder: made if it is not there.
-        count: pictures to draw; later ones are passed over.
+        folder: created if it does not exist.
+        count: number of images to draw.
+
+    Raises:
+        InputError: if the count is below 1 or the folder cannot be created.
     """
 
     def __init__(self, folder: str | pathlib.Path, *, count: int) -> None:
         if count < 1:
-            raise InputError(f"expected at least one picture to draw. Received: {count}")
+            raise InputError(f"expected at least one image to draw. Received: {count}")
         self._folder = pathlib.Path(folder)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,7 @@
-"""Result files in the format of the Cityscapes benchmark; its server takes them too."""
+"""Result files in the format of the Cityscapes benchmark, which its server accepts.
+
+Source: the README of cityscapesScripts, "Instance-level semantic labeling".
+"""
 
 import io
 import pathlib
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from rsis_tf import files
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
 
@@ -28,16 +32,20 @@ LABEL_IDS = {
 
 
 class ResultFiles:
-    """Writes predictions in the benchmark's format, picture by picture.
+    """Writes predictions in the benchmark's format, image by image; a sink.
 
-    `FOLDER/<city>_<sequence>_<frame>.txt` names one mask a line, with its label id and confidence;
-    the masks lie in `FOLDER/masks/`, white on black, one bit a pixel.
+    Each line of `FOLDER/<city>_<sequence>_<frame>.txt` names a mask, its label id and its confidence. The masks are in
+    `FOLDER/masks/`, white on black, one bit for each pixel.
 
     Args:
-        folder: must be new or empty: old files in it would be scored too.
+        folder: must be new or empty, because old files in it would be scored too.
         class_names: K names; each but the first must be one of `LABEL_IDS`.
         every_class: write each mask once for every class, with confidence class probability × objectness, as the
-            original does; if false once, for its best class.
+            original does; if false, write it for its best class only.
+
+    Raises:
+        InputError: if a class is unknown to the benchmark, the folder is not empty, or an image's name does not begin
+            with city, sequence and frame.
     """
 
     def __init__(self, folder: str | pathlib.Path, class_names: Sequence[str], *, every_class: bool = True) -> None:
@@ -53,7 +61,7 @@ class ResultFiles:
         stem = stem_of(sample.image_id)
         lines = []
         for number, instance in enumerate(instances):
-            # The official code knows a mask by its file name, so each (mask, class) needs a file of its own.
+            # The official code identifies a mask by its file name, so each (mask, class) needs its own file.
             buffer = io.BytesIO()
             Image.fromarray(instance.mask).save(buffer, format="PNG")
             scored = [(instance.class_id, instance.score)]
@@ -61,28 +69,33 @@ class ResultFiles:
                 scored = [(k, instance.class_probs[k] * instance.objectness) for k in range(1, len(self._label_ids))]
             for class_id, score in scored:
                 name = f"masks/{stem}_{number:03d}_{self._label_ids[class_id]}.png"
-                (self._folder / name).write_bytes(buffer.getvalue())
+                files.write_bytes(self._folder / name, buffer.getvalue())
                 lines.append(f"{name} {self._label_ids[class_id]} {float(score):.9g}\n")
-        (self._folder / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
+        files.write_text(self._folder / f"{stem}.txt", "".join(lines))
 
 
 def prediction_files(results: pathlib.Path, truth_files: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    """Finds the result file of each annotation file.
+
+    Raises:
+        InputError: if an annotation has no result file or more than one.
+    """
     if not results.is_dir():
         raise InputError(f"expected a folder of result files. Received: {results}")
-    there: dict[str, list[pathlib.Path]] = {}
+    by_stem: dict[str, list[pathlib.Path]] = {}
     for path in sorted(results.rglob("*.txt")):
-        there.setdefault(stem_of(path.name), []).append(path)
-    files = []
+        by_stem.setdefault(stem_of(path.name), []).append(path)
+    found = []
     for truth in truth_files:
-        mine = there.get(stem_of(truth.name), [])
-        if len(mine) != 1:
-            raise InputError(f"expected one result file for {truth.name}. Received: {len(mine)} in {results}")
-        files.append(mine[0])
-    return files
+        matching = by_stem.get(stem_of(truth.name), [])
+        if len(matching) != 1:
+            raise InputError(f"expected one result file for {truth.name}. Received: {len(matching)} in {results}")
+        found.append(matching[0])
+    return found
 
 
 def stem_of(name: str) -> str:
-    """Returns city_sequence_frame, which all files of a picture share."""
+    """Returns city_sequence_frame, with which the names of all files of an image begin."""
     found = re.match(r"[^_/]+_\d+_\d+", str(name).rsplit("/", 1)[-1])
     if not found:
         raise InputError(f"expected a name that begins with city_sequence_frame. Received: {name}")

@@ -1,6 +1,8 @@
+import copy
 import dataclasses
 import itertools
 import json
+import pickle
 import warnings
 
 import numpy as np
@@ -10,28 +12,29 @@ from evaluation_fakes import ListDataset, Oracle, make_instance, make_sample, pe
 
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.metrics.bootstrap import draws, mean_interval, precision_intervals, ratio_intervals
-from rsis_tf.evaluation.runner import Scores, evaluate, leaf_scores, only_classes, show, table, write_json
+from rsis_tf.evaluation.metrics.table import SCORES, Score
+from rsis_tf.evaluation.predictions import only_classes, predict_dataset
+from rsis_tf.evaluation.scoring import evaluate, image_scores, table
 
 FRACTIONS = ("ap", "ap50", "ap75", "sbd", "foreground_dice")
 
 
-def test_scores_are_those_of_the_parts(random_dataset):
+def test_scores_equal_those_of_each_metric(random_dataset):
     dataset, predictions = random_dataset
     scores = evaluate(Oracle(dataset, lambda s: predictions[s.image_id]), dataset, resamples=50)
     assert scores.ap == ours(dataset, predictions).summarize().mean["ap"]
-    per_image = [leaf_scores(predictions[s.image_id], s.label_map) for s in dataset.samples]
+    per_image = [image_scores(predictions[s.image_id], s.label_map) for s in dataset.samples]
     assert scores.sbd == pytest.approx(np.mean([p["sbd"] for p in per_image]))
     assert scores.abs_dic == pytest.approx(np.mean([abs(p["dic"]) for p in per_image]))
     assert (scores.images, scores.objects) == (40, sum(len(s.classes) for s in dataset.samples))
     assert scores.predictions == sum(map(len, predictions.values()))
     assert scores.seconds_per_image > 0
     for name, (low, high) in scores.intervals.items():
-        value = {**scores.at, **scores.recall}.get(name, getattr(scores, name, None))
-        assert low <= value <= high, name
+        assert low <= scores.values[name] <= high, name
         assert low < high, name
 
 
-def test_perfect_prediction_and_empty_one(random_dataset):
+def test_perfect_and_empty_predictions(random_dataset):
     dataset, _ = random_dataset
     dataset = ListDataset([s for s in dataset.samples if (s.label_map > 0).any()], dataset.class_names)
     with warnings.catch_warnings():
@@ -44,7 +47,7 @@ def test_perfect_prediction_and_empty_one(random_dataset):
     assert worst.dic == -worst.abs_dic < 0
 
 
-def test_pictures_without_any_object():
+def test_images_without_objects():
     dataset = ListDataset([make_sample(np.zeros((8, 8)), [], "a")], ("background", "disc", "box", "star"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -55,13 +58,13 @@ def test_pictures_without_any_object():
     assert "–" in table(scores)
 
 
-def test_void_is_background_for_the_leaf_scores():
+def test_void_is_background_in_the_image_scores():
     truth = np.array([[1, 1, -1, -1], [0, 0, -1, -1]])
     instances = [make_instance(truth != 0), make_instance(truth == -1)]
-    assert leaf_scores(instances, truth) == {"sbd": 1, "abs_dic": 0, "dic": 0, "foreground_dice": 1}
+    assert image_scores(instances, truth) == {"sbd": 1, "abs_dic": 0, "dic": 0, "foreground_dice": 1}
 
 
-def test_the_same_call_gives_the_same_numbers_and_progress_and_sinks_see_every_picture(random_dataset):
+def test_scores_are_reproducible_and_progress_and_sinks_receive_every_image(random_dataset):
     dataset, predictions = random_dataset
     oracle = Oracle(dataset, lambda s: predictions[s.image_id])
     done, seen = [], []
@@ -82,7 +85,7 @@ def test_the_same_call_gives_the_same_numbers_and_progress_and_sinks_see_every_p
     assert seen[:40] == [(name, len(found)) for name, found in predictions.items()]
 
 
-def test_what_cannot_be_evaluated_is_refused(random_dataset):
+def test_an_empty_dataset_and_other_classes_are_refused(random_dataset):
     dataset, _ = random_dataset
     with pytest.raises(InputError, match="empty"):
         evaluate(Oracle(dataset, perfect), ListDataset([], dataset.class_names))
@@ -92,24 +95,32 @@ def test_what_cannot_be_evaluated_is_refused(random_dataset):
         evaluate(predictor, dataset)
 
 
-def test_table_and_json(random_dataset, tmp_path):
+def test_the_table_and_the_layout_of_metrics_json(random_dataset):
     dataset, predictions = random_dataset
     scores = evaluate(Oracle(dataset, lambda s: predictions[s.image_id]), dataset, resamples=20)
     text = table(scores)
     for part in ("40 images", f"{scores.ap50:.3f}", f"{scores.sbd:.3f}", "disc", "AR50@10"):
         assert part in text
-    write_json(tmp_path / "metrics.json", scores.to_dict())
-    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
-    read = json.loads((tmp_path / "metrics.json").read_text())
-    read["intervals"] = {name: tuple(pair) for name, pair in read["intervals"].items()}
-    assert Scores(**read) == scores
+    read = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
+    assert list(read) == [
+        *("ap", "ap50", "ap75", "sbd", "abs_dic", "dic", "foreground_dice"),
+        *("images", "objects", "predictions", "seconds_per_image"),
+        *("at", "recall", "per_class", "intervals"),
+    ]
+    assert list(read["at"]) == ["ap50", "ap60", "ap70", "ap75", "ap80"]
+    assert {**read, **read["at"], **read["recall"]}.items() >= scores.values.items()
+    assert list(read["intervals"]) == list(scores.values)
+    assert [scores.ap50, scores.sbd] == [read["ap50"], read["sbd"]]
+    assert pickle.loads(pickle.dumps(scores)) == copy.copy(scores) == scores
+    with pytest.raises(AttributeError, match="ap51"):
+        scores.ap51  # noqa: B018
 
 
-def test_resampled_precision_is_that_of_the_resampled_dataset(random_dataset):
-    """Each draw against pycocotools run on a dataset in which pictures stand as often as they were drawn."""
+def test_resampled_precision_equals_that_of_the_resampled_dataset(random_dataset):
+    """Compares each draw with pycocotools on a dataset that contains images as often as they were drawn."""
     dataset, predictions = random_dataset
     rng = np.random.default_rng(0)
-    predictions = {  # no equal scores in one picture: there copies of it may be ranked either way
+    predictions = {  # no equal scores in one image: copies of it could be ranked either way
         name: [dataclasses.replace(i, score=i.score + 0.01 * rng.random()) for i in found]
         for name, found in predictions.items()
     }
@@ -126,7 +137,7 @@ def test_resampled_precision_is_that_of_the_resampled_dataset(random_dataset):
         np.testing.assert_allclose(drawn.T, precision.mean(axis=1), atol=1e-12)
 
 
-def test_intervals_narrow_as_pictures_are_added_and_cover_the_mean():
+def test_intervals_have_the_width_of_the_standard_error():
     rng = np.random.default_rng(0)
     few, many = (mean_interval(rng.normal(5, 1, n), seed=1) for n in (20, 2000))
     assert few[1] - few[0] == pytest.approx(2 * 1.96 / 20**0.5, rel=0.35)
@@ -137,20 +148,20 @@ def test_intervals_narrow_as_pictures_are_added_and_cover_the_mean():
     assert ratio_intervals(np.array([[1], [3]]), np.array([2, 6])) == [(0.5, 0.5)]
 
 
-def test_interval_of_precision_has_no_width_when_all_is_found(random_dataset):
+def test_the_interval_of_a_perfect_precision_has_no_width(random_dataset):
     dataset, _ = random_dataset
     classes = ours(dataset, {s.image_id: perfect(s) for s in dataset.samples}).detections()
     assert np.array(precision_intervals(classes, [[0], range(10)], resamples=20)) == pytest.approx(1.0)
 
 
 class Batches:
-    """An oracle that takes several images at a time and counts those that it holds."""
+    """An oracle that takes several images at a time and records the largest number that it held."""
 
     def __init__(self, oracle, size):
         self.class_names, self._oracle, self._size, self.most = oracle.class_names, oracle, size, 0
 
     def __call__(self, image):
-        raise AssertionError("the stream is what should be used")
+        raise AssertionError("stream should be used")
 
     def stream(self, images):
         images = iter(images)
@@ -159,7 +170,7 @@ class Batches:
             yield from map(self._oracle, batch)
 
 
-def test_batches_give_the_scores_of_single_images(random_dataset):
+def test_batches_and_single_images_give_the_same_scores(random_dataset):
     dataset, predictions = random_dataset
     oracle = Oracle(dataset, lambda s: predictions[s.image_id])
     alone = evaluate(oracle, dataset, resamples=20)
@@ -172,10 +183,10 @@ def test_batches_give_the_scores_of_single_images(random_dataset):
         assert shown == [sample.image_id for sample in dataset.samples]
 
 
-def test_time_per_image_leaves_out_reading_and_sinks(random_dataset, monkeypatch):
+def test_the_time_per_image_excludes_reading_and_sinks(random_dataset, monkeypatch):
     dataset, _ = random_dataset
     now = [0.0]
-    monkeypatch.setattr("rsis_tf.evaluation.runner.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("rsis_tf.evaluation.predictions.time.perf_counter", lambda: now[0])
 
     def take(seconds, result=None):
         now[0] += seconds
@@ -192,13 +203,13 @@ def test_time_per_image_leaves_out_reading_and_sinks(random_dataset, monkeypatch
 
     predictor = Batches(Oracle(dataset, lambda s: []), 4)
     predictor.stream = lambda images: (take(3, found) for found in Batches.stream(predictor, images))
-    assert show(predictor, Slow(), [lambda sample, instances: take(1000)]) == 8 * 3
+    assert predict_dataset(predictor, Slow(), [lambda sample, instances: take(1000)]) == 8 * 3
     alone = Oracle(dataset, lambda s: [])
     monkeypatch.setattr(Oracle, "__call__", lambda self, image: take(5, []))
-    assert show(alone, Slow(), [lambda sample, instances: take(1000)]) == 8 * 5
+    assert predict_dataset(alone, Slow(), [lambda sample, instances: take(1000)]) == 8 * 5
 
 
-def test_classes_that_are_not_asked_for_do_not_exist():
+def test_only_classes_removes_all_other_classes():
     labels = np.array([[0, 1, 1], [2, 3, -1]], np.int32)
     sample = dataclasses.replace(make_sample(labels, [1, 2, 1]), image_id="x")
     instances = [make_instance(labels == k, class_id=c) for k, c in ((1, 1), (2, 2), (3, 1))]
@@ -206,3 +217,26 @@ def test_classes_that_are_not_asked_for_do_not_exist():
     assert shown.label_map.tolist() == [[0, 1, 1], [0, 2, -1]]
     assert shown.classes.tolist() == [1, 1]
     assert [instance.class_id for instance in kept] == [1, 1]
+
+
+def test_a_new_row_of_the_table_is_reported(random_dataset, monkeypatch):
+    """A score of single images needs no more than a function and a row."""
+    row = Score(
+        name="covered",
+        title="covered",
+        description="share of the image that predictions cover",
+        function=lambda prediction, truth: (prediction > 0).mean(),
+    )
+    monkeypatch.setitem(SCORES, "covered", row)
+    dataset, predictions = random_dataset
+    scores = evaluate(Oracle(dataset, lambda s: predictions[s.image_id]), dataset, resamples=20)
+    shares = [
+        np.logical_or.reduce([i.mask for i in predictions[s.image_id]] + [np.zeros(s.label_map.shape, bool)])
+        & (s.label_map >= 0)
+        for s in dataset.samples
+    ]
+    assert scores.covered == pytest.approx(np.mean(shares))
+    assert scores.to_dict()["covered"] == scores.covered
+    low, high = scores.intervals["covered"]
+    assert low < scores.covered < high
+    assert f"covered            {scores.covered:.3f}" in table(scores)
