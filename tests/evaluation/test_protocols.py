@@ -24,8 +24,7 @@ from rsis_tf.evaluation.benchmarks.protocols import PLAIN, PROTOCOLS, Protocol
 from rsis_tf.evaluation.masks import draw, follow, largest_component, stretched
 from rsis_tf.evaluation.metrics.leaves import label_map, symmetric_best_dice
 from rsis_tf.inference import open_predictor
-from rsis_tf.inference.streaming import Streaming
-from rsis_tf.runtime import decode
+from rsis_tf.runtime import BasePredictor, ModelInfo, Options, decode
 
 CITY_NAMES = ("background", *LABEL_IDS)
 
@@ -387,15 +386,15 @@ def test_a_predictor_follows_in_every_way_of_calling_it(plants):
     assert opened.draw is None  # the predictor given is not changed
 
 
-class Elsewhere(Streaming):
+class Elsewhere(BasePredictor):
     """What Keras models, SavedModels and TFLite files are run by, here with ONNX Runtime behind it."""
 
     def __init__(self, network):
-        self._network, self.class_names, self.image_size, self.batch_size = network, ("background", "leaf"), (32, 32), 2
-        self.aspect = "stretch"
-        self._decoding = {"stop_mode": "each", "stop_threshold": 0.2}
+        info = ModelInfo(image_size=(32, 32), class_names=("background", "leaf"))
+        super().__init__(network, info, Options(stop_mode="each", stop_threshold=0.2, batch_size=2))
+        self._network = network
 
-    def run(self, images):
+    def compute(self, images):
         return tuple(map(np.stack, zip(*(outputs(self._network, image) for image in images), strict=True)))
 
 
