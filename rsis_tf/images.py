@@ -247,7 +247,7 @@ def _require_eight_bits(image: Image.Image, path: str | pathlib.Path) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    # Pillow's own method for PNG files decodes all pixels to look behind them.
+    # Pillow's method for PNG files decodes all pixels to reach the data after them.
     orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
     return orientation if orientation in range(1, 9) else 1
 
@@ -275,7 +275,7 @@ def _channel_depth(image: Image.Image) -> int:
     if image.mode == "I" or image.mode == "F":
         return 32
     raw_modes = [image.mode]
-    for tile in image.tile:
+    for tile in getattr(image, "tile", ()):
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         raw_modes += [argument for argument in arguments if isinstance(argument, str)]
     return 16 if any(";16" in mode for mode in raw_modes) else 8

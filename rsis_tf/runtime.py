@@ -470,7 +470,7 @@ def to_polygons(mask: Array) -> list[Array]:
 
 def paint(image: Array, mask: Array, tint: tuple[int, int, int], strength: float) -> None:
     """Mixes a colour into the pixels of a mask, in place; image (H, W, 3) uint8, mask (H, W) bool."""
-    mixed = image[mask] * np.float32(1 - strength) + np.float32(tint) * np.float32(strength)
+    mixed = image[mask] * np.float32(1 - strength) + np.array(tint, np.float32) * np.float32(strength)
     image[mask] = np.rint(mixed).astype(np.uint8)
 
 

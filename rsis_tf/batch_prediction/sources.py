@@ -58,7 +58,7 @@ def find_sources(asked: Sequence[str | pathlib.Path], *, out: pathlib.Path) -> l
             if os.path.realpath(path) == os.path.realpath(out):
                 raise InputError(f"expected different folders for the results and the images. Received: {out}")
             files = _outside(_walk(path), out)
-            problem = f"expected a folder with images ({', '.join(IMAGE_SUFFIXES)}). Received: {path} without any"
+            problem = f"expected a folder with images ({', '.join(IMAGE_SUFFIXES)}). Received: {path}, which has none"
         elif not path.exists() and glob.has_magic(text):
             matches = [pathlib.Path(match) for match in sorted(glob.glob(text, recursive=True))]
             files = _outside([match for match in matches if match.is_file()], out)
@@ -76,8 +76,8 @@ def find_sources(asked: Sequence[str | pathlib.Path], *, out: pathlib.Path) -> l
     result = []
     for source in sources:
         if not source.problem:
-            name, path = next(named)
-            source = dataclasses.replace(source, name=name, below=path.as_posix())
+            name, common = next(named)
+            source = dataclasses.replace(source, name=name, below=common.as_posix())
         result.append(source)
     return result
 
@@ -119,7 +119,7 @@ def _below_common(paths: Sequence[pathlib.Path]) -> list[pathlib.PurePath]:
 
 
 def naming_note(sources: Sequence[Source]) -> str | None:
-    """Returns a line for the screen if the names of the files do not suffice for the results, None otherwise."""
+    """Returns a line for the screen if results need longer names than those of the files, None otherwise."""
     for source in sources:
         if not source.problem and not source.is_video and source.name != source.path.stem:
             kept = "paths and suffixes" if source.name == source.below else "paths"
@@ -128,11 +128,11 @@ def naming_note(sources: Sequence[Source]) -> str | None:
 
 
 def _names(below: Sequence[pathlib.PurePath]) -> list[str]:
-    """Returns names of results; a video keeps its suffix, so that the folder of its frames has a name of its own."""
+    """Returns names of results; a video keeps its suffix, so that no image shares the folder of its frames."""
     kept = [path.suffix.lower() in VIDEO_SUFFIXES for path in below]
     plain = [path.name if keep else path.stem for path, keep in zip(below, kept, strict=True)]
-    placed = [path.with_name(name).as_posix() for path, name in zip(below, plain, strict=True)]
-    for names in (plain, placed):
+    with_folder = [path.with_name(name).as_posix() for path, name in zip(below, plain, strict=True)]
+    for names in (plain, with_folder):
         if len({name.casefold() for name in names}) == len(names):  # some file systems ignore case
             return names
     return [path.as_posix() for path in below]

@@ -120,7 +120,7 @@ def test_truncated_file(toy_model, share: float):
     assert str(path) in _message(path)
 
 
-def test_files_that_are_no_model(tmp_path: pathlib.Path):
+def test_files_that_are_not_models(tmp_path: pathlib.Path):
     path = tmp_path / "model.onnx"
     for content in (b"PK\x03\x04 a Keras archive", b"\x89PNG\r\n\x1a\n" + bytes(100), b"word " * 100):
         path.write_bytes(content)
@@ -183,7 +183,7 @@ def test_thresholds_in_the_file_are_checked(toy_model):
         assert "stop_threshold" in _message(toy_model(metadata={**metadata, "stop_threshold": value}))
 
 
-def test_values_that_are_no_paths():
+def test_values_that_are_not_paths():
     for value in (None, 3, b"model.onnx"):
         assert f"Received: path={value!r}" in _message(value)
 
@@ -318,7 +318,7 @@ assert len(rsis_runtime.Predictor({str(toy_model())!r})(np.full((5, 5, 3), 255, 
 
 
 def _toy_facts(**changes: str) -> dict[str, str]:
-    """Metadata of a toy graph that runs at 96x96 (see conftest)."""
+    """Metadata of a toy graph that runs at 96x96 (see `write_toy_graph`)."""
     return {
         "class_names": json.dumps(["background", "leaf", "stone"]),
         "image_size": "[96, 96]",
@@ -331,7 +331,7 @@ def _toy_facts(**changes: str) -> dict[str, str]:
 
 
 def _disc(height: int, width: int) -> np.ndarray:
-    """An image with a red disc, and nothing else."""
+    """An image with a red disc on black."""
     canvas = Image.new("RGB", (width, height))
     radius = 0.4 * min(height, width)
     x, y = 0.6 * width, 0.45 * height

@@ -73,7 +73,7 @@ SIGHT = {
 
 
 @pytest.mark.parametrize("sight", SIGHT)
-def test_twenty_colours_stay_apart_for_every_eye(sight):
+def test_twenty_colours_differ_for_every_colour_vision(sight):
     assert len(PALETTE) == 20
     lab = seen_as(PALETTE, SIGHT[sight])
     distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1) + 9 * np.eye(20)
