@@ -36,8 +36,8 @@ class ExportedPredictor(FilePredictor):
 
     def __init__(self, path: str | os.PathLike, **options: Any) -> None:
         path, chosen = pathlib.Path(path), Options(**options)
-        self.metadata = read_metadata(path)
-        super().__init__(path, _info(self.metadata, path), chosen)
+        self.metadata, info = read_metadata(path)
+        super().__init__(path, info, chosen)
         try:
             self._run = self.open(path, chosen)
         except InputError:
@@ -56,30 +56,22 @@ class ExportedPredictor(FilePredictor):
         return [outputs[name] for name in OUTPUTS]
 
 
-def read_metadata(path: pathlib.Path) -> dict[str, Any]:
+def read_metadata(path: pathlib.Path) -> tuple[dict[str, Any], ModelInfo]:
     """Reads the JSON file beside an exported file or folder.
 
+    Returns:
+        What the exporter wrote, and what a predictor needs of it.
+
     Raises:
-        InputError: if it is missing or not such a file.
+        InputError: if the file is missing or not such a file.
     """
     side = sidecar(path)
     try:
-        content = json.loads(side.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("no JSON object")
-    except (OSError, ValueError) as error:
+        metadata = json.loads(side.read_text(encoding="utf-8"))
+        batch, dtype = metadata["input"]["shape"][0], str(np.dtype(metadata["input"]["dtype"]))
+        fixed = batch if isinstance(batch, int) else None
+        return metadata, ModelInfo.from_metadata(metadata, batch=fixed, dtype=dtype, source=side)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(
             f"expected the JSON file that the exporter writes beside {path.name}. Received: {side} ({reason_of(error)})"
         ) from None
-    return content
-
-
-def _info(metadata: dict[str, Any], path: pathlib.Path) -> ModelInfo:
-    side = sidecar(path)
-    try:
-        batch, dtype = metadata["input"]["shape"][0], str(np.dtype(metadata["input"]["dtype"]))
-    except (KeyError, TypeError, IndexError) as error:
-        raise InputError(
-            f"expected shape and dtype of the input in the metadata. Received: {side} ({type(error).__name__}: {error})"
-        ) from None
-    return ModelInfo.from_metadata(metadata, batch=batch if isinstance(batch, int) else None, dtype=dtype, source=side)
