@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rsis_tf.errors import ArgumentParser, InputError, command_line
-from rsis_tf.files import write_text
+from rsis_tf.files import write_bytes
 from rsis_tf.images import IMAGE_SUFFIXES, list_images, read_image
 from rsis_tf.runtime import Predictor
 
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             (options.out, [result for row in rows for result in row["objects"]]),
             (options.out.with_suffix(".images.json"), images),
         ):
-            write_text(path, json.dumps(content) + "\n")
+            write_bytes(path, json.dumps(content).encode() + b"\n")
     unread = sum(bool(row["error"]) for row in rows)
     print(f"{len(rows)} images ({unread} not read), {sum(image['objects'] for image in images)} objects: {options.out}")
 

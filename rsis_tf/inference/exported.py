@@ -39,7 +39,7 @@ class ExportedPredictor(FilePredictor):
         self.metadata, info = read_metadata(path)
         super().__init__(path, info, chosen)
         try:
-            self._run = self.open(path, chosen)
+            self._run = self.load(path, chosen)
         except InputError:
             raise
         except ImportError as error:
@@ -47,7 +47,7 @@ class ExportedPredictor(FilePredictor):
         except Exception as error:  # each library raises its own for a broken file
             raise InputError(f"expected {self.kind} that can be read. Received: {path} ({reason_of(error)})") from None
 
-    def open(self, path: pathlib.Path, options: Options) -> Run:
+    def load(self, path: pathlib.Path, options: Options) -> Run:
         """Opens the file with the library that runs it."""
         raise NotImplementedError
 

@@ -14,7 +14,7 @@ class SavedModelPredictor(ExportedPredictor):
 
     kind = "a SavedModel of export.saved_model"
 
-    def open(self, path: pathlib.Path, options: Options) -> Run:
+    def load(self, path: pathlib.Path, options: Options) -> Run:
         from rsis_tf.engine import quiet_start
 
         quiet_start()

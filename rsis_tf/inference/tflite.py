@@ -15,7 +15,7 @@ class TFLitePredictor(ExportedPredictor):
 
     kind = "a file of export.tflite"
 
-    def open(self, path: pathlib.Path, options: Options) -> Run:
+    def load(self, path: pathlib.Path, options: Options) -> Run:
         if options.providers is not None and not only_cpu(options.providers):
             raise InputError(
                 "a TFLite file runs on the CPU, by LiteRT; take a .onnx file for ONNX Runtime's providers. "
