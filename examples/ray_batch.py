@@ -1,10 +1,10 @@
-"""Predicts a folder of pictures on all cores or machines of a Ray cluster and writes COCO results.
+"""Predicts a folder of images on all cores or machines of a Ray cluster and writes COCO results.
 
-python examples/ray_batch.py runs/nuclei/model.onnx pictures/ predictions.json --actors 4
+    python examples/ray_batch.py runs/nuclei/model.onnx images/ predictions.json --actors 4
 
-Each actor opens the model once. Written are `predictions.json`, a list of COCO results
-(image_id, category_id, score, segmentation), and `predictions.images.json` with file name, size and number of objects
-of each picture. `image_id` is the place of the picture in the sorted folder, from 1. Needs: pip install ".[cpu,ray]".
+Each actor opens the model once. The job writes `predictions.json`, a list of COCO results (image_id, category_id,
+score, segmentation, …), and `predictions.images.json` with the file name, the size and the number of objects of each
+image. `image_id` is the position of the image in the sorted folder, from 1. Needs: pip install ".[cpu,ray]".
 """
 
 import json
@@ -16,21 +16,19 @@ from typing import Any
 import numpy as np
 
 from rsis_tf.errors import ArgumentParser, InputError, command_line
-from rsis_tf.images import read_image
-from rsis_tf.runtime import Instance, Predictor, RuntimeInputError
-from rsis_tf.shapes import to_polygons, to_rle
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+from rsis_tf.files import write_bytes
+from rsis_tf.images import IMAGE_SUFFIXES, list_images, read_image
+from rsis_tf.runtime import Predictor
 
 
 class PredictBatch:
-    """What one actor holds: the model, opened once; called with batches of paths.
+    """The state of one actor: the model, opened once. It is called with batches of paths.
 
     Args:
         model: path of the ONNX file.
-        providers: see `rsis_tf.runtime.Predictor`.
+        providers: see `rsis_tf.runtime.Options`.
         threads: CPU threads of the actor.
-        polygons: whether outlines are written instead of run lengths.
+        polygons: whether to return outlines instead of run lengths.
     """
 
     def __init__(self, model: str, *, providers: Sequence[str], threads: int, polygons: bool) -> None:
@@ -38,32 +36,21 @@ class PredictBatch:
         self._polygons = polygons
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list]:
-        """Predicts `path` (N,) of pictures numbered `image_id` (N,); a picture that cannot be read says so."""
+        """Predicts `path` (N,) of images numbered `image_id` (N,); an image that cannot be read has an `error`."""
         rows: dict[str, list] = {"image_id": [], "path": [], "size": [], "objects": [], "error": []}
         for image_id, path in zip(batch["image_id"], batch["path"], strict=True):
             size, objects, error = (0, 0), [], ""
             try:
-                image = read_image(path)
-                size = image.shape[:2]
-                objects = [self._describe(int(image_id), instance) for instance in self._predictor(image)]
+                found = self._predictor(read_image(path))
+                size, objects = found.size, found.to_coco(int(image_id))
+                if self._polygons:
+                    for row, polygons in zip(objects, found.to_polygons(), strict=True):
+                        row["segmentation"] = [polygon.flatten().tolist() for polygon in polygons]
             except InputError as reason:
                 error = str(reason)
             for key, value in zip(rows, (int(image_id), path, list(size), json.dumps(objects), error), strict=True):
                 rows[key].append(value)
         return rows
-
-    def _describe(self, image_id: int, instance: Instance) -> dict[str, Any]:
-        shape = (
-            [polygon.flatten().tolist() for polygon in to_polygons(instance.mask)]
-            if self._polygons
-            else to_rle(instance.mask)
-        )
-        return {
-            "image_id": image_id,
-            "category_id": instance.class_id,
-            "score": instance.score,
-            "segmentation": shape,
-        }
 
 
 def predict_folder(
@@ -76,28 +63,28 @@ def predict_folder(
     batch_size: int = 16,
     polygons: bool = False,
 ) -> list[dict[str, Any]]:
-    """Runs the job on the Ray cluster at hand, or on this machine where there is none.
+    """Runs the job on the connected Ray cluster, or on this machine if there is none.
 
     Args:
-        model: ONNX file; a path that every machine of the cluster sees.
-        folder: with the pictures, likewise.
-        actors: sessions side by side.
-        providers: "cuda" gives each actor a GPU of its own.
+        model: ONNX file; a path that every machine of the cluster can read.
+        folder: with the images; likewise.
+        actors: number of sessions that run at the same time.
+        providers: "cuda" assigns one GPU to each actor.
         threads: CPU threads of an actor.
-        batch_size: pictures an actor is given at a time.
-        polygons: outlines instead of run lengths.
+        batch_size: images that an actor receives at a time.
+        polygons: whether to return outlines instead of run lengths.
 
     Returns:
-        One row for each picture in the order of the names: image_id, path, size, objects (COCO results), error.
+        One row for each image in the order of the names: image_id, path, size, objects (COCO results), error.
 
     Raises:
-        InputError: for a folder without pictures.
+        InputError: for a folder without images.
     """
     import ray
 
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    paths = list_images(folder)
     if not paths:
-        raise InputError(f"expected pictures ({', '.join(SUFFIXES)}). Received: {folder} without any")
+        raise InputError(f"expected images ({', '.join(IMAGE_SUFFIXES)}). Received: {folder}, which has none")
     rows = [{"image_id": i, "path": str(path.absolute())} for i, path in enumerate(paths, start=1)]
     answers = ray.data.from_items(rows).map_batches(
         PredictBatch,
@@ -113,28 +100,27 @@ def predict_folder(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Runs the command."""
     parser = ArgumentParser(prog="python examples/ray_batch.py", description=__doc__)
-    parser.add_argument("model", type=pathlib.Path, help="file that python -m export.onnx wrote")
-    parser.add_argument("folder", type=pathlib.Path, help="folder of pictures")
+    parser.add_argument("model", type=pathlib.Path, help="ONNX file that `rsis export onnx` wrote")
+    parser.add_argument("folder", type=pathlib.Path, help="folder of images")
     parser.add_argument("out", type=pathlib.Path, help="COCO results to write (.json)")
-    parser.add_argument("--actors", type=int, default=os.cpu_count(), help="sessions (default: one for each core)")
+    parser.add_argument("--actors", type=int, default=os.cpu_count(), help="sessions (default: one per core)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a session (default: 1)")
-    parser.add_argument("--batch-size", type=int, default=16, help="pictures given at a time (default: 16)")
+    parser.add_argument("--batch-size", type=int, default=16, help="images per call of an actor (default: 16)")
     parser.add_argument("--provider", default="cpu", help="cpu, cuda or tensorrt (default: cpu)")
-    parser.add_argument("--polygons", action="store_true", help="outlines instead of run lengths")
+    parser.add_argument("--polygons", action="store_true", help="write outlines instead of run lengths")
     with command_line():
         options = parser.parse_args(arguments)
         if not options.folder.is_dir():
-            raise InputError(f"expected a folder of pictures. Received: {options.folder}")
+            raise InputError(f"expected a folder of images. Received: {options.folder}")
         if options.out.suffix != ".json" or not options.out.absolute().parent.is_dir():
             raise InputError(f"expected a .json file in a folder that exists. Received: {options.out}")
-        if min(options.actors, options.threads, options.batch_size) < 1:
-            raise InputError("expected positive numbers for --actors, --threads, --batch-size. Received: one below")
-        try:
-            Predictor(options.model, providers=[options.provider], threads=options.threads)  # complain here, once
-        except RuntimeInputError as error:
-            raise InputError(str(error)) from None
+        for name in ("actors", "threads", "batch_size"):
+            if (value := getattr(options, name)) < 1:
+                raise InputError(f"expected a positive number. Received: --{name.replace('_', '-')} {value}")
+        # A model that does not open fails here, not in every actor.
+        Predictor(options.model, providers=[options.provider], threads=options.threads)
         rows = predict_folder(
             options.model,
             options.folder,
@@ -144,7 +130,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             batch_size=options.batch_size,
             polygons=options.polygons,
         )
-        _write(options.out, [result for row in rows for result in row["objects"]])
         images = [
             {
                 "id": row["image_id"],
@@ -156,17 +141,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             }
             for row in rows
         ]
-        _write(options.out.with_suffix(".images.json"), images)
+        for path, content in (
+            (options.out, [result for row in rows for result in row["objects"]]),
+            (options.out.with_suffix(".images.json"), images),
+        ):
+            write_bytes(path, json.dumps(content).encode() + b"\n")
     unread = sum(bool(row["error"]) for row in rows)
-    print(
-        f"{len(rows)} pictures ({unread} not read), {sum(image['objects'] for image in images)} objects: {options.out}"
-    )
-
-
-def _write(path: pathlib.Path, content: Any) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    print(f"{len(rows)} images ({unread} not read), {sum(image['objects'] for image in images)} objects: {options.out}")
 
 
 if __name__ == "__main__":

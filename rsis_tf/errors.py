@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+# The runtime is one file that an application may copy, so the class that it raises is defined there.
+from rsis_tf.runtime import InputError
 
-class InputError(ValueError):
-    """Input the program cannot work with; the message is one line that ends in what was received."""
-
+__all__ = ["ArgumentParser", "InputError", "command_line", "missing_module"]
 
 _EXTRAS = {
     "train": (

@@ -1,4 +1,4 @@
-"""Reading pictures and label images from files, strictly: what cannot be shown as 8-bit RGB is refused, not guessed."""
+"""Reads images and label images from files. What 8-bit RGB cannot show is refused."""
 
 import contextlib
 import dataclasses
@@ -10,15 +10,22 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from rsis_tf.errors import InputError
+from rsis_tf.runtime import reason_of, resize_image
+
+IMAGE_SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
+"""Suffixes of the files in a folder that count as images. Some need a plugin of Pillow; `read_image` names it."""
+LABEL_SUFFIXES = (".bmp", ".png", ".tif", ".tiff")
+"""Suffixes of the files in a folder that count as label images: formats without loss."""
 
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _LARGEST_ID = 65535
 _ORIENTATION = 0x0112
-"""The EXIF tag that says how an image is to be turned before it is shown."""
-
-
-_BACK = {
+"""The EXIF tag that says how to turn an image before showing it."""
+_TURN_BACK = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -27,18 +34,45 @@ _BACK = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-"""What takes an EXIF orientation back."""
+"""EXIF orientation → the operation that reverses it."""
 _END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
-"""What ends a file that is whole, by Pillow's name of the format."""
+"""Pillow's name of a format → the bytes at the end of a complete file."""
+
+
+def list_images(folder: pathlib.Path, *, recursive: bool = False) -> list[pathlib.Path]:
+    """Returns the image files of a folder by their suffixes, sorted by path, without hidden files.
+
+    Args:
+        folder: which must exist.
+        recursive: whether to include the folders below it.
+    """
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
+
+
+def synthetic_image(size: tuple[int, int] = (240, 320), seed: int = 0) -> np.ndarray:
+    """Returns an image made of coarse and fine noise with five bright discs, (H, W, 3) uint8.
+
+    It depends on the size and the seed alone. Exporters compare on it when there is no other image.
+    """
+    rng = np.random.default_rng(seed)
+    coarse = resize_image(rng.integers(40, 160, (6, 8, 3), np.uint8), size).astype(np.float32)
+    image = coarse + rng.normal(0, 8, (*size, 1))
+    y, x = np.mgrid[: size[0], : size[1]]
+    for _ in range(5):
+        centre, radius = rng.uniform(0, 1, 2) * size, rng.uniform(0.05, 0.15) * min(size)
+        disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
+        image[disc] = 0.3 * image[disc] + rng.uniform(100, 180, 3)
+    return image.clip(0, 255).astype(np.uint8)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Header:
-    """What an image file says of itself before its pixels are read.
+    """What the header of an image file says, before its pixels are read.
 
     Attributes:
         stored_size: (height, width) of the pixels in the file.
-        orientation: EXIF orientation 1 … 8; 1 (shown as stored) if the file has none.
+        orientation: EXIF orientation, 1 … 8; 1 (shown as stored) if the file has none.
     """
 
     stored_size: tuple[int, int]
@@ -56,58 +90,58 @@ class Header:
 
 
 def read_header(path: str | pathlib.Path) -> Header:
-    """Reads size and orientation of an image and makes sure that `read_image` would take it; decodes no pixels.
+    """Reads the size and the orientation of an image and checks that `read_image` accepts it.
 
-    A JPEG or PNG file that has no end is decoded after all, to find whether it was cut off; so is every file of another
-    format.
+    Pixels are decoded only if that is the only way to find out whether the file is complete: for a JPEG or PNG file
+    without an end mark, and for every other format.
 
     Raises:
         InputError: as `read_image` does.
     """
-    with _opened(path, "an image file") as picture:
-        _require_eight_bits(picture, path)
+    with _opened(path, "an image file") as image:
+        _require_eight_bits(image, path)
         tail = _tail(pathlib.Path(path))
-        if picture.format == "PNG" and b"eXIf" in tail:  # its EXIF data may lie behind the pixels
-            picture.load()
-        orientation = _orientation(picture)
-        mark = _END_MARKS.get(picture.format or "")
+        if image.format == "PNG" and b"eXIf" in tail:  # its EXIF data may follow the pixels
+            image.load()
+        orientation = _orientation(image)
+        mark = _END_MARKS.get(image.format or "")
         if mark is None or mark not in tail:
-            picture.load()
-        size = picture.height, picture.width
-        # Pillow turns TIFF files by itself.
-        turned = picture.format == "TIFF" and orientation >= 5
+            image.load()
+        size = image.height, image.width
+        # Pillow turns TIFF files itself.
+        turned = image.format == "TIFF" and orientation >= 5
         return Header(stored_size=size[::-1] if turned else size, orientation=orientation)
 
 
 def read_image(path: str | pathlib.Path, *, as_stored: bool = False) -> np.ndarray:
-    """Reads a picture as RGB.
+    """Reads an image as RGB.
 
-    Greyscale, palette, CMYK and pictures with transparency are converted (transparency is dropped, not blended), the
-    EXIF orientation is applied; of an animation the first frame is taken.
+    Greyscale, palette and CMYK images are converted. Transparency is dropped, not blended. The EXIF orientation is
+    applied. An animation gives its first frame.
 
     Args:
         path: of a file that Pillow can read (PNG, JPEG, TIFF, WebP, BMP, GIF …), 8 bits per channel.
-        as_stored: leave the pixels as they lie in the file, whatever the EXIF orientation.
+        as_stored: ignore the EXIF orientation and return the pixels as the file stores them.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        InputError: when the file is missing, unreadable or truncated, or has 16-bit or floating-point channels.
+        InputError: if the file is missing, unreadable or truncated, or has 16-bit or floating-point channels.
     """
     if not as_stored:
         return read_reduced(path, None).pixels
-    with _opened(path, "an image file") as picture:
-        _require_eight_bits(picture, path)
-        back = _BACK.get(_orientation(picture)) if picture.format == "TIFF" else None
-        pixels = picture.convert("RGB")
-        # Pillow turns TIFF files by itself.
+    with _opened(path, "an image file") as image:
+        _require_eight_bits(image, path)
+        back = _TURN_BACK.get(_orientation(image)) if image.format == "TIFF" else None
+        pixels = image.convert("RGB")
+        # Pillow turns TIFF files itself.
         return np.array(pixels if back is None else pixels.transpose(back))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReducedImage:
-    """An image that may have been decoded at reduced scale.
+    """An image, possibly decoded at a reduced scale.
 
     Attributes:
         pixels: (⌈H / reduction⌉, ⌈W / reduction⌉, 3) uint8, RGB.
@@ -121,9 +155,9 @@ class ReducedImage:
 
 
 def read_reduced(path: str | pathlib.Path, at_least: tuple[int, int] | None) -> ReducedImage:
-    """Reads an image as `read_image` does, a JPEG file at 1/2, 1/4 or 1/8 of its size where that is large enough.
+    """Reads an image as `read_image` does, but a JPEG file at 1/2, 1/4 or 1/8 of its size if that is large enough.
 
-    A JPEG decoder leaves out the fine frequencies of each block of 8×8 pixels and does a fraction of the work.
+    The JPEG decoder then skips the high frequencies of each block of 8×8 pixels, which saves most of its work.
 
     Args:
         path: see `read_image`.
@@ -132,14 +166,14 @@ def read_reduced(path: str | pathlib.Path, at_least: tuple[int, int] | None) -> 
     Raises:
         InputError: see `read_image`.
     """
-    with _opened(path, "an image file") as picture:
-        _require_eight_bits(picture, path)
-        whole = picture.size
-        reduction = _reduction(picture, at_least)
+    with _opened(path, "an image file") as image:
+        _require_eight_bits(image, path)
+        whole = image.size
+        reduction = _reduction(image, at_least)
         if reduction > 1:
-            picture.draft(None, (whole[0] // reduction, whole[1] // reduction))
-        turned = _orientation(picture) >= 5
-        pixels = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+            image.draft(None, (whole[0] // reduction, whole[1] // reduction))
+        turned = _orientation(image) >= 5
+        pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
         if reduction == 1:
             return ReducedImage(pixels=pixels, size=pixels.shape[:2], reduction=1)
         return ReducedImage(pixels=pixels, size=whole if turned else whole[::-1], reduction=reduction)
@@ -155,26 +189,26 @@ def read_label_image(path: str | pathlib.Path) -> np.ndarray:
         (H, W) int32, 0 … 65535.
 
     Raises:
-        InputError: when the file is missing, unreadable or truncated, or has colour channels or larger values.
+        InputError: if the file is missing, unreadable or truncated, or has colour channels or larger values.
     """
-    with _opened(path, "a label image") as picture:
-        if picture.mode not in _LABEL_MODES:
-            raise InputError(f"expected a label image, palette or greyscale. Received: mode {picture.mode} in {path}")
-        ids = np.array(picture).astype(np.int64)
+    with _opened(path, "a label image") as image:
+        if image.mode not in _LABEL_MODES:
+            raise InputError(f"expected a label image, palette or greyscale. Received: mode {image.mode} in {path}")
+        ids = np.array(image).astype(np.int64)
         if ids.size and not 0 <= ids.min() <= ids.max() <= _LARGEST_ID:
             raise InputError(f"expected ids 0 … {_LARGEST_ID}. Received: {ids.min()} … {ids.max()} in {path}")
         return ids.astype(np.int32)
 
 
-def _reduction(picture: Image.Image, at_least: tuple[int, int] | None) -> int:
-    """The largest factor that a JPEG decoder can divide the image's sides by and leave (h, w)."""
-    if at_least is None or picture.format not in ("JPEG", "MPO"):
+def _reduction(image: Image.Image, at_least: tuple[int, int] | None) -> int:
+    """Returns the largest factor by which a JPEG decoder can divide the sides without falling below (h, w)."""
+    if at_least is None or image.format not in ("JPEG", "MPO"):
         return 1
-    width, height = picture.size
-    orientation = _orientation(picture)
+    width, height = image.size
+    orientation = _orientation(image)
     needed_height, needed_width = at_least[::-1] if orientation >= 5 else at_least
     for factor in (8, 4, 2):
-        # A last block that is not whole lies at the end of the stored rows: turned, it would shift the pixels.
+        # An incomplete last block is at the end of the stored rows; once the image is turned, it shifts the pixels.
         whole = orientation == 1 or (width % factor == 0 and height % factor == 0)
         if whole and width // factor >= needed_width and height // factor >= needed_height:
             return factor
@@ -193,34 +227,33 @@ def _opened(path: str | pathlib.Path, expected: str) -> Iterator[Image.Image]:
             f"Received: {path}"
         )
     try:
-        with Image.open(path) as picture:
-            yield picture
+        with Image.open(path) as image:
+            yield image
     except InputError:
         raise
-    # Pillow reports a broken file through any of these, depending on format and place of the damage.
+    # Pillow reports a broken file through any of these, depending on the format and the place of the damage.
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"expected {expected} that can be read. Received: {path} ({reason})") from None
+        raise InputError(f"expected {expected} that can be read. Received: {path} ({reason_of(error)})") from None
 
 
-def _require_eight_bits(picture: Image.Image, path: str | pathlib.Path) -> None:
-    depth = _channel_depth(picture)
+def _require_eight_bits(image: Image.Image, path: str | pathlib.Path) -> None:
+    depth = _channel_depth(image)
     if depth != 8:
         raise InputError(
             f"expected an image of 8 bits per channel (convert it first). Received: {depth}-bit channels in {path}"
         )
-    if picture.mode not in _EIGHT_BIT_MODES:
-        raise InputError(f"expected a greyscale, palette, RGB or CMYK image. Received: mode {picture.mode} in {path}")
+    if image.mode not in _EIGHT_BIT_MODES:
+        raise InputError(f"expected a greyscale, palette, RGB or CMYK image. Received: mode {image.mode} in {path}")
 
 
-def _orientation(picture: Image.Image) -> int:
-    # Pillow's own method for PNG files decodes all pixels to look behind them.
-    orientation = Image.Image.getexif(picture).get(_ORIENTATION, 1)
+def _orientation(image: Image.Image) -> int:
+    # Pillow's method for PNG files decodes all pixels to reach the data after them.
+    orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
     return orientation if orientation in range(1, 9) else 1
 
 
 def _tail(path: pathlib.Path) -> bytes:
-    """The last 4 KB of a file."""
+    """Returns the last 4 KB of a file."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 4096))
         return file.read()
@@ -228,7 +261,7 @@ def _tail(path: pathlib.Path) -> bytes:
 
 @functools.cache
 def _heif_reader() -> bool:
-    """Tells Pillow of pillow-heif; False if that is not installed."""
+    """Registers pillow-heif with Pillow; returns False if it is not installed."""
     try:
         import pillow_heif
     except ImportError:
@@ -237,12 +270,12 @@ def _heif_reader() -> bool:
     return True
 
 
-def _channel_depth(picture: Image.Image) -> int:
-    """Bits per channel in the file; Pillow reads some 16-bit colour files as 8-bit and drops the rest in silence."""
-    if picture.mode == "I" or picture.mode == "F":
+def _channel_depth(image: Image.Image) -> int:
+    """Returns the bits per channel in the file; Pillow silently reads some 16-bit colour files as 8-bit."""
+    if image.mode == "I" or image.mode == "F":
         return 32
-    raw_modes = [picture.mode]
-    for tile in picture.tile:
+    raw_modes = [image.mode]
+    for tile in getattr(image, "tile", ()):
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         raw_modes += [argument for argument in arguments if isinstance(argument, str)]
     return 16 if any(";16" in mode for mode in raw_modes) else 8

@@ -1,4 +1,4 @@
-"""`python -m rsis_tf.predict` of earlier versions: the command `rsis predict`."""
+"""`python -m rsis_tf.predict`, the name of `rsis predict` in earlier versions."""
 
 from rsis_tf.cli.predict import main
 

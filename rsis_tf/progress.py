@@ -1,4 +1,4 @@
-"""One line that moves on a terminal: how much is done, how fast, and how long it will take."""
+"""A progress line for terminals: how many are done, at which rate, and the time left."""
 
 import sys
 import time
@@ -6,23 +6,23 @@ from typing import TextIO
 
 
 class ProgressLine:
-    """Shows count, rate and time left on standard error; silent where that is no terminal.
+    """Shows count, rate and time left on standard error; writes nothing if that is not a terminal.
 
         line = ProgressLine()
-        line(3, 120)  # 3/120 pictures, 4.1/s, 29 s left
+        line(3, 120)  # 3/120 images, 4.1/s, 29 s left
 
     Args:
-        unit: what is counted.
+        unit: plural of the things counted.
         stream: where to write; default: standard error.
     """
 
-    def __init__(self, unit: str = "pictures", *, stream: TextIO | None = None) -> None:
+    def __init__(self, unit: str = "images", *, stream: TextIO | None = None) -> None:
         self._unit = unit
         self._stream = sys.stderr if stream is None else stream
         self._start = self._shown = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        """Draws the line anew, at most ten times a second; takes it away once all is done."""
+        """Updates the line, at most ten times a second; removes it when everything is done."""
         if not self._stream.isatty():
             return
         now = time.monotonic()
@@ -36,7 +36,7 @@ class ProgressLine:
             print(f"\r\033[K{line}", end="", file=self._stream, flush=True)
 
     def clear(self) -> None:
-        """Takes the line away, so that something else can be printed; the next call draws it at once."""
+        """Removes the line so that something else can be printed; the next call draws it again at once."""
         self._shown = float("-inf")
         if self._stream.isatty():
             print("\r\033[K", end="", file=self._stream, flush=True)

@@ -1,13 +1,19 @@
-"""Runs an exported model: numpy, Pillow and onnxruntime, no TensorFlow. An application may ship this one file.
+"""Runs an exported ONNX model with numpy, Pillow and onnxruntime alone. An application may copy this one file.
 
-from rsis_tf.runtime import Predictor
+    from rsis_tf.runtime import Predictor
 
-predictor = Predictor("model.onnx")
-for instance in predictor(image):  # image: (H, W, 3) uint8, any size
-    print(instance.step, instance.class_name, instance.score, instance.mask.sum())
+    predictor = Predictor("model.onnx")
+    found = predictor("photo.jpg")  # or an array, or a PIL image, of any size
+    for instance in found:
+        print(instance.step, instance.class_name, instance.score, instance.box)
+    found.save("overlay.png", image="photo.jpg")
+
+From top to bottom: results (`Instance`, `Instances`) and the forms that other programs read; images (`as_image`);
+`decode`, from probabilities to instances; `Options` and `ModelInfo`; `BasePredictor`, which every backend of the
+project derives from; `Predictor`, which runs ONNX files.
 """
 
-import contextlib
+import collections
 import dataclasses
 import itertools
 import json
@@ -15,33 +21,71 @@ import numbers
 import os
 import pathlib
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, overload
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 Array = np.ndarray
-STOP_MODES = ("first", "each")
 OUTPUTS = ("masks", "classes", "stop")
+"""The outputs of every exported graph: (B, T, h, w), (B, T, K) and (B, T) probabilities."""
+STOP_MODES = ("first", "each")
 ASPECTS = ("stretch", "keep")
-"""How an image of another shape fills the network's frame: scaled on each axis, or scaled as a whole and padded."""
+"""How an image of another shape fills the network's frame: each axis is scaled by itself, or the image is scaled as a
+whole and padded."""
 
 
-class RuntimeInputError(ValueError):
-    """A file, image or option this module cannot work with; the message is one line that ends in what was received."""
+class InputError(ValueError):
+    """A file, an image or an option that cannot be used; the message is one line that ends in what was received."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+RuntimeInputError = InputError
+"""The name of an earlier version."""
+
+
+# --- Results -------------------------------------------------------------------------------------------------------
+
+PALETTE: tuple[tuple[int, int, int], ...] = (
+    (0x00, 0x77, 0xAA),
+    (0xEE, 0x99, 0x00),
+    (0x55, 0xBB, 0xEE),
+    (0xDD, 0x66, 0x00),
+    (0x00, 0x99, 0x77),
+    (0xEE, 0xDD, 0x44),
+    (0xCC, 0x77, 0xAA),
+    (0x99, 0x00, 0xFF),
+    (0xBB, 0x44, 0x22),
+    (0x77, 0xDD, 0xFF),
+    (0x66, 0x11, 0xAA),
+    (0x99, 0xCC, 0x88),
+    (0xDD, 0x00, 0xBB),
+    (0x99, 0x00, 0x00),
+    (0xBB, 0xEE, 0x99),
+    (0x77, 0x33, 0x66),
+    (0x77, 0xAA, 0x66),
+    (0x99, 0xFF, 0xDD),
+    (0x99, 0x44, 0x55),
+    (0x99, 0x77, 0xEE),
+)
+"""Twenty colours: the seven of Okabe and Ito, then others that were chosen to be far from all of them.
+
+Neighbours in the list differ clearly. The distance is measured in OKLab and is the smallest over normal vision,
+protanopia, deuteranopia and tritanopia (simulated after Machado, Oliveira and Fernandes, 2009). Drawings number the
+objects as well, so that no reader depends on colour alone.
+"""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Instance:
     """One predicted object.
 
     Attributes:
-        mask: (H, W) bool, at the size of the picture given.
+        mask: (H, W) bool, at the size of the input image.
         class_id: 1 … K−1.
         class_name: name of the class.
         score: class probability × objectness.
-        step: t, place in the predicted sequence, from 0.
+        step: t, the position in the predicted sequence, from 0.
         objectness: probability that step t holds an object.
         class_probs: (K,) float32, probabilities of all classes, 0 = background.
     """
@@ -54,57 +98,535 @@ class Instance:
     objectness: float
     class_probs: Array
 
+    def __repr__(self) -> str:
+        return f"Instance({self.class_name}, score {self.score:.2f}, step {self.step}, {self.area} pixels)"
 
-def check_image(image: Any) -> Array:
-    """Returns the picture unchanged if it is an (H, W, 3) uint8 array with at least one pixel.
+    @property
+    def area(self) -> int:
+        """Number of pixels of the mask."""
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """(x0, y0, x1, y1) in pixels around the mask; x1 and y1 are exclusive. All 0 for an empty mask."""
+        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
+        if len(rows) == 0:
+            return 0, 0, 0, 0
+        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+class Instances(Sequence[Instance]):
+    """The objects predicted in one image, a sequence of `Instance` in predicted order.
+
+    It cannot be changed. It equals any list or tuple of the same `Instance` objects; slices are `Instances` too.
+
+    Args:
+        instances: in predicted order, masks (H, W) bool.
+        size: (H, W) of the image.
 
     Raises:
-        RuntimeInputError: for anything else.
+        InputError: for a mask of another size.
     """
-    if not isinstance(image, np.ndarray):
-        raise RuntimeInputError(f"an image must be an (H, W, 3) uint8 RGB array. Received: {type(image).__name__}")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise RuntimeInputError(
-            f"an image must be an (H, W, 3) uint8 RGB array. Received: shape {image.shape}, dtype {image.dtype}"
-        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, instances: Iterable[Instance] = (), *, size: tuple[int, int]) -> None:
+        self._instances = tuple(instances)
+        self.size = (int(size[0]), int(size[1]))
+        for instance in self._instances:
+            if instance.mask.shape != self.size:
+                raise InputError(f"expected masks of the size {self.size}. Received: {instance.mask.shape}")
+
+    def __len__(self) -> int:
+        return len(self._instances)
+
+    @overload
+    def __getitem__(self, index: int) -> Instance: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Instances": ...
+
+    def __getitem__(self, index: int | slice) -> "Instance | Instances":
+        if isinstance(index, slice):
+            return Instances(self._instances[index], size=self.size)
+        return self._instances[index]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Instances):
+            return self._instances == other._instances and self.size == other.size
+        return list(self._instances) == list(other) if isinstance(other, list | tuple) else NotImplemented
+
+    def __repr__(self) -> str:
+        counts = collections.Counter(self.class_names).most_common()
+        found = f": {', '.join(f'{count} {name}' for name, count in counts)}" if counts else ""
+        return f"Instances({len(self)}{found}; {self.size[0]}x{self.size[1]})"
+
+    @property
+    def boxes(self) -> Array:
+        """(n, 4) float32: x0, y0, x1, y1 in pixels; x1 and y1 are exclusive."""
+        return np.array([instance.box for instance in self], np.float32).reshape(-1, 4)
+
+    @property
+    def masks(self) -> Array:
+        """(n, H, W) bool, a new array each time."""
+        return np.stack([instance.mask for instance in self]) if self else np.zeros((0, *self.size), bool)
+
+    @property
+    def class_ids(self) -> Array:
+        """(n,) int64, 1 … K−1."""
+        return np.array([instance.class_id for instance in self], np.int64)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """n names, one for each object."""
+        return tuple(instance.class_name for instance in self)
+
+    @property
+    def scores(self) -> Array:
+        """(n,) float32, class probability × objectness."""
+        return np.array([instance.score for instance in self], np.float32)
+
+    def filter(self, keep: Callable[[Instance], bool]) -> "Instances":
+        """Returns the instances for which `keep` is true, e.g. `found.filter(lambda one: one.score > 0.5)`."""
+        return Instances(filter(keep, self), size=self.size)
+
+    def to_label_map(self) -> Array:
+        """Returns (H, W) int32, see the function `to_label_map`."""
+        return to_label_map(self, self.size)
+
+    def to_coco(
+        self, image_id: int | str = 1, category_ids: Sequence[int] | Mapping[int, int] | None = None
+    ) -> list[dict[str, Any]]:
+        """Returns the objects in COCO's format; the list of several images is a result file for COCO's own tools.
+
+        Args:
+            image_id: number of the image in the COCO file.
+            category_ids: the number of each class in the COCO file, by class id, such as `predictor.category_ids`;
+                None or empty for the class ids themselves.
+
+        Returns:
+            One dictionary for each object: `image_id`, `category_id`, `segmentation` (see `to_rle`), `area` in pixels,
+            `bbox` (x, y, width, height), `iscrowd` (0) and `score`.
+        """
+        found = []
+        for instance in self:
+            x0, y0, x1, y1 = instance.box
+            found.append(
+                {
+                    "image_id": image_id,
+                    "category_id": int(category_ids[instance.class_id] if category_ids else instance.class_id),
+                    "segmentation": to_rle(instance.mask),
+                    "area": instance.area,
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "iscrowd": 0,
+                    "score": round(float(instance.score), 6),
+                }
+            )
+        return found
+
+    def to_polygons(self) -> list[list[Array]]:
+        """Returns the outlines of each object's connected parts, see the function `to_polygons`."""
+        return [to_polygons(instance.mask) for instance in self]
+
+    def to_geojson(self) -> dict[str, Any]:
+        """Returns a GeoJSON FeatureCollection (RFC 7946) in pixels: x to the right, y down, holes filled.
+
+        Each object is a feature: a Polygon, or a MultiPolygon if it has several parts, with the properties `class_id`,
+        `class_name`, `score` and `step`. An object without a pixel has no geometry.
+        """
+        features = []
+        for instance, polygons in zip(self, self.to_polygons(), strict=True):
+            rings = [[[*polygon.tolist(), polygon[0].tolist()]] for polygon in polygons]  # GeoJSON closes its rings
+            geometry: dict[str, Any] | None = {"type": "MultiPolygon", "coordinates": rings}
+            if len(rings) < 2:
+                geometry = {"type": "Polygon", "coordinates": rings[0]} if rings else None
+            properties = {
+                "class_id": int(instance.class_id),
+                "class_name": instance.class_name,
+                "score": float(instance.score),
+                "step": int(instance.step),
+            }
+            features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+        return {"type": "FeatureCollection", "features": features}
+
+    def to_pandas(self) -> Any:
+        """Returns a `pandas.DataFrame` with a row for each object.
+
+        Columns: step, class_id, class_name, score, objectness, x0, y0, x1, y1, area.
+
+        Raises:
+            InputError: if pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise InputError(f"to_pandas needs pandas: pip install pandas. Received: {error}") from None
+        columns = ("step", "class_id", "class_name", "score", "objectness", "x0", "y0", "x1", "y1", "area")
+        rows = [(i.step, i.class_id, i.class_name, i.score, i.objectness, *i.box, i.area) for i in self]
+        return pandas.DataFrame(rows, columns=list(columns))
+
+    def plot(self, image: "ImageLike") -> Array:
+        """Draws the objects over the image: a tint, an outline, and a tag with number, class and score.
+
+        Where masks overlap, the pixel has the colour of the earliest object. `rsis_tf.visualization.overlay` draws a
+        legend and other scripts than Latin as well.
+
+        Args:
+            image: the image that the objects were predicted in, see `as_image`.
+
+        Returns:
+            (H, W, 3) uint8, a new array.
+
+        Raises:
+            InputError: for an image of another size.
+        """
+        canvas = as_image(image).copy()
+        if canvas.shape[:2] != self.size:
+            raise InputError(f"expected the image of the size {self.size}. Received: {canvas.shape[:2]}")
+        free = np.ones(self.size, bool)
+        for instance in self:
+            tint = PALETTE[instance.step % len(PALETTE)]
+            paint(canvas, instance.mask & free, tint, 0.4)
+            paint(canvas, _border(instance.mask) & free, tint, 1.0)
+            free &= ~instance.mask
+        drawn = Image.fromarray(canvas)
+        draw = ImageDraw.Draw(drawn)
+        font = ImageFont.load_default(size=max(10, round(max(self.size) / 50)))
+        for instance in self:
+            x0, y0, *_ = instance.box
+            tint = PALETTE[instance.step % len(PALETTE)]
+            text = f"{instance.step + 1} {instance.class_name} {instance.score:.2f}"
+            left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+            x = max(0, min(x0, self.size[1] - (right - left) - 4))
+            y = max(0, min(y0, self.size[0] - (bottom - top) - 4))
+            draw.rectangle((x, y, x + right - left + 3, y + bottom - top + 3), fill=tint)
+            draw.text((x + 2 - left, y + 2 - top), text, fill=text_colour(tint), font=font)
+        return np.asarray(drawn)
+
+    def save(self, path: str | os.PathLike, image: "ImageLike | None" = None) -> None:
+        """Writes the objects to a file. It gets its name when it is complete.
+
+        The suffix chooses the format: `.json` for a COCO file (one image with the id 1), `.geojson` for GeoJSON, and
+        an image format otherwise. With `image` that is the drawing of `plot` (`.png`, `.jpg`, `.webp`), without it the
+        label map (`.png`, `.tif`; 8 bits, or 16 bits for more than 255 objects).
+
+        Args:
+            path: name of the file; its folder must exist.
+            image: the image that the objects were predicted in; its file name goes into the COCO file.
+
+        Raises:
+            InputError: for another suffix, or a folder that cannot be written to.
+        """
+        path = pathlib.Path(path)
+        suffix = path.suffix.lower()
+        content: dict[str, Any] | None = None
+        if suffix == ".json":
+            content = self._coco_file(os.path.basename(image) if isinstance(image, str | os.PathLike) else "")
+        elif suffix == ".geojson":
+            content = self.to_geojson()
+        suffixes = (".png", ".tif", ".tiff") if image is None else (".png", ".jpg", ".jpeg", ".webp")
+        if content is None and suffix not in suffixes:
+            kind = "a label map" if image is None else "a drawing"
+            raise InputError(f"expected .json, .geojson or, for {kind}, {', '.join(suffixes)}. Received: {path}")
+        pixels = None if content is not None else compact(self.to_label_map()) if image is None else self.plot(image)
+        partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+        try:
+            if pixels is None:
+                partial.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+            else:
+                Image.fromarray(pixels).save(partial)
+            os.replace(partial, path)
+        except OSError as error:
+            raise InputError(
+                f"expected a folder that can be written to. Received: {path} ({error.strerror or error})"
+            ) from None
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _coco_file(self, file_name: str) -> dict[str, Any]:
+        names = {int(instance.class_id): instance.class_name for instance in self}
+        return {
+            "images": [{"id": 1, "file_name": file_name, "height": self.size[0], "width": self.size[1]}],
+            "annotations": [{"id": number, **row} for number, row in enumerate(self.to_coco(image_id=1), start=1)],
+            "categories": [{"id": class_id, "name": names[class_id]} for class_id in sorted(names)],
+        }
+
+
+def to_label_map(instances: Sequence[Instance], size: tuple[int, int], *, overlap: str = "earliest") -> Array:
+    """Paints instances into one map.
+
+    Args:
+        instances: predicted objects, masks of the same size.
+        size: (H, W) of those masks.
+        overlap: which object keeps a pixel that several claim, the "earliest" of the sequence or the "latest".
+
+    Returns:
+        (H, W) int32: 0 background, i = the i-th instance (1 … n). A number is missing if other objects hide all pixels
+        of the instance; `close_gaps` removes such gaps.
+
+    Raises:
+        InputError: for a mask of another size.
+    """
+    labels = np.zeros(size, np.int32)
+    numbered = list(enumerate(instances, start=1))
+    for number, instance in numbered if overlap == "latest" else reversed(numbered):
+        if instance.mask.shape != tuple(size):
+            raise InputError(f"expected masks of the size {tuple(size)}. Received: {instance.mask.shape}")
+        labels[instance.mask] = number
+    return labels
+
+
+def close_gaps(labels: Array, count: int) -> tuple[Array, list[int]]:
+    """Renumbers a label map so that no number is missing.
+
+    Args:
+        labels: (H, W) int, 0 … count.
+        count: n, number of objects.
+
+    Returns:
+        (H, W) int32 with the numbers 0 … m without gaps, and the new number of each of the n objects, 0 for one that
+        has no pixel.
+    """
+    visible = np.bincount(labels.ravel(), minlength=count + 1) > 0  # (n + 1,)
+    visible[0] = False
+    table = np.cumsum(visible, dtype=np.int32)
+    return table[labels], np.where(visible, table, 0)[1:].tolist()
+
+
+def compact(labels: Array) -> Array:
+    """Returns a label map as uint8, or as uint16 if a value is above 255."""
+    return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
+
+
+def to_rle(mask: Array) -> dict[str, list[int]]:
+    """Returns run lengths in COCO's uncompressed RLE: down the columns, the first run is background.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        {"size": [H, W], "counts": [...]}; plain integers, ready for JSON. `pycocotools.mask.frPyObjects` reads it.
+    """
+    pixels = _check_mask(mask).flatten(order="F")
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    counts = np.diff(np.concatenate([[0], changes, [pixels.size]]))
+    if pixels.size and pixels[0]:
+        counts = np.concatenate([[0], counts])
+    return {"size": list(mask.shape), "counts": counts.tolist()}
+
+
+def to_polygons(mask: Array) -> list[Array]:
+    """Returns the outlines of the connected parts of a mask, along the edges of its pixels, without holes.
+
+    Pixels that touch only at a corner belong to different parts. Filling the polygons restores the mask with its holes
+    filled; the area of a polygon is a number of pixels.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        One (P, 2) int64 array for each part: corners (x, y) from (0, 0) to (W, H), clockwise on the screen (y down),
+        without corners on straight lines, the first corner not repeated. The parts are sorted by their top left pixel.
+    """
+    padded = np.pad(_check_mask(mask), 1)
+    width = padded.shape[1]  # also of the grid of corners: corner (x, y) has the number y * width + x
+    above_left, above_right = padded[:-1, :-1], padded[:-1, 1:]
+    below_left, below_right = padded[1:, :-1], padded[1:, 1:]
+    # The walk keeps the object on its right. At these corners a piece of border starts in the direction named.
+    starts = {
+        "east": below_right & ~above_right,
+        "south": below_left & ~below_right,
+        "west": above_left & ~below_left,
+        "north": above_right & ~above_left,
+    }
+    pieces = {name: np.pad(corners, ((0, 1), (0, 1))).ravel() for name, corners in starts.items()}
+    steps = {"east": 1, "south": width, "west": -1, "north": -width}
+    # Where two parts touch at a corner, the border turns right and so stays with the part that it follows.
+    turns = {
+        "east": ("south", "east", "north"),
+        "south": ("west", "south", "east"),
+        "west": ("north", "west", "south"),
+        "north": ("east", "north", "west"),
+    }
+    left = {name: set(np.flatnonzero(corners).tolist()) for name, corners in pieces.items()}
+    polygons = []
+    for start in sorted(left["east"]):
+        if start not in left["east"]:
+            continue
+        corners, corner, direction = [], start, "east"
+        while corner in left[direction]:
+            left[direction].remove(corner)
+            corner += steps[direction]
+            following = next((turn for turn in turns[direction] if pieces[turn][corner]), direction)
+            if following != direction:
+                corners.append(corner)
+            direction = following
+        y, x = np.divmod(np.array(corners), width)
+        polygon = np.stack([x, y], axis=1)  # (P, 2)
+        if _signed_area(polygon) > 0:  # the border of a hole runs the other way
+            polygons.append(np.roll(polygon, 1, axis=0))
+    return polygons
+
+
+def paint(image: Array, mask: Array, tint: tuple[int, int, int], strength: float) -> None:
+    """Mixes a colour into the pixels of a mask, in place; image (H, W, 3) uint8, mask (H, W) bool."""
+    mixed = image[mask] * np.float32(1 - strength) + np.array(tint, np.float32) * np.float32(strength)
+    image[mask] = np.rint(mixed).astype(np.uint8)
+
+
+def text_colour(background: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Returns black or white, whichever is easier to read on a background."""
+    red, green, blue = background
+    return (12, 12, 14) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
+
+
+def _border(mask: Array) -> Array:
+    """(H, W) bool: the pixels of a mask with a neighbour outside it; beyond the image all is inside."""
+    padded = np.pad(mask, 1, constant_values=True)
+    return mask & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
+
+
+def _signed_area(polygon: Array) -> float:
+    x, y = polygon.T
+    return float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
+
+
+def _check_mask(mask: Array) -> Array:
+    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != bool:
+        raise InputError(f"a mask must be an (H, W) bool array. Received: {_described(mask)}")
+    return mask
+
+
+# --- Images --------------------------------------------------------------------------------------------------------
+
+
+class SupportsArray(Protocol):
+    """Anything that numpy turns into an array by itself: a TensorFlow, PyTorch (on the CPU) or JAX array."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Array: ...
+
+
+ImageLike = SupportsArray | Image.Image | str | os.PathLike
+"""What predictors take as an image, see `as_image`."""
+
+
+def as_image(image: ImageLike) -> Array:
+    """Converts an image of any usual kind to 8-bit RGB.
+
+    Args:
+        image: one of
+
+            - an array, or an object that numpy converts to one: (H, W) or (H, W, 1) grey, (H, W, 3) RGB, or (H, W, 4)
+              RGBA, whose alpha channel is dropped, not blended. uint8 is taken as it is; uint16 covers 0..65535 and is
+              divided by 257; False and True become 0 and 255. Floating-point values must be finite. If none is above
+              1, the range is 0..1 and they are multiplied by 255; otherwise it is 0..255. Both are rounded.
+            - a `PIL.Image.Image`: the EXIF orientation is applied; palette and CMYK images become RGB.
+            - a path: of a file that Pillow reads.
+
+    Returns:
+        (H, W, 3) uint8, with at least one pixel; an array of that kind is returned unchanged.
+
+    Raises:
+        InputError: for anything else, and for a file that cannot be read.
+    """
+    if isinstance(image, str | os.PathLike):
+        return read_file(image)
+    if isinstance(image, Image.Image):
+        return _from_pillow(image)
+    if not hasattr(image, "__array__"):
+        raise InputError(f"{_AN_IMAGE}. Received: {type(image).__name__}")
+    try:
+        array = np.asarray(image)
+    except Exception as error:  # a tensor on a GPU, for instance
+        raise InputError(f"{_AN_IMAGE}. Received: {type(image).__name__} ({reason_of(error)})") from None
+    pixels = array[..., None] if array.ndim == 2 else array
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or pixels.size == 0:
+        raise InputError(f"{_AN_IMAGE}. Received: {_described(array)}")
+    pixels = _to_uint8(pixels[..., :3] if pixels.shape[2] == 4 else pixels)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
+_AN_IMAGE = (
+    "an image must be an (H, W), (H, W, 3) or (H, W, 4) array of uint8, uint16, bool or float, a PIL image or a path"
+)
+
+
+def read_file(path: str | os.PathLike) -> Array:
+    """Reads an image file with Pillow, see `as_image`.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        InputError: if the file is missing or cannot be read.
+    """
+    try:
+        with Image.open(path) as opened:
+            return _from_pillow(opened)
+    except InputError:
+        raise
+    # Pillow reports a broken file through any of these, depending on the format and the place of the damage.
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"expected an image file that can be read. Received: {os.fspath(path)} ({reason_of(error)})"
+        ) from None
+
+
+def check_image(image: Any) -> Array:
+    """Returns the image unchanged if it is an (H, W, 3) uint8 array with at least one pixel.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if (
+        not isinstance(image, np.ndarray)
+        or image.ndim != 3
+        or image.shape[2] != 3
+        or image.dtype != np.uint8
+        or image.size == 0
+    ):
+        raise InputError(f"an image must be an (H, W, 3) uint8 RGB array. Received: {_described(image)}")
     return image
 
 
 def check_batch(images: Any, fixed: int | None) -> int:
-    """Returns B of a (B, h, w, 3) uint8 array; `fixed` is the batch that a graph always takes.
+    """Returns B of a (B, h, w, 3) uint8 array.
+
+    Args:
+        images: the array.
+        fixed: the batch that a graph always takes, None if it takes any.
 
     Raises:
-        RuntimeInputError: for anything else, or more images than `fixed`.
+        InputError: for anything else, or more images than `fixed`.
     """
     if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-        received = (
-            f"shape {images.shape}, dtype {images.dtype}" if isinstance(images, np.ndarray) else type(images).__name__
-        )
-        raise RuntimeInputError(f"images must be a (B, h, w, 3) uint8 RGB array. Received: {received}")
+        raise InputError(f"images must be a (B, h, w, 3) uint8 RGB array. Received: {_described(images)}")
     if images.size == 0 or (fixed is not None and len(images) > fixed):
         most = "at least one image" if fixed is None else f"1 to {fixed} images"
-        raise RuntimeInputError(f"images must hold {most}. Received: shape {images.shape}")
+        raise InputError(f"images must hold {most}. Received: shape {images.shape}")
     return len(images)
 
 
-def each_image(images: Any) -> Iterator[Any]:
-    """Returns an iterator over images, which `check_image` has not seen yet.
+def each_image(images: Iterable[ImageLike]) -> Iterator[ImageLike]:
+    """Returns an iterator over several images, before `as_image` has checked them.
 
     Raises:
-        RuntimeInputError: for something that holds no images, or for one image in place of several.
+        InputError: for something that holds no images, or for one image in place of several.
     """
-    if isinstance(images, Iterable) and not isinstance(images, str | bytes | dict | np.ndarray):
-        return iter(images)
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        return iter(images)
-    received = f"one array of shape {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
-    raise RuntimeInputError(f"images must be a sequence of (H, W, 3) uint8 RGB arrays. Received: {received}")
+    expected = "images must be a sequence of images, or a (B, H, W, 3) array"
+    if hasattr(images, "shape") and not isinstance(images, Image.Image):
+        if len(images.shape) in (1, 4):  # several paths, several images
+            return iter(images)
+        raise InputError(f"{expected}. Received: one array of shape {tuple(images.shape)}")
+    if not isinstance(images, Iterable) or isinstance(images, str | bytes | Mapping | os.PathLike | Image.Image):
+        raise InputError(f"{expected}. Received: {type(images).__name__}")
+    return iter(images)
 
 
 def letterbox(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Places an image undistorted in the middle of a frame, as large as it fits.
 
-    Whole numbers throughout, so that every language gives the same.
+    It computes with whole numbers, so that every language gives the same result.
 
     Args:
         source: (H, W) of the image.
@@ -122,7 +644,7 @@ def letterbox(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int,
 
 
 def resize_image(image: Array, size: tuple[int, int], aspect: str = "stretch") -> Array:
-    """Scales an image with an antialiased triangle filter, the one every predictor of the project uses.
+    """Scales an image with an antialiased triangle filter, as every predictor of the project does.
 
     Args:
         image: (H, W, 3) uint8.
@@ -138,9 +660,45 @@ def resize_image(image: Array, size: tuple[int, int], aspect: str = "stretch") -
     if aspect == "keep":
         top, left, *inner = letterbox(image.shape[:2], size)
         frame = np.zeros((height, width, 3), np.uint8)
-        frame[top : top + inner[0], left : left + inner[1]] = resize_image(image, tuple(inner))
+        frame[top : top + inner[0], left : left + inner[1]] = resize_image(image, (inner[0], inner[1]))
         return frame
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _from_pillow(image: Image.Image) -> Array:
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
+            return as_image(np.asarray(upright))
+        return np.asarray(upright.convert("RGB"))
+    except (OSError, SyntaxError) as error:  # pixels are decoded here
+        raise InputError(f"expected an image that can be read. Received: {image} ({reason_of(error)})") from None
+
+
+def _to_uint8(pixels: Array) -> Array:
+    kind, bits = pixels.dtype.kind, 8 * pixels.dtype.itemsize
+    if (kind, bits) == ("u", 8):
+        return pixels
+    if kind == "b":
+        return pixels.astype(np.uint8) * np.uint8(255)
+    if (kind, bits) == ("u", 16):
+        return np.rint(pixels.astype(np.float32) / 257).astype(np.uint8)
+    if kind != "f":
+        raise InputError(f"{_AN_IMAGE}. Received: {_described(pixels)}")
+    low, high = float(pixels.min()), float(pixels.max())
+    if not 0 <= low <= high <= 255:  # written so that NaN fails
+        raise InputError(f"a float image must lie in 0..1 or in 0..255, without NaN. Received: {low:g} … {high:g}")
+    return np.rint(pixels.astype(np.float32) * np.float32(255 if high <= 1 else 1)).astype(np.uint8)
+
+
+def _described(value: Any) -> str:
+    return f"shape {value.shape}, dtype {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+# --- From probabilities to instances -------------------------------------------------------------------------------
+
+DrawMask = Callable[[Array, tuple[int, int], float], Array]
+"""Makes the mask of one step: (h, w) probabilities, (H, W), `mask_threshold` → (H, W) bool."""
 
 
 def decode(
@@ -154,40 +712,39 @@ def decode(
     mask_threshold: float = 0.5,
     stop_mode: str = "first",
     aspect: str = "stretch",
-    draw: Callable[[Array, tuple[int, int], float], Array] | None = None,
-) -> list[Instance]:
-    """Turns the network's output for one picture into instances, in predicted order.
+    draw: DrawMask | None = None,
+) -> Instances:
+    """Turns the network's output for one image into instances, in predicted order.
 
     Args:
         masks: (T, h, w) probabilities.
         classes: (T, K) probabilities, 0 = background.
         stop: (T,) objectness, the probability that a step holds an object.
-        size: (H, W) of the picture; each mask is scaled to it before the threshold.
-        class_names: K names, or none at all (then "class 1", "class 2", …).
+        size: (H, W) of the image; each mask is resized to it before the threshold is applied.
+        class_names: K names, or none (then "class 1", "class 2", …).
         stop_threshold: a step below it holds no object.
         mask_threshold: a pixel belongs to the object from this probability on.
         stop_mode: "first" ends the sequence at the first step below `stop_threshold` (paper, section 3.2);
             "each" judges every step by itself, as the original's evaluation does.
-        aspect: how the image came to (h, w), see `resize_image`; with "keep" the padding is cut off each mask first.
-        draw: makes the mask of one step, (h, w) probabilities, (H, W), `mask_threshold` → (H, W) bool; None for
-            bilinear resizing and the threshold.
+        aspect: how the image was brought to (h, w), see `resize_image`; with "keep" the padding is first cut off.
+        draw: see `DrawMask`; None for bilinear resizing and the threshold.
 
     Returns:
         The instances; those without a pixel are left out.
 
     Raises:
-        RuntimeInputError: for shapes that do not belong together, a threshold outside 0 … 1, or an unknown `stop_mode`
-            or `aspect`.
+        InputError: for shapes that do not match, a threshold outside 0 … 1, or an unknown `stop_mode` or `aspect`.
     """
-    check_options(stop_mode=stop_mode, stop_threshold=stop_threshold, mask_threshold=mask_threshold, aspect=aspect)
+    Options(stop_mode=stop_mode, stop_threshold=stop_threshold, mask_threshold=mask_threshold)
+    _check_aspect(aspect)
     masks, classes, stop = np.asarray(masks), np.asarray(classes), np.asarray(stop)
     if masks.ndim != 3 or classes.shape[:1] != masks.shape[:1] or classes.ndim != 2 or stop.shape != masks.shape[:1]:
-        raise RuntimeInputError(
+        raise InputError(
             "masks, classes and stop must have the shapes (T, h, w), (T, K) and (T,). "
             f"Received: {masks.shape}, {classes.shape} and {stop.shape}"
         )
     if classes.shape[1] < 2 or len(class_names) not in (0, classes.shape[1]):
-        raise RuntimeInputError(
+        raise InputError(
             f"expected a name for each class, background included. Received: {len(class_names)} names, "
             f"{classes.shape[1]} classes"
         )
@@ -200,7 +757,7 @@ def decode(
             if stop_mode == "first":
                 break
             continue
-        mask = (draw or _draw)(masks[step], size, mask_threshold)  # (H, W)
+        mask = (draw or _draw_mask)(masks[step], size, mask_threshold)  # (H, W)
         if not mask.any():
             continue
         probs = classes[step].astype(np.float32)  # (K,)
@@ -216,229 +773,364 @@ def decode(
                 class_probs=probs,
             )
         )
-    return instances
+    return Instances(instances, size=size)
 
 
-def check_options(
-    *,
-    providers: str | Sequence[str | tuple[str, dict]] | None = None,
-    threads: int | None = None,
-    stop_mode: str = "first",
-    stop_threshold: float | None = None,
-    mask_threshold: float | None = None,
-    image_size: Sequence[int] | None = None,
-    batch_size: int | None = None,
-    aspect: str = "stretch",
-) -> None:
-    """Checks the options that every predictor takes, see `Predictor`; None stands for the default.
+def _draw_mask(mask: Array, size: tuple[int, int], threshold: float) -> Array:
+    mask = mask.astype(np.float32, copy=False)  # (h, w); uint8 would lose the values around the threshold
+    if mask.shape != tuple(size):
+        mask = np.asarray(Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.BILINEAR))  # (H, W)
+    return mask >= threshold
+
+
+# --- What a predictor is told, and what a model says of itself -----------------------------------------------------
+
+Providers = str | Sequence[str | tuple[str, dict[str, Any]]] | None
+"""Where ONNX Runtime computes, see `Options`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Options:
+    """The options of every predictor; None stands for the default. They are checked here and nowhere else.
+
+    Attributes:
+        providers: where ONNX Runtime computes, best first: "cpu", "cuda", "tensorrt", ONNX Runtime's own names, or
+            (name, options) pairs; a single name stands for a list of it. Default: the CPU. A provider that is
+            unavailable is an error, never replaced. Other backends accept "cpu" if they run on the CPU.
+        threads: CPU threads for one operation; default: as many as the library takes. TensorFlow can be told only
+            before it has computed anything in this process.
+        stop_mode: "first" or "each", see `decode`.
+        stop_threshold: objectness from which a step holds an object; default: the model's own.
+        mask_threshold: probability from which a pixel belongs to an object; default: the model's own.
+        image_size: (h, w) the network runs at; default: the model's own. Files of a fixed size take no other.
+        batch_size: images in one run of `batch` and `stream`; default: what the file is made for, else 8. Files of a
+            fixed batch take no other.
 
     Raises:
-        RuntimeInputError: for a value of another type or out of range; the message names the option.
+        InputError: for a value of another type or out of range; the message names the option.
     """
-    if not isinstance(stop_mode, str) or stop_mode not in STOP_MODES:
-        raise RuntimeInputError(f"stop_mode must be one of {', '.join(STOP_MODES)}. Received: {stop_mode!r}")
-    if not isinstance(aspect, str) or aspect not in ASPECTS:
-        raise RuntimeInputError(f"aspect must be one of {', '.join(ASPECTS)}. Received: {aspect!r}")
-    for name, value in (("stop_threshold", stop_threshold), ("mask_threshold", mask_threshold)):
-        # NaN fails the comparison.
-        if value is not None and not (_is_number(value, numbers.Real) and 0 <= value <= 1):
-            raise RuntimeInputError(f"{name} must be a number in 0..1. Received: {name}={value!r}")
-    for name, value in (("threads", threads), ("batch_size", batch_size)):
-        if value is not None and not (_is_number(value, numbers.Integral) and value >= 1):
-            raise RuntimeInputError(f"{name} must be a positive integer. Received: {value!r}")
-    if image_size is not None:
-        sides = tuple(image_size) if isinstance(image_size, Sequence | np.ndarray) else ()
-        if len(sides) != 2 or not all(_is_number(side, numbers.Integral) and side >= 1 for side in sides):
-            raise RuntimeInputError(
-                f"image_size must be two positive integers (height, width). Received: {image_size!r}"
-            )
-    _provider_entries(providers)
+
+    providers: Providers = None
+    threads: int | None = None
+    stop_mode: str = "first"
+    stop_threshold: float | None = None
+    mask_threshold: float | None = None
+    image_size: Sequence[int] | None = None
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stop_mode, str) or self.stop_mode not in STOP_MODES:
+            raise InputError(f"stop_mode must be one of {', '.join(STOP_MODES)}. Received: {self.stop_mode!r}")
+        for name in ("stop_threshold", "mask_threshold"):
+            if getattr(self, name) is not None:
+                _check_probability(name, getattr(self, name))
+        for name in ("threads", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value, numbers.Integral) and value >= 1):
+                raise InputError(f"{name} must be a positive integer. Received: {value!r}")
+        if self.image_size is not None:
+            object.__setattr__(self, "image_size", _check_size(self.image_size))
+        provider_list(self.providers)
 
 
-class Predictor:
-    """Pictures in, instances out, from a file that `python -m export.onnx` wrote.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What a predictor must know about a model. Exporters write it as metadata; a Keras model has it in its config.
 
-    One predictor may be used by several threads at once; it keeps nothing between calls.
+    Attributes:
+        image_size: (h, w) the network runs at by default.
+        any_size: whether it takes other sizes.
+        batch: the batch that the graph always takes, None for any.
+        dtype: of the graph's input, "uint8" or "float32"; the values are 0..255 in both.
+        aspect: "stretch" or "keep", see `resize_image`.
+        class_names: K names, the first of them "background"; empty if unknown.
+        category_ids: K numbers of the classes in COCO files, 0 for background; empty if unknown.
+        stop_threshold: objectness from which a step holds an object.
+        mask_threshold: probability from which a pixel belongs to an object.
+    """
+
+    image_size: tuple[int, int]
+    any_size: bool = True
+    batch: int | None = None
+    dtype: str = "uint8"
+    aspect: str = "stretch"
+    class_names: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
+    stop_threshold: float = 0.5
+    mask_threshold: float = 0.5
+
+    @classmethod
+    def from_metadata(
+        cls, metadata: Mapping[str, Any], *, batch: int | None, dtype: str, source: str | os.PathLike
+    ) -> "ModelInfo":
+        """Reads what an exporter wrote, by the names of `export.metadata`.
+
+        Args:
+            metadata: plain values by name; files of earlier versions have no `category_ids` and no `aspect`.
+            batch, dtype: see the class.
+            source: the file that the metadata is from, for messages.
+
+        Raises:
+            InputError: for a value that is missing or wrong; the message names it.
+        """
+
+        def value(key: str, kind: type, *default: Any) -> Any:
+            found = metadata.get(key, *default)
+            if not isinstance(found, kind):
+                raise InputError(
+                    f"expected a model that export wrote, with {key!r} in its metadata. "
+                    f"Received: {os.fspath(source)} with {key} = {found!r}"
+                )
+            return found
+
+        return cls(
+            class_names=tuple(value("class_names", list)),
+            category_ids=tuple(value("category_ids", list, [])),
+            image_size=_check_size(value("image_size", list)),
+            any_size=value("dynamic_size", bool, False),
+            batch=batch,
+            dtype=dtype,
+            aspect=_check_aspect(value("aspect", str, "stretch")),
+            stop_threshold=_check_probability("stop_threshold", value("stop_threshold", object)),
+            mask_threshold=_check_probability("mask_threshold", value("mask_threshold", object)),
+        )
+
+
+def sidecar(path: pathlib.Path) -> pathlib.Path:
+    """Returns the path of the JSON file with the metadata of an exported file or folder."""
+    return path.with_name(path.name + ".json")
+
+
+def _check_probability(name: str, value: Any) -> float:
+    # NaN fails the comparison.
+    if not (_is_number(value, numbers.Real) and 0 <= value <= 1):
+        raise InputError(f"{name} must be a number in 0..1. Received: {name}={value!r}")
+    return float(value)
+
+
+def _check_size(value: Any) -> tuple[int, int]:
+    sides = tuple(value) if isinstance(value, Sequence | np.ndarray) else ()
+    if len(sides) != 2 or not all(_is_number(side, numbers.Integral) and side >= 1 for side in sides):
+        raise InputError(f"image_size must be two positive integers (height, width). Received: {value!r}")
+    return int(sides[0]), int(sides[1])
+
+
+def _check_aspect(value: Any) -> str:
+    if value not in ASPECTS:
+        raise InputError(f"aspect must be one of {', '.join(ASPECTS)}. Received: {value!r}")
+    return str(value)
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool | np.bool_)
+
+
+# --- Predictors ----------------------------------------------------------------------------------------------------
+
+
+class BasePredictor:
+    """Images in, instances out; the part that all backends share. A backend defines `compute`.
+
+    Args:
+        path: where the model comes from, for messages.
+        info: what the model says of itself.
+        options: what the caller asks for.
+
+    Attributes:
+        path: as given.
+        class_names: K names, the first of them "background"; empty if the model knows none.
+        category_ids: K numbers of the classes in COCO files, 0 for background; empty if the model knows none.
+        image_size: (h, w) the network runs at.
+        aspect: "stretch" or "keep", see `resize_image`.
+        batch_size: images in one run of `batch` and `stream`.
+        stop_mode: "first" or "each", see `decode`.
+        stop_threshold: objectness from which a step holds an object.
+        mask_threshold: probability from which a pixel belongs to an object.
+        draw: see `DrawMask`; None unless set.
+
+    Raises:
+        InputError: for a size or a batch that the model does not take; in calls, for something that is not an image,
+            and when the library that runs the model fails.
+    """
+
+    draw: DrawMask | None = None
+
+    def __init__(self, path: str | os.PathLike, info: ModelInfo, options: Options) -> None:
+        self.path = path
+        self.class_names = info.class_names
+        self.category_ids = info.category_ids
+        self.aspect = info.aspect
+        self.image_size = info.image_size if options.image_size is None else _check_size(options.image_size)
+        if not info.any_size and self.image_size != info.image_size:
+            raise InputError(f"this file takes only image_size {info.image_size}. Received: {self.image_size}, {path}")
+        if info.batch is not None and options.batch_size not in (None, info.batch):
+            raise InputError(f"this file takes only batch_size {info.batch}. Received: {options.batch_size}, {path}")
+        self.batch_size = int(info.batch or options.batch_size or 8)
+        self.stop_mode = options.stop_mode
+        stop, mask = options.stop_threshold, options.mask_threshold
+        self.stop_threshold = info.stop_threshold if stop is None else float(stop)
+        self.mask_threshold = info.mask_threshold if mask is None else float(mask)
+        self._fixed_batch = info.batch
+        self._dtype = np.dtype(info.dtype)
+
+    def __call__(self, image: ImageLike) -> Instances:
+        """Predicts one image.
+
+        Args:
+            image: of any size and kind, see `as_image`.
+
+        Returns:
+            The instances in predicted order, with masks at the size of the image.
+        """
+        return next(self.stream([image]))
+
+    def batch(self, images: Iterable[ImageLike]) -> list[Instances]:
+        """Predicts several images of any sizes, `batch_size` at a time; returns the results in their order."""
+        return list(self.stream(images))
+
+    def stream(self, images: Iterable[ImageLike]) -> Iterator[Instances]:
+        """Predicts images as they come, `batch_size` at a time, and keeps no more than those in memory."""
+        remaining = each_image(images)
+        while chunk := [self.read(image) for image in itertools.islice(remaining, self.batch_size)]:
+            outputs = self.run(np.stack([resize_image(image, self.image_size, self.aspect) for image in chunk]))
+            for image, masks, classes, stop in zip(chunk, *outputs, strict=True):
+                yield decode(
+                    masks,
+                    classes,
+                    stop,
+                    size=image.shape[:2],
+                    class_names=self.class_names,
+                    stop_threshold=self.stop_threshold,
+                    mask_threshold=self.mask_threshold,
+                    stop_mode=self.stop_mode,
+                    aspect=self.aspect,
+                    draw=self.draw,
+                )
+
+    def run(self, images: Array) -> tuple[Array, Array, Array]:
+        """Runs the network alone.
+
+        Args:
+            images: (B, h, w, 3) uint8, at a size that the network takes.
+
+        Returns:
+            masks (B, T, h, w), classes (B, T, K) and stop (B, T): probabilities, float32. A file that stops early
+            returns fewer than T steps.
+
+        Raises:
+            InputError: for other arrays, and when the library that runs the network fails.
+        """
+        count = check_batch(images, self._fixed_batch)
+        if self._fixed_batch is not None:  # black images fill the batch
+            images = np.pad(images, [(0, self._fixed_batch - count), (0, 0), (0, 0), (0, 0)])
+        try:
+            outputs = self.compute(images.astype(self._dtype, copy=False))
+        except Exception as error:  # each library raises its own, out of memory among them
+            raise InputError(
+                f"expected {self.path} to run on an input of shape {images.shape}. Received: {reason_of(error)}"
+            ) from error
+        masks, classes, stop = (np.asarray(output)[:count].astype(np.float32, copy=False) for output in outputs)
+        return masks, classes, stop
+
+    def read(self, image: ImageLike) -> Array:
+        """Returns an image as (H, W, 3) uint8, see `as_image`."""
+        return as_image(image)
+
+    def compute(self, images: Array) -> Sequence[Array]:
+        """Computes masks, classes and stop for a batch that the graph takes as it is."""
+        raise NotImplementedError
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns the first line of an error's message, or the name of its class."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+class Predictor(BasePredictor):
+    """Images in, instances out, from a file that `python -m export.onnx` wrote.
+
+    Several threads may use one predictor at once; it keeps nothing between calls.
 
     Args:
         path: the .onnx file, or the folder of an export in the layout `stepwise`.
-        providers: where to compute, best first: "cpu", "cuda", "tensorrt", ONNX Runtime's own names, or
-            (name, options) pairs; one name stands for a list of it. Default: the CPU. One that is unavailable is an
-            error, never replaced.
-        threads: CPU threads for one call; default: one for each core.
-        stop_mode: "first" or "each", see `decode`.
-        stop_threshold, mask_threshold: see `decode`; default: those in the file.
-        image_size: (h, w) the network runs at; default: the one in the file. Files of a fixed size take no other.
-        batch_size: pictures in one run of `batch` and `stream`; files of a fixed batch take no other.
+        **options: see `Options`.
 
     Attributes:
-        class_names: K names, the first of them "background"; empty if the file holds none.
-        category_ids: K numbers by which COCO files call the classes, 0 for background; empty if the file holds none.
-        aspect: "stretch" or "keep", see `resize_image`; files that do not say stretch.
         metadata: what the exporter wrote into the file, as text.
-        stop_threshold: objectness from which a step holds an object.
-        mask_threshold: probability from which a pixel belongs to an object.
-        draw: see `decode`; None unless set.
+        …: see `BasePredictor`.
 
     Raises:
-        RuntimeInputError: for a file that is missing, broken or not of this project, or an option out of range; in
-            calls, for something that is not an image, and when ONNX Runtime fails.
+        InputError: for a file that is missing, broken or not of this project, or an option out of range; in calls, for
+            something that is not an image, and when ONNX Runtime fails.
     """
 
-    draw: Callable[[Array, tuple[int, int], float], Array] | None = None
-
-    def __init__(
-        self,
-        path: str | os.PathLike,
-        *,
-        providers: str | Sequence[str | tuple[str, dict]] | None = None,
-        threads: int | None = None,
-        stop_mode: str = "first",
-        stop_threshold: float | None = None,
-        mask_threshold: float | None = None,
-        image_size: tuple[int, int] | None = None,
-        batch_size: int | None = None,
-    ) -> None:
+    def __init__(self, path: str | os.PathLike, **options: Any) -> None:
         if not isinstance(path, str | os.PathLike):
-            raise RuntimeInputError(f"path must be a string or a path. Received: path={path!r}")
-        self.path = pathlib.Path(path)
-        check_options(
-            providers=providers,
-            threads=threads,
-            stop_mode=stop_mode,
-            stop_threshold=stop_threshold,
-            mask_threshold=mask_threshold,
-            image_size=image_size,
-            batch_size=batch_size,
-        )
-        self._graph = open_graph(self.path, providers=providers, threads=threads)
-        self._input = self._check_graph()
-        self.metadata: dict[str, str] = dict(self._graph.get_modelmeta().custom_metadata_map)
-        self.class_names = tuple(self._read("class_names", list))
-        # Older files have none.
-        self.category_ids = tuple(self._read("category_ids", list)) if "category_ids" in self.metadata else ()
-        size = tuple(self._read("image_size", list))
-        check_options(image_size=size, aspect=self.metadata.get("aspect", "stretch"))
-        image_size = None if image_size is None else tuple(map(int, image_size))
-        self.image_size = _only("image_size", image_size, None if self._read("dynamic_size") else size) or size
-        self.aspect = self.metadata.get("aspect", "stretch")
-        self._fixed_batch = self._input.shape[0] if isinstance(self._input.shape[0], int) else None
-        self.batch_size = int(_only("batch_size", batch_size, self._fixed_batch) or 8)
-        self.stop_threshold = self._threshold("stop_threshold", stop_threshold)
-        self.mask_threshold = self._threshold("mask_threshold", mask_threshold)
-        self._decoding = {
-            "class_names": self.class_names,
-            "stop_threshold": self.stop_threshold,
-            "mask_threshold": self.mask_threshold,
-            "stop_mode": stop_mode,
-            "aspect": self.aspect,
-        }
-        if stop_mode == "each" and self.metadata.get("layout") == "loop":
-            raise RuntimeInputError(f"a file of the layout loop stops by itself. Received: stop_mode='each' for {path}")
-        if self.metadata.get("layout") == "loop" and self.stop_threshold < self._read("stop_threshold"):
-            raise RuntimeInputError(
-                f"a file of the layout loop ends at its own stop_threshold, {self._read('stop_threshold')}, and can be "
-                f"asked to end no later. Received: stop_threshold={self.stop_threshold}"
-            )
-        if isinstance(self._graph, Stepwise) and stop_mode == "first":
-            self._graph.stop_threshold = self.stop_threshold
-
-    def __call__(self, image: Array) -> list[Instance]:
-        """Predicts one picture: (H, W, 3) uint8 of any size → its instances in predicted order."""
-        return self.batch([image])[0]
-
-    def batch(self, images: Sequence[Array]) -> list[list[Instance]]:
-        """Predicts pictures of any sizes, `batch_size` at a time; the answers come in the order of the pictures."""
-        return list(self.stream(images))
-
-    def stream(self, images: Iterable[Array]) -> Iterator[list[Instance]]:
-        """Predicts pictures as they come, `batch_size` at a time, and holds no more than those."""
-        images = each_image(images)
-        while chunk := list(itertools.islice(images, self.batch_size)):
-            sizes = [check_image(image).shape[:2] for image in chunk]
-            outputs = self.run(np.stack([resize_image(image, self.image_size, self.aspect) for image in chunk]))
-            for size, *output in zip(sizes, *outputs, strict=True):
-                yield decode(*output, size=size, draw=self.draw, **self._decoding)
-
-    def run(self, images: Array) -> tuple[Array, Array, Array]:
-        """Runs the graph alone.
-
-        Args:
-            images: (B, h, w, 3) uint8, at a size the graph takes.
-
-        Returns:
-            masks (B, T, h, w), classes (B, T, K) and stop (B, T): probabilities, float32; fewer than T steps from a
-            file that stops early.
-
-        Raises:
-            RuntimeInputError: for other arrays, and when ONNX Runtime fails.
-        """
-        count = check_batch(images, self._fixed_batch)
-        if self._fixed_batch is not None:  # the places left over are filled with black pictures
-            images = np.pad(images, [(0, self._fixed_batch - count), (0, 0), (0, 0), (0, 0)])
-        feed = images.astype(np.float32 if self._input.type == "tensor(float)" else np.uint8, copy=False)
-        with _failures(f"expected ONNX Runtime to run {self.path} on an input of shape {feed.shape}"):
-            outputs = self._graph.run(list(OUTPUTS), {self._input.name: feed}, _quiet_run())
-        masks, classes, stop = (output[:count].astype(np.float32, copy=False) for output in outputs)
-        return masks, classes, stop
-
-    def _check_graph(self) -> Any:
+            raise InputError(f"path must be a string or a path. Received: path={path!r}")
+        path = pathlib.Path(path)
+        chosen = Options(**options)
+        self._graph = open_graph(path, providers=chosen.providers, threads=chosen.threads)
         inputs, outputs = self._graph.get_inputs(), [output.name for output in self._graph.get_outputs()]
         ours = len(inputs) == 1 and inputs[0].name == "image" and len(inputs[0].shape) == 4
         if not ours or not set(OUTPUTS) <= set(outputs):
-            raise RuntimeInputError(
-                "expected a model written by export.onnx, with the input image and the outputs masks, classes, stop. "
-                f"Received: {self.path} with {[node.name for node in inputs]} and {outputs}"
+            raise InputError(
+                "expected a model that export.onnx wrote, with the input image and the outputs masks, classes, stop. "
+                f"Received: {path} with {[node.name for node in inputs]} and {outputs}"
             )
-        return inputs[0]
+        self.metadata: dict[str, str] = dict(self._graph.get_modelmeta().custom_metadata_map)
+        batch = inputs[0].shape[0]
+        info = ModelInfo.from_metadata(
+            {key: _parsed(text) for key, text in self.metadata.items()},
+            batch=batch if isinstance(batch, int) else None,
+            dtype="float32" if inputs[0].type == "tensor(float)" else "uint8",
+            source=path,
+        )
+        super().__init__(path, info, chosen)
+        if self.metadata.get("layout") == "loop":
+            if self.stop_mode == "each":
+                raise InputError(f"a file of the layout loop stops by itself. Received: stop_mode='each' for {path}")
+            if self.stop_threshold < info.stop_threshold:
+                raise InputError(
+                    f"a file of the layout loop ends at its own stop_threshold, {info.stop_threshold}, and cannot end "
+                    f"later. Received: stop_threshold={self.stop_threshold}"
+                )
+        if isinstance(self._graph, Stepwise) and self.stop_mode == "first":
+            self._graph.stop_threshold = self.stop_threshold
 
-    def _threshold(self, name: str, asked: float | None) -> float:
-        if asked is not None:
-            return float(asked)
-        value = self._read(name, int | float)
-        check_options(**{name: value})
-        return float(value)
+    def compute(self, images: Array) -> Sequence[Array]:
+        return self._graph.run(list(OUTPUTS), {"image": images}, _quiet_run())
 
-    def _read(self, key: str, kind: Any = object) -> Any:
-        try:
-            value = json.loads(self.metadata[key])
-            if not isinstance(value, kind):
-                raise ValueError
-            return value
-        except (KeyError, ValueError):
-            raise RuntimeInputError(
-                f"expected a model written by export.onnx, with {key!r} in its metadata. "
-                f"Received: {self.path} with {self.metadata.get(key)!r}"
-            ) from None
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 class Stepwise:
-    """An encoder and a step graph behind the interface of one session: ends when no picture has an object left.
+    """An encoder and a step graph with the interface of one session; ends when no image of a batch has an object left.
 
     What passes from step to step stays on the device that computes.
 
     Args:
         folder: with `encoder.onnx` and `step.onnx`.
-        providers, threads: see `Predictor`.
+        providers, threads: see `Options`.
 
     Attributes:
-        stop_threshold: objectness under which a picture's sequence has ended; None to take all steps.
+        stop_threshold: objectness below which the sequence of an image has ended; None to take all steps.
     """
 
-    def __init__(
-        self,
-        folder: pathlib.Path,
-        *,
-        providers: Sequence[str | tuple[str, dict]] | None = None,
-        threads: int | None = None,
-    ) -> None:
+    def __init__(self, folder: pathlib.Path, *, providers: Providers = None, threads: int | None = None) -> None:
         self._encoder, self._step = (
             open_session(folder / name, providers=providers, threads=threads) for name in ("encoder.onnx", "step.onnx")
         )
         self.stop_threshold: float | None = None
         steps = self._encoder.get_modelmeta().custom_metadata_map.get("num_steps")
         if steps is None or not steps.isdecimal():
-            raise RuntimeInputError(
+            raise InputError(
                 "expected the folder of a stepwise export, with 'num_steps' in its metadata. "
                 f"Received: {folder} with {steps!r}"
             )
@@ -448,11 +1140,11 @@ class Stepwise:
         self.get_inputs, self.get_modelmeta = self._encoder.get_inputs, self._encoder.get_modelmeta
 
     def get_outputs(self) -> list[Any]:
-        """Returns the outputs of one step under the names of the whole."""
+        """Returns the outputs by the names of a whole graph."""
         return [types.SimpleNamespace(name=name) for name in OUTPUTS]
 
     def run(self, names: Sequence[str], feed: dict[str, Array], run_options: Any = None) -> list[Array]:
-        """Does what `InferenceSession.run` does, with as many steps as it takes."""
+        """Does what `InferenceSession.run` does, with as many steps as the images need."""
         binding = self._encoder.io_binding()
         binding.bind_cpu_input("image", np.ascontiguousarray(feed["image"]))
         values = self._bound(self._encoder, binding, run_options, on_device=True)
@@ -478,135 +1170,93 @@ class Stepwise:
         return dict(zip(names, binding.get_outputs(), strict=True))
 
 
-def open_graph(
-    path: pathlib.Path, *, providers: Sequence[str | tuple[str, dict]] | None = None, threads: int | None = None
-) -> Any:
+def open_graph(path: pathlib.Path, *, providers: Providers = None, threads: int | None = None) -> Any:
     """Opens an .onnx file, or the folder of a stepwise export.
 
     Returns:
-        An `onnxruntime.InferenceSession`, or a `Stepwise` that looks like one.
+        An `onnxruntime.InferenceSession`, or a `Stepwise` with the same interface.
 
     Raises:
-        RuntimeInputError: see `open_session`.
+        InputError: see `open_session`.
     """
     if path.is_dir():
         return Stepwise(path, providers=providers, threads=threads)
     return open_session(path, providers=providers, threads=threads)
 
 
-def open_session(
-    path: pathlib.Path, *, providers: Sequence[str | tuple[str, dict]] | None = None, threads: int | None = None
-) -> Any:
+def open_session(path: pathlib.Path, *, providers: Providers = None, threads: int | None = None) -> Any:
     """Opens an ONNX file on exactly the execution providers asked for.
 
     Returns:
         An `onnxruntime.InferenceSession`.
 
     Raises:
-        RuntimeInputError: for a file that is missing or broken, and when a provider asked for does not start
-            (ONNX Runtime itself would go on with the CPU).
+        InputError: for a file that is missing or broken, and when a provider asked for does not start (ONNX Runtime
+            itself would continue on the CPU).
     """
     try:
         import onnxruntime  # here, so that decoding works without it and importing this module stays quick
     except ImportError as error:
-        raise RuntimeInputError(
+        raise InputError(
             'running ONNX files needs one ONNX Runtime: pip install "rsis_tf[cpu]", or, for NVIDIA GPUs, '
             f'pip install "rsis_tf[runtime-gpu]". Received: {error}'
         ) from None
     if not path.is_file():
-        raise RuntimeInputError(f"expected an ONNX file. Received: {path}, which is not a file")
-    check_options(providers=providers, threads=threads)
-    asked = _provider_entries(providers)
+        raise InputError(f"expected an ONNX file. Received: {path}, which is not a file")
+    asked = provider_list(Options(providers=providers, threads=threads).providers)
     names = [name for name, _ in asked]
     missing = [name for name in names if name not in onnxruntime.get_available_providers()]
+    on_gpu = any("CUDA" in name or "Tensorrt" in name for name in names)
     if missing:
-        # A CUDA provider that is lost: onnxruntime lies over onnxruntime-gpu, or is there alone.
+        # A CUDA provider can be missing because onnxruntime is installed over onnxruntime-gpu, or instead of it.
         gpu = ' (for NVIDIA GPUs, in a new environment: pip install "rsis_tf[runtime-gpu]")'
-        raise RuntimeInputError(
+        raise InputError(
             f"expected providers of the installed onnxruntime, {onnxruntime.get_available_providers()}"
             f"{gpu if any('CUDA' in name or 'Tensorrt' in name for name in missing) else ''}. Received: {missing}"
         )
-    if any("CUDA" in name or "Tensorrt" in name for name in names) and hasattr(onnxruntime, "preload_dlls"):
+    if on_gpu and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(threads or 0)
-    with _failures(f"expected an ONNX file that loads on {names[0]}", f"{path} "):
+    try:
         session = onnxruntime.InferenceSession(str(path), options, providers=asked, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime has a dozen classes of its own
+        raise InputError(
+            f"expected an ONNX file that loads on {names[0]}. Received: {path} ({reason_of(error)})"
+        ) from None
     if session.get_providers()[: len(names)] != names:
-        raise RuntimeInputError(
-            f"expected {names}, but not all of them start here. Received: {session.get_providers()}"
-        )
+        raise InputError(f"expected {names}, but not all of them start here. Received: {session.get_providers()}")
     return session
 
 
-def _provider_entries(providers: str | Sequence[str | tuple[str, dict]] | None) -> list[tuple[str, dict]]:
-    """Returns (ONNX Runtime's name, options) pairs; those of the CPU for None."""
+def provider_list(providers: Providers) -> list[tuple[str, dict[str, Any]]]:
+    """Returns (ONNX Runtime's name, options) pairs; the CPU for None.
+
+    Raises:
+        InputError: for anything that is not described in `Options`.
+    """
     short = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-    if providers is None:
-        providers = ["cpu"]
+    entries = ["cpu"] if providers is None else [providers] if isinstance(providers, str) else providers
     pairs = []
-    for entry in [providers] if isinstance(providers, str) else _sequence(providers):
-        name, options = (entry, {}) if isinstance(entry, str) else entry if _is_pair(entry) else (None, None)
-        if not isinstance(name, str) or not isinstance(options, dict):
-            pairs = []
+    for entry in entries if isinstance(entries, list | tuple) else ():
+        pair = (entry, {}) if isinstance(entry, str) else entry
+        if not (isinstance(pair, list | tuple) and len(pair) == 2):
+            break
+        name, options = pair
+        if not (isinstance(name, str) and isinstance(options, dict)):
             break
         pairs.append((short.get(name.lower(), name), dict(options)))
-    if not pairs:
-        raise RuntimeInputError(
+    if not pairs or len(pairs) < len(entries):
+        raise InputError(
             f"providers must be a name, or a list of names and (name, options) pairs. Received: {providers!r}"
         )
     return pairs
 
 
-def _sequence(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else ()
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool | np.bool_)
-
-
 def _quiet_run() -> Any:
-    """Options of one run: what fails arrives as an exception, so ONNX Runtime need not print it too."""
+    """Options of one run: ONNX Runtime raises its failures, so it need not print them as well."""
     import onnxruntime
 
     options = onnxruntime.RunOptions()
-    options.log_severity_level = 4  # fatal errors alone
+    options.log_severity_level = 4  # only fatal errors
     return options
-
-
-@contextlib.contextmanager
-def _failures(expected: str, received: str = "") -> Iterator[None]:
-    """Turns what ONNX Runtime raises into a `RuntimeInputError` of one line."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
-
-    own = tuple(value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception))
-    try:
-        yield
-    except (*own, ValueError, RuntimeError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RuntimeInputError(
-            f"{expected}. Received: {received}({reason})" if received else f"{expected}. Received: {reason}"
-        ) from None
-
-
-def _draw(mask: Array, size: tuple[int, int], threshold: float) -> Array:
-    return _resize_mask(mask, size) >= threshold
-
-
-def _resize_mask(mask: Array, size: tuple[int, int]) -> Array:
-    mask = mask.astype(np.float32, copy=False)  # (h, w); uint8 would lose the values around the threshold
-    if mask.shape == tuple(size):
-        return mask
-    return np.asarray(Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.BILINEAR))  # (H, W)
-
-
-def _only(name: str, asked: Any, fixed: Any) -> Any:
-    asked = tuple(asked) if isinstance(asked, list) else asked
-    if asked is not None and fixed is not None and asked != fixed:
-        raise RuntimeInputError(f"this file takes {name} {fixed} alone. Received: {asked}")
-    return asked if fixed is None else fixed

@@ -1,6 +1,5 @@
-"""A base install (numpy, onnxruntime, Pillow): what it can do works, and the rest says what to install."""
+"""A base install (numpy, onnxruntime, Pillow): ONNX files work, and everything else says what to install."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -10,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from toy_graphs import write_toy_graph
 
 ROOT = pathlib.Path(__file__).parents[1]
 BLOCKER = """
@@ -31,7 +31,7 @@ sys.meta_path.insert(0, Blocker())
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with files of every kind, and the module that hides what only the extras bring."""
+    """A folder with files of every kind, and a module that hides the packages of the extras."""
     folder = tmp_path_factory.mktemp("base")
     (folder / "hidden").mkdir()
     (folder / "hidden/sitecustomize.py").write_text(BLOCKER)
@@ -55,15 +55,6 @@ def place(tmp_path_factory):
         }
         (folder / f"coco/annotations/{split}.json").write_text(json.dumps(content))
     return folder
-
-
-@pytest.fixture
-def toy_model_in():
-    """Writes the toy graph of the tests of export: step t's mask is colour channel t."""
-    spec = importlib.util.spec_from_file_location("toy_graphs", ROOT / "tests/export/conftest.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module._write
 
 
 def run(place, *command):
@@ -94,8 +85,8 @@ def run(place, *command):
         "-m rsis_tf.models.pytorch.convert --help",
     ],
 )
-def test_what_needs_more_says_what_to_install(place, toy_model_in, command):
-    toy_model_in(place / "model.onnx")
+def test_commands_that_need_an_extra_name_it(place, command):
+    write_toy_graph(place / "model.onnx")
     result = run(place, *command.split())
     if command.endswith("--help"):
         assert (result.returncode, result.stderr) == (0, "")
@@ -108,8 +99,8 @@ def test_what_needs_more_says_what_to_install(place, toy_model_in, command):
     assert not [path for path in place.rglob("*") if path.name in ("run", "results.json", "found", "order")]
 
 
-def test_an_onnx_file_needs_no_more(place, toy_model_in, tmp_path):
-    toy_model_in(place / "model.onnx")
+def test_an_onnx_file_runs_in_a_base_install(place, tmp_path):
+    write_toy_graph(place / "model.onnx")
     image = np.zeros((40, 40, 3), np.uint8)
     image[:, :20, 0] = 255
     Image.fromarray(image).save(tmp_path / "a.png")
@@ -123,9 +114,9 @@ def test_an_onnx_file_needs_no_more(place, toy_model_in, tmp_path):
     }
 
 
-def test_a_screen_without_the_characters_of_a_name(place, toy_model_in, tmp_path):
+def test_a_terminal_without_the_characters_of_a_name_shows_escapes(place, tmp_path):
     names = {"class_names": json.dumps(["background", "猫", "Größe"]), "image_size": "[8, 8]", "dynamic_size": "false"}
-    toy_model_in(tmp_path / "model.onnx", metadata={**names, "stop_threshold": "0.5", "mask_threshold": "0.5"})
+    write_toy_graph(tmp_path / "model.onnx", metadata={**names, "stop_threshold": "0.5", "mask_threshold": "0.5"})
     Image.new("RGB", (8, 8), (255, 255, 255)).save(tmp_path / "a.png")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     command = [sys.executable, "-m", "rsis_tf.cli.predict", "model.onnx", "a.png", "--what", "counts"]

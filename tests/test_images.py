@@ -1,4 +1,4 @@
-"""What can be shown as 8-bit RGB is read, everything else is refused in one line that names the file."""
+"""Images that 8-bit RGB can show are read; everything else is refused in one line that names the file."""
 
 import struct
 import zlib
@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from rsis_tf.errors import InputError
-from rsis_tf.images import read_image, read_label_image
+from rsis_tf.images import list_images, read_image, read_label_image, synthetic_image
 
 
 def write_png(path, colour_type: int, channels: int, depth: int) -> None:
-    """A 2x2 PNG of any kind; Pillow itself writes no 16-bit colour."""
+    """Writes a 2x2 PNG of any kind; Pillow cannot write 16-bit colour."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -38,7 +38,7 @@ def assert_refused(read, path, *words: str) -> None:
         assert word in message
 
 
-def test_rgb_is_read_as_it_is(tmp_path, rgb):
+def test_rgb_is_read_unchanged(tmp_path, rgb):
     Image.fromarray(rgb).save(tmp_path / "a.png")
     image = read_image(tmp_path / "a.png")
     assert image.dtype == np.uint8
@@ -65,9 +65,9 @@ def test_transparency_is_dropped_not_blended(tmp_path, rgb):
 
 
 def test_palette_gives_its_colours(tmp_path):
-    picture = Image.fromarray(np.array([[0, 1]], np.uint8))
-    picture.putpalette([10, 20, 30, 40, 50, 60])
-    picture.save(tmp_path / "a.png", transparency=0)
+    stored = Image.fromarray(np.array([[0, 1]], np.uint8))
+    stored.putpalette([10, 20, 30, 40, 50, 60])
+    stored.save(tmp_path / "a.png", transparency=0)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), [[[10, 20, 30], [40, 50, 60]]])
 
 
@@ -76,7 +76,7 @@ def test_cmyk_becomes_rgb(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), np.full((3, 4, 3), (255, 0, 0)))
 
 
-def test_exif_orientation_turns_the_picture(tmp_path, rgb):
+def test_the_exif_orientation_turns_the_image(tmp_path, rgb):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
     Image.fromarray(rgb).save(tmp_path / "a.png", exif=exif)
@@ -97,7 +97,7 @@ def test_floating_point_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("read", [read_image, read_label_image])
-def test_files_that_are_no_images_are_refused(tmp_path, read):
+def test_files_that_are_not_images_are_refused(tmp_path, read):
     assert_refused(read, tmp_path / "missing.png", "no such file")
     assert_refused(read, tmp_path)
     (tmp_path / "empty.png").touch()
@@ -136,3 +136,19 @@ def test_label_images_with_colours_or_huge_ids_are_refused(tmp_path, rgb):
     assert_refused(read_label_image, tmp_path / "rgb.png", "mode RGB")
     Image.fromarray(np.array([[0, 70000]], np.int32)).save(tmp_path / "huge.tif")
     assert_refused(read_label_image, tmp_path / "huge.tif", "70000")
+
+
+def test_images_of_a_folder_are_listed_by_suffix_without_hidden_files(tmp_path):
+    (tmp_path / "below").mkdir()
+    for name in ("b.PNG", "a.jpeg", "notes.txt", ".hidden.png", "below/c.tif"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_images(tmp_path)] == ["a.jpeg", "b.PNG"]
+    assert [path.name for path in list_images(tmp_path, recursive=True)] == ["a.jpeg", "b.PNG", "c.tif"]
+
+
+def test_a_synthetic_image_depends_on_size_and_seed_alone():
+    image = synthetic_image((20, 30), 1)
+    assert (image.shape, image.dtype) == ((20, 30, 3), np.uint8)
+    np.testing.assert_array_equal(image, synthetic_image((20, 30), 1))
+    assert (image != synthetic_image((20, 30), 2)).any()
+    assert image.std() > 10

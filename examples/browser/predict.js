@@ -1,12 +1,12 @@
-// Runs an exported model on a dropped picture and draws its objects one after the other.
-// Beside this page lie model.onnx and model.onnx.json (or what ?model=NAME.onnx names); pictures never leave the page.
+// Runs an exported model on a dropped image and draws its objects one after the other.
+// model.onnx and model.onnx.json (or those that ?model=NAME.onnx names) are beside this page; images never leave it.
 
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
 
-const LARGEST_SIDE = 2048; // of what is drawn: a mask is kept for each object, one byte a pixel
+const LARGEST_SIDE = 2048; // larger images are scaled down: each object keeps a mask of one byte per pixel
 const PAUSE = 650; // milliseconds from one object to the next
 
-/** Opens NAME.onnx and the JSON file beside it, which holds what JavaScript cannot read out of the model. */
+/** Opens NAME.onnx and the JSON file beside it: JavaScript cannot read the metadata in the model. */
 export async function openModel(url) {
   const [answer, session] = await Promise.all([
     fetch(`${url}.json`),
@@ -19,24 +19,24 @@ export async function openModel(url) {
     throw new Error(`expected the aspect stretch or keep. Received: ${facts.aspect} in ${url}.json`);
   }
   if (facts.input.shape[0] > 1) {
-    throw new Error(`expected a model for one picture. Received: a batch of ${facts.input.shape[0]}`);
+    throw new Error(`expected a model for one image. Received: a batch of ${facts.input.shape[0]}`);
   }
   return { session, facts };
 }
 
-/** {width, height, data: RGBA} → {instances, end}: what rsis_tf.runtime.Predictor answers, and the step that ended it. */
-export async function predict({ session, facts }, picture) {
+/** {width, height, data: RGBA} → {instances, end}: what rsis_tf.runtime.Predictor returns, and the step that ended it. */
+export async function predict({ session, facts }, image) {
   const [height, width] = facts.image_size;
-  const rgb = new Float32Array(picture.width * picture.height * 3);
-  for (let i = 0; i < picture.width * picture.height; i++) {
-    for (let c = 0; c < 3; c++) rgb[3 * i + c] = picture.data[4 * i + c];
+  const rgb = new Float32Array(image.width * image.height * 3);
+  for (let i = 0; i < image.width * image.height; i++) {
+    for (let c = 0; c < 3; c++) rgb[3 * i + c] = image.data[4 * i + c];
   }
-  const source = { height: picture.height, width: picture.width, channels: 3, data: rgb };
-  const place = facts.aspect === "keep" ? letterbox(source, height, width) : { top: 0, left: 0, height, width };
-  const scaled = padded(resize(source, place.height, place.width, true), place, height, width);
+  const source = { height: image.height, width: image.width, channels: 3, data: rgb };
+  const rectangle = facts.aspect === "keep" ? letterbox(source, height, width) : { top: 0, left: 0, height, width };
+  const scaled = padded(resize(source, rectangle.height, rectangle.width, true), rectangle, height, width);
   const values = facts.input.dtype === "uint8" ? Uint8Array.from(scaled.data) : scaled.data;
-  const image = new ort.Tensor(facts.input.dtype, values, [1, height, width, 3]);
-  const { masks, classes, stop } = await session.run({ image });
+  const input = new ort.Tensor(facts.input.dtype, values, [1, height, width, 3]);
+  const { masks, classes, stop } = await session.run({ image: input });
   const [, steps, h, w] = masks.dims;
   const size = classes.dims[2];
   const instances = [];
@@ -44,7 +44,7 @@ export async function predict({ session, facts }, picture) {
     const objectness = stop.data[step];
     if (!(objectness >= facts.stop_threshold)) return { instances, end: { step, objectness } };
     const small = { height: h, width: w, channels: 1, data: masks.data.subarray(step * h * w, (step + 1) * h * w) };
-    const large = resize(facts.aspect === "keep" ? cut(small, place) : small, picture.height, picture.width, false).data;
+    const large = resize(facts.aspect === "keep" ? cut(small, rectangle) : small, image.height, image.width, false).data;
     const mask = Uint8Array.from(large, (value) => (value >= facts.mask_threshold ? 1 : 0));
     const pixels = mask.reduce((sum, value) => sum + value, 0);
     if (!pixels) continue;
@@ -56,7 +56,7 @@ export async function predict({ session, facts }, picture) {
   return { instances, end: null };
 }
 
-/** Where an undistorted picture lies in a frame, in the middle and as large as it fits: whole numbers, as in Python. */
+/** Centres an undistorted image in a frame, as large as it fits, with the whole numbers of the Python runtime. */
 function letterbox(source, height, width) {
   const inner = { height, width };
   if (source.height * width >= source.width * height) {
@@ -67,7 +67,7 @@ function letterbox(source, height, width) {
   return { ...inner, top: Math.floor((height - inner.height) / 2), left: Math.floor((width - inner.width) / 2) };
 }
 
-/** Puts a picture at its place in a black frame. */
+/** Copies an image to its rectangle in a black frame. */
 function padded(source, { top, left }, height, width) {
   const { channels } = source;
   if (source.height === height && source.width === width) return source;
@@ -79,7 +79,7 @@ function padded(source, { top, left }, height, width) {
   return { height, width, channels, data };
 }
 
-/** Takes a place of one channel out of its frame. */
+/** Takes a rectangle of one channel out of its frame. */
 function cut(frame, { top, left, height, width }) {
   const data = new Float32Array(height * width);
   for (let y = 0; y < height; y++) {
@@ -89,7 +89,7 @@ function cut(frame, { top, left, height, width }) {
   return { height, width, channels: 1, data };
 }
 
-/** Antialiased triangle filter, columns then rows; pictures of whole numbers stay whole after each. */
+/** Antialiased triangle filter, columns then rows; with `whole`, values are rounded to 0..255 after each. */
 function resize(source, height, width, whole) {
   const { channels } = source;
   const finish = whole ? (value) => Math.min(Math.max(Math.floor(value + 0.5), 0), 255) : (value) => value;
@@ -139,7 +139,7 @@ function triangleWindows(from, to) {
 
 const at = (id) => document.getElementById(id);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
-const view = { picture: null, instances: [], layers: [], timer: 0, turn: 0 };
+const view = { image: null, instances: [], layers: [], timer: 0, turn: 0 };
 
 /** Far apart for neighbours in the sequence: the golden angle around the circle of hues. */
 const colour = (i) => `hsl(${(205 + i * 137.508) % 360} 78% ${i % 2 ? 44 : 54}%)`;
@@ -149,7 +149,7 @@ function say(text, wrong = false) {
   at("status").classList.toggle("wrong", wrong);
 }
 
-async function readPicture(blob) {
+async function readImage(blob) {
   const bitmap = await createImageBitmap(blob, { premultiplyAlpha: "none", colorSpaceConversion: "none" });
   const factor = Math.min(1, LARGEST_SIDE / Math.max(bitmap.width, bitmap.height));
   const width = Math.max(1, Math.round(bitmap.width * factor));
@@ -159,7 +159,7 @@ async function readPicture(blob) {
   return context.getImageData(0, 0, width, height);
 }
 
-/** An object as it is laid over the picture: a tint, and a line along the edge. */
+/** The layer of an object over the image: a tint, and a line along its edge. */
 function paint({ mask }, i, { width, height }) {
   const layer = new OffscreenCanvas(width, height);
   const context = layer.getContext("2d");
@@ -182,7 +182,7 @@ function paint({ mask }, i, { width, height }) {
 
 function draw(shown, lit = -1) {
   const context = at("canvas").getContext("2d");
-  context.putImageData(view.picture, 0, 0);
+  context.putImageData(view.image, 0, 0);
   view.layers.forEach((layer, i) => {
     context.globalAlpha = lit >= 0 && lit !== i ? 0.15 : 1;
     if (i < shown || i === lit) context.drawImage(layer, 0, 0);
@@ -219,19 +219,19 @@ function play() {
 }
 
 async function show(blob) {
-  const turn = ++view.turn; // a picture dropped meanwhile wins
+  const turn = ++view.turn; // an image dropped later replaces this one
   clearInterval(view.timer);
-  say("Looking …");
+  say("Predicting …");
   try {
-    const picture = await readPicture(blob).catch(() => {
-      throw new Error(`expected a picture. Received: ${blob.name ?? "something else"}`);
+    const image = await readImage(blob).catch(() => {
+      throw new Error(`expected an image. Received: ${blob.name ?? "something else"}`);
     });
     const start = performance.now();
-    const { instances, end } = await predict(await model, picture);
+    const { instances, end } = await predict(await model, image);
     if (turn !== view.turn) return;
     const seconds = ((performance.now() - start) / 1000).toFixed(2);
-    Object.assign(view, { picture, instances, layers: instances.map((instance, i) => paint(instance, i, picture)) });
-    Object.assign(at("canvas"), { width: picture.width, height: picture.height, hidden: false });
+    Object.assign(view, { image, instances, layers: instances.map((instance, i) => paint(instance, i, image)) });
+    Object.assign(at("canvas"), { width: image.width, height: image.height, hidden: false });
     at("invitation").hidden = true;
     at("controls").hidden = false;
     at("slider").max = instances.length;
@@ -248,7 +248,7 @@ async function show(blob) {
 
 const model = openModel(new URL(new URLSearchParams(location.search).get("model") ?? "model.onnx", location).href);
 model.then(
-  () => view.turn || say("Ready for a picture."),
+  () => view.turn || say("Ready for an image."),
   (error) => say(`The model does not open: ${error.message}`, true),
 );
 at("drop").addEventListener("dragover", (event) => {

@@ -1,8 +1,8 @@
-// Predicts one picture with an exported model: predict MODEL.onnx PICTURE.ppm LABELS.pgm
+// Predicts one image with an exported model: predict MODEL.onnx IMAGE.ppm LABELS.pgm
 //
 // Prints one line for each object, in predicted order (step, class, score, objectness, pixels; tabs between them), and
-// writes a label map: 0 background, i = the i-th object, pixels claimed twice go to the first. The same numbers as
-// rsis_tf.runtime.Predictor gives.
+// writes a label map: 0 background, i = the i-th object, a pixel of several objects belongs to the first. The
+// numbers are those of rsis_tf.runtime.Predictor.
 
 #include <onnxruntime_cxx_api.h>
 
@@ -21,7 +21,7 @@
 namespace {
 
 // Rows of pixels of `channels` values each.
-struct Picture {
+struct Image {
   int height = 0, width = 0, channels = 0;
   std::vector<float> values;
 };
@@ -43,36 +43,36 @@ int read_number(std::istream& file) {
   return number;
 }
 
-Picture read_ppm(const std::string& path) {
+Image read_ppm(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::string magic(2, ' ');
   file.read(magic.data(), 2);
-  Picture picture;
-  picture.width = read_number(file);
-  picture.height = read_number(file);
+  Image image;
+  image.width = read_number(file);
+  image.height = read_number(file);
   const int maximum = read_number(file);
   file.get();  // one blank, then the pixels
-  if (!file || magic != "P6" || maximum != 255 || picture.width < 1 || picture.height < 1) {
+  if (!file || magic != "P6" || maximum != 255 || image.width < 1 || image.height < 1) {
     throw std::runtime_error("expected a binary PPM (P6) of 8 bits. Received: " + path);
   }
-  picture.channels = 3;
-  std::vector<unsigned char> bytes(std::size_t{3} * picture.height * picture.width);
+  image.channels = 3;
+  std::vector<unsigned char> bytes(std::size_t{3} * image.height * image.width);
   file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   if (static_cast<std::size_t>(file.gcount()) != bytes.size()) {
     throw std::runtime_error("expected " + std::to_string(bytes.size()) + " bytes of pixels. Received: " +
                              std::to_string(file.gcount()) + " in " + path);
   }
-  picture.values.assign(bytes.begin(), bytes.end());
-  return picture;
+  image.values.assign(bytes.begin(), bytes.end());
+  return image;
 }
 
-// Which samples a result is made of: the first of them, and the weights from there on.
+// The samples that make up a result: the index of the first, and the weight of each.
 struct Window {
   int start = 0;
   std::vector<double> weights;
 };
 
-// An antialiased triangle filter, as wide as the distance between two results, at least two samples.
+// An antialiased triangle filter: it reaches one result to each side, but at least one sample.
 std::vector<Window> triangle_windows(int from, int to) {
   const double scale = static_cast<double>(from) / to;
   const double reach = std::max(scale, 1.0);
@@ -93,13 +93,13 @@ std::vector<Window> triangle_windows(int from, int to) {
   return windows;
 }
 
-// Scales columns, then rows. Pictures of whole numbers (0..255) stay whole after each, as the Python runtime has it.
-Picture resize(const Picture& source, int height, int width, bool whole) {
+// Scales columns, then rows. With `whole`, values are rounded to 0..255 after each, as in the Python runtime.
+Image resize(const Image& source, int height, int width, bool whole) {
   const auto finish = [whole](double value) {
     return static_cast<float>(whole ? std::clamp(std::floor(value + 0.5), 0.0, 255.0) : value);
   };
   const int channels = source.channels;
-  Picture wide = source;
+  Image wide = source;
   if (width != source.width) {
     wide.width = width;
     wide.values.resize(std::size_t{1} * source.height * width * channels);
@@ -116,7 +116,7 @@ Picture resize(const Picture& source, int height, int width, bool whole) {
     }
   }
   if (height == source.height) return wide;
-  Picture result{height, width, channels, std::vector<float>(std::size_t{1} * height * width * channels)};
+  Image result{height, width, channels, std::vector<float>(std::size_t{1} * height * width * channels)};
   const auto windows = triangle_windows(source.height, height);
   const std::size_t stride = std::size_t{1} * width * channels;
   for (int y = 0; y < height; ++y) {
@@ -130,45 +130,45 @@ Picture resize(const Picture& source, int height, int width, bool whole) {
   return result;
 }
 
-// Where a picture lies in the frame that the network takes.
-struct Place {
+// The position of an image in the frame that the network takes.
+struct Rectangle {
   int top = 0, left = 0, height = 0, width = 0;
 };
 
-// An undistorted picture in the middle of a frame, as large as it fits: whole numbers, as the Python runtime has it.
-Place letterbox(const Picture& source, int height, int width) {
+// Centres an undistorted image in a frame, as large as it fits, with the whole numbers of the Python runtime.
+Rectangle letterbox(const Image& source, int height, int width) {
   const std::int64_t from_height = source.height, from_width = source.width;
-  Place place{0, 0, height, width};
+  Rectangle rectangle{0, 0, height, width};
   if (from_height * width >= from_width * height) {
     const std::int64_t inner = (2 * from_width * height + from_height) / (2 * from_height);
-    place.width = std::max(static_cast<int>(inner), 1);
+    rectangle.width = std::max(static_cast<int>(inner), 1);
   } else {
     const std::int64_t inner = (2 * from_height * width + from_width) / (2 * from_width);
-    place.height = std::max(static_cast<int>(inner), 1);
+    rectangle.height = std::max(static_cast<int>(inner), 1);
   }
-  place.top = (height - place.height) / 2;
-  place.left = (width - place.width) / 2;
-  return place;
+  rectangle.top = (height - rectangle.height) / 2;
+  rectangle.left = (width - rectangle.width) / 2;
+  return rectangle;
 }
 
-// Puts a picture at its place in a black frame.
-Picture padded(const Picture& source, const Place& place, int height, int width) {
-  Picture frame{height, width, source.channels, std::vector<float>(std::size_t{1} * height * width * source.channels)};
+// Copies an image to its rectangle in a black frame.
+Image padded(const Image& source, const Rectangle& rectangle, int height, int width) {
+  Image frame{height, width, source.channels, std::vector<float>(std::size_t{1} * height * width * source.channels)};
   const std::size_t stride = std::size_t{1} * source.width * source.channels;
   for (int y = 0; y < source.height; ++y) {
-    const std::size_t target = (std::size_t{1} * (place.top + y) * width + place.left) * source.channels;
+    const std::size_t target = (std::size_t{1} * (rectangle.top + y) * width + rectangle.left) * source.channels;
     std::copy_n(source.values.begin() + static_cast<std::ptrdiff_t>(y * stride), stride,
                 frame.values.begin() + static_cast<std::ptrdiff_t>(target));
   }
   return frame;
 }
 
-// Takes a place of one channel out of a frame `width` pixels wide.
-Picture cut(const float* frame, const Place& place, int width) {
-  Picture part{place.height, place.width, 1, {}};
-  for (int y = 0; y < place.height; ++y) {
-    const float* row = frame + std::size_t{1} * (place.top + y) * width + place.left;
-    part.values.insert(part.values.end(), row, row + place.width);
+// Copies a rectangle out of a frame that has one channel and is `width` pixels wide.
+Image cut(const float* frame, const Rectangle& rectangle, int width) {
+  Image part{rectangle.height, rectangle.width, 1, {}};
+  for (int y = 0; y < rectangle.height; ++y) {
+    const float* row = frame + std::size_t{1} * (rectangle.top + y) * width + rectangle.left;
+    part.values.insert(part.values.end(), row, row + rectangle.width);
   }
   return part;
 }
@@ -215,7 +215,7 @@ Settings read_settings(const Ort::Session& session) {
   if (std::sscanf(size.c_str(), "[%d, %d]", &settings.height, &settings.width) != 2) {
     throw std::runtime_error("expected image_size as [height, width]. Received: " + size);
   }
-  // Files of earlier versions do not say: they stretch.
+  // Files of earlier versions have no aspect: they stretch.
   const auto aspect = metadata.LookupCustomMetadataMapAllocated("aspect", allocator);
   const std::string word = aspect ? aspect.get() : "stretch";
   if (word != "stretch" && word != "keep") {
@@ -225,26 +225,26 @@ Settings read_settings(const Ort::Session& session) {
   return settings;
 }
 
-std::vector<Ort::Value> run(Ort::Session& session, const Picture& picture) {
-  const Ort::TypeInfo type = session.GetInputTypeInfo(0);  // keeps alive what the next line looks into
+std::vector<Ort::Value> run(Ort::Session& session, const Image& image) {
+  const Ort::TypeInfo type = session.GetInputTypeInfo(0);  // must outlive `wanted`, which refers to it
   const auto wanted = type.GetTensorTypeAndShapeInfo();
   if (wanted.GetShape()[0] > 1) {
-    throw std::runtime_error("expected a model for one picture. Received: a batch of " +
+    throw std::runtime_error("expected a model for one image. Received: a batch of " +
                              std::to_string(wanted.GetShape()[0]));
   }
-  const std::array<std::int64_t, 4> shape{1, picture.height, picture.width, 3};
+  const std::array<std::int64_t, 4> shape{1, image.height, image.width, 3};
   const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
   const std::array<const char*, 1> inputs{"image"};
   const std::array<const char*, 3> outputs{"masks", "classes", "stop"};
-  const auto compute = [&](Ort::Value image) {
-    return session.Run(Ort::RunOptions{nullptr}, inputs.data(), &image, 1, outputs.data(), outputs.size());
+  const auto compute = [&](Ort::Value input) {
+    return session.Run(Ort::RunOptions{nullptr}, inputs.data(), &input, 1, outputs.data(), outputs.size());
   };
   if (wanted.GetElementType() == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
-    std::vector<float> values = picture.values;
+    std::vector<float> values = image.values;
     return compute(
         Ort::Value::CreateTensor<float>(memory, values.data(), values.size(), shape.data(), shape.size()));
   }
-  std::vector<std::uint8_t> bytes(picture.values.begin(), picture.values.end());
+  std::vector<std::uint8_t> bytes(image.values.begin(), image.values.end());
   return compute(
       Ort::Value::CreateTensor<std::uint8_t>(memory, bytes.data(), bytes.size(), shape.data(), shape.size()));
 }
@@ -255,23 +255,23 @@ void write_labels(const std::string& path, const std::vector<std::uint8_t>& labe
     std::ofstream file(partial, std::ios::binary);
     file << "P5\n" << width << ' ' << height << "\n255\n";
     file.write(reinterpret_cast<const char*>(labels.data()), static_cast<std::streamsize>(labels.size()));
-    if (!file) throw std::runtime_error("expected a place to write to. Received: " + path);
+    if (!file) throw std::runtime_error("expected a path that can be written. Received: " + path);
   }
-  std::remove(path.c_str());  // where renaming does not replace
+  std::remove(path.c_str());  // on systems where renaming does not replace a file
   if (std::rename(partial.c_str(), path.c_str()) != 0) throw std::runtime_error("cannot rename to " + path);
 }
 
 void predict(const std::string& model, const std::string& source, const std::string& target) {
-  const Picture picture = read_ppm(source);
+  const Image image = read_ppm(source);
   Ort::Env env(ORT_LOGGING_LEVEL_WARNING, "predict");
   Ort::SessionOptions options;
-  // A file name is wide on Windows; its characters are taken to be ASCII here.
+  // Windows takes wide file names; this example supports ASCII only.
   Ort::Session session(env, std::basic_string<ORTCHAR_T>(model.begin(), model.end()).c_str(), options);
   const Settings settings = read_settings(session);
-  const Place place = settings.keep_aspect ? letterbox(picture, settings.height, settings.width)
-                                           : Place{0, 0, settings.height, settings.width};
-  const Picture scaled = resize(picture, place.height, place.width, true);
-  const std::vector<Ort::Value> answer = run(session, padded(scaled, place, settings.height, settings.width));
+  const Rectangle rectangle = settings.keep_aspect ? letterbox(image, settings.height, settings.width)
+                                                   : Rectangle{0, 0, settings.height, settings.width};
+  const Image scaled = resize(image, rectangle.height, rectangle.width, true);
+  const std::vector<Ort::Value> answer = run(session, padded(scaled, rectangle, settings.height, settings.width));
 
   const auto sides = answer[0].GetTensorTypeAndShapeInfo().GetShape();  // (1, T, h, w)
   const int steps = static_cast<int>(sides[1]), height = static_cast<int>(sides[2]), width = static_cast<int>(sides[3]);
@@ -279,16 +279,16 @@ void predict(const std::string& model, const std::string& source, const std::str
   const float *masks = answer[0].GetTensorData<float>(), *probs = answer[1].GetTensorData<float>(),
               *stop = answer[2].GetTensorData<float>();
 
-  std::vector<std::uint8_t> labels(std::size_t{1} * picture.height * picture.width);
+  std::vector<std::uint8_t> labels(std::size_t{1} * image.height * image.width);
   int found = 0;
   for (int step = 0; step < steps && stop[step] >= settings.stop_threshold; ++step) {
     const float* start = masks + std::size_t{1} * step * height * width;
-    // The mask of a stretched picture fills the frame.
-    const Picture small = cut(start, settings.keep_aspect ? place : Place{0, 0, height, width}, width);
-    const Picture mask = resize(small, picture.height, picture.width, false);
+    // The mask of a stretched image fills the frame.
+    const Image small = cut(start, settings.keep_aspect ? rectangle : Rectangle{0, 0, height, width}, width);
+    const Image mask = resize(small, image.height, image.width, false);
     const auto inside = [&](float value) { return value >= settings.mask_threshold; };
     const auto pixels = std::count_if(mask.values.begin(), mask.values.end(), inside);
-    if (pixels == 0) continue;  // a step without a pixel is no object, but the sequence goes on
+    if (pixels == 0) continue;  // a step without a pixel is no object, but the sequence continues
     if (++found > 255) throw std::runtime_error("a PGM of 8 bits holds 255 objects. Received: more");
     for (std::size_t i = 0; i < labels.size(); ++i) {
       if (labels[i] == 0 && inside(mask.values[i])) labels[i] = static_cast<std::uint8_t>(found);
@@ -300,14 +300,14 @@ void predict(const std::string& model, const std::string& source, const std::str
     std::printf("%d\t%s\t%.6f\t%.6f\t%lld\n", step, name.c_str(), row[best] * stop[step], stop[step],
                 static_cast<long long>(pixels));
   }
-  write_labels(target, labels, picture.height, picture.width);
+  write_labels(target, labels, image.height, image.width);
 }
 
 }  // namespace
 
 int main(int count, char** words) {
   if (count != 4) {
-    std::cerr << "usage: predict MODEL.onnx PICTURE.ppm LABELS.pgm\n";
+    std::cerr << "usage: predict MODEL.onnx IMAGE.ppm LABELS.pgm\n";
     return 2;
   }
   try {

@@ -1,1 +1,6 @@
-"""What the command `python -m rsis_tf.cli.predict` is made of: finding pictures, reading videos, writing results."""
+"""Folders of images in, folders of results out: the work of `rsis predict`."""
+
+from rsis_tf.batch_prediction.results import DEFAULT_KINDS, KINDS
+from rsis_tf.batch_prediction.run import predict_paths
+
+__all__ = ["DEFAULT_KINDS", "KINDS", "predict_paths"]

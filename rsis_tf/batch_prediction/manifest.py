@@ -1,4 +1,4 @@
-"""The list of files that a run wrote into its folder: it tells results of an earlier run from the user's own files."""
+"""The list of files that a run wrote into its folder. It tells results of an earlier run from the user's own files."""
 
 import contextlib
 import os
@@ -9,16 +9,18 @@ from collections.abc import Iterable
 from rsis_tf.errors import InputError
 
 NAME = "results.txt"
-_HEAD = "# Files that rsis_tf.cli.predict wrote into this folder; --overwrite removes them.\n"
+_HEAD = "# Files that rsis predict wrote into this folder; --overwrite removes them."
+_ANY_HEAD = re.compile(r"# Files that .*predict wrote into this folder")
+"""Earlier versions name the command differently."""
 
 
 class Manifest:
-    """`results.txt` in a folder of results, one path a line, relative to the folder.
+    """`results.txt` in a folder of results: one path per line, relative to the folder.
 
-    A file is listed before it is written, so the list is whole after an interruption too.
+    A file is listed before it is written, so that the list is complete even after an interruption.
 
     Args:
-        folder: of the results; need not exist.
+        folder: of the results; it need not exist.
     """
 
     def __init__(self, folder: pathlib.Path) -> None:
@@ -32,14 +34,14 @@ class Manifest:
             InputError: for a list that cannot be read or names something outside the folder.
         """
         try:
-            # File names need not be text.
+            # A file name may be any bytes.
             lines = self.path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise InputError(f"expected the list of an earlier run's files. Received: {self.path} ({error})") from None
-        if lines[0] != _HEAD.rstrip("\n"):
-            raise InputError(f"expected the list of an earlier run's files. Received: {self.path}, which is another")
+        if not _ANY_HEAD.match(lines[0]):
+            raise InputError(f"expected the list of an earlier run's files. Received: {self.path}, which is not one")
         names = [pathlib.PurePath(re.sub(r"\\(.)", _unescaped, line)) for line in lines[1:] if line]
         for name in names:
             if name.is_absolute() or ".." in name.parts:
@@ -47,7 +49,7 @@ class Manifest:
         return [self._folder / name for name in names]
 
     def remove_files(self, *, keep: Iterable[pathlib.Path] = ()) -> None:
-        """Removes what an earlier run listed, folders that are empty then, and the list; `keep` stays."""
+        """Removes the files that an earlier run listed, except `keep`, then empty folders, then the list."""
         kept = {path.resolve() for path in keep}
         listed = self.read()
         for path in listed:
@@ -55,7 +57,7 @@ class Manifest:
                 path.unlink(missing_ok=True)
         folders = {parent for path in listed for parent in path.parents if self._folder in parent.parents}
         for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
-            with contextlib.suppress(OSError):  # something else lies in it
+            with contextlib.suppress(OSError):  # it is not empty
                 folder.rmdir()
         self.path.unlink(missing_ok=True)
 
@@ -64,7 +66,7 @@ class Manifest:
         fresh = not self.path.exists()
         with self.path.open("a", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             if fresh:
-                file.write(_HEAD)
+                file.write(_HEAD + "\n")
             for path in paths:
                 name = path.relative_to(self._folder).as_posix()
                 file.write(name.replace("\\", "\\\\").replace("\n", "\\n") + "\n")

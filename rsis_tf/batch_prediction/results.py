@@ -1,13 +1,11 @@
-"""Files written for predicted pictures: label maps, overlays, strips, animations, a COCO file, counts."""
+"""The files written for predicted images: label maps, overlays, strips, animations, a COCO file, counts."""
 
 import contextlib
 import csv
 import io
-import os
 import pathlib
 import types
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,20 +13,19 @@ from rsis_tf.batch_prediction.coco_file import CocoFile
 from rsis_tf.batch_prediction.manifest import NAME, Manifest
 from rsis_tf.batch_prediction.sources import Source
 from rsis_tf.errors import InputError
-
-if TYPE_CHECKING:
-    from rsis_tf.runtime import Instance
+from rsis_tf.files import replacing, write_bytes
+from rsis_tf.runtime import Instance, Instances, close_gaps, compact, to_label_map
 
 KINDS = {
     "labels": "NAME_labels.png: pixel value i for the i-th object found, 0 for none; 16 bits beyond 255 objects",
-    "overlay": "NAME_overlay.png: the objects drawn over the picture, with class and score",
-    "strip": "NAME_strip.png: what each step found, side by side",
+    "overlay": "NAME_overlay.png: the objects drawn over the image, with class and score",
+    "strip": "NAME_strip.png: the object of each step, side by side",
     "animation": "NAME_sequence.gif: the objects appear one after the other",
     "json": "instances.json: all masks, classes and scores in COCO's annotation format",
-    "counts": "counts.csv: how many objects of each class a picture has",
+    "counts": "counts.csv: the number of objects of each class in each image",
 }
-"""What can be written → what it is."""
-DEFAULT = ("labels", "overlay", "counts")
+"""Kind of result → the file written and its content."""
+DEFAULT_KINDS = ("labels", "overlay", "counts")
 _SUFFIXES = {
     "labels": "_labels.png",
     "overlay": "_overlay.png",
@@ -37,46 +34,21 @@ _SUFFIXES = {
 }
 
 
-def label_map(instances: "Sequence[Instance]", size: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
-    """Paints instances into one map; where masks overlap the earlier one stays.
-
-    Args:
-        instances: in predicted order, masks (H, W) bool.
-        size: (H, W).
-
-    Returns:
-        (H, W) uint8, or uint16 beyond 255 objects: 0 none, 1 … n in predicted order without gaps; and the number of
-        each instance in it, 0 for one that earlier ones hide entirely.
-    """
-    painted = np.zeros(size, np.uint16)
-    free = np.ones(size, bool)
-    numbers, count = [], 0
-    for instance in instances:
-        shown = instance.mask & free
-        visible = bool(shown.any())
-        count += visible
-        painted[shown] = count
-        free &= ~instance.mask
-        numbers.append(count if visible else 0)
-    return painted.astype(np.uint8) if count < 256 else painted, numbers
-
-
 class Results:
-    """A folder of results. `counts.csv` and `instances.json` get their names when the `with` block ends well.
+    """A folder of results. `counts.csv` and `instances.json` appear when the `with` block ends without an error.
 
-    `results.txt` lists the files. Nothing is changed before the first image comes.
+    `results.txt` lists the files. Nothing is changed before the first image is added.
 
     Args:
-        folder: made when the first image comes.
+        folder: created when the first image is added.
         kinds: keys of `KINDS`.
         class_names: K names, or none if the model knows none.
-        category_ids: K numbers by which COCO files call the classes; empty for 0 … K−1.
-        route: draw the way from object to object into the overlays.
+        category_ids: K numbers of the classes in COCO files; empty for 0 … K−1.
+        route: draw a line from object to object into the overlays.
         overwrite: remove the results of an earlier run in the folder, and replace files of the same names.
 
     Raises:
-        InputError: if a file stands in the folder's place, or the folder holds results of an earlier run that are not
-            to be overwritten.
+        InputError: if `folder` is a file, or holds results of an earlier run and `overwrite` is false.
     """
 
     def __init__(
@@ -100,7 +72,7 @@ class Results:
                 "expected a folder without results of an earlier run (--overwrite removes those, and nothing else). "
                 f"Received: --out {folder} with {len(earlier)} files listed in {NAME}"
             )
-        self._begun = False
+        self._started = False
         self._inputs: list[pathlib.Path] = []
         self._kinds = frozenset(kinds)
         self._class_names = tuple(class_names)
@@ -108,13 +80,14 @@ class Results:
         self._route = route
         self._rows: list[tuple[str, np.ndarray]] = []
         self._coco: CocoFile | None = None
+        self._unfinished = contextlib.ExitStack()
 
     def paths(self, name: str) -> dict[str, pathlib.Path]:
-        """Returns the files of a picture by kind."""
+        """Returns the files of an image by kind."""
         return {kind: self._folder / (name + end) for kind, end in _SUFFIXES.items() if kind in self._kinds}
 
     def check_free(self, sources: Sequence[Source]) -> None:
-        """Makes sure that no result takes the place of an input, nor of any other file unless that may be overwritten.
+        """Checks that no result would replace an input, or any other file unless that may be overwritten.
 
         Raises:
             InputError: naming the first such file.
@@ -122,7 +95,7 @@ class Results:
         self._inputs = [source.path for source in sources]
         inputs = {path.resolve() for path in self._inputs}
         common = [self._folder / name for name in self._common_files()]
-        # The frames of a video lie in a folder of its name.
+        # The frames of a video go into a folder with its name.
         own = [[self._folder / s.name] if s.is_video else list(self.paths(s.name).values()) for s in sources]
         for path in (*common, *(path for paths in own for path in paths)):
             if path.resolve() in inputs:
@@ -137,49 +110,51 @@ class Results:
         names = {"json": "instances.json", "counts": "counts.csv"}
         return [name for kind, name in names.items() if kind in self._kinds]
 
-    def _begin(self) -> None:
-        """Clears the folder of an earlier run's files, and lists the files that all images share."""
-        self._begun = True
+    def _start(self) -> None:
+        """Removes the files of an earlier run from the folder, and lists the files that all images share."""
+        self._started = True
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._overwrite:
             self._manifest.remove_files(keep=self._inputs)
         self._manifest.add(self._folder / name for name in self._common_files())
 
-    def add(self, source: Source, image: np.ndarray, instances: "Sequence[Instance]") -> None:
-        """Writes the files of one picture.
+    def add(self, source: Source, image: np.ndarray, instances: Sequence[Instance]) -> None:
+        """Writes the files of one image.
 
         Args:
-            source: gives the name of its files, the path in `counts.csv` and the one in `instances.json`.
+            source: the name of its files, its path in `counts.csv` and in `instances.json`.
             image: (H, W, 3) uint8.
             instances: in predicted order, masks (H, W) bool.
 
         Raises:
-            InputError: if something cannot be written.
+            InputError: if a file cannot be written.
         """
         from rsis_tf.visualization import animation, overlay, sequence_strip, write_image
 
+        found = Instances(instances, size=image.shape[:2])
         paths = self.paths(source.name)
         with _written(self._folder):
-            if not self._begun:
-                self._begin()
+            if not self._started:
+                self._start()
             self._manifest.add(paths.values())
             for path in paths.values():
                 path.parent.mkdir(parents=True, exist_ok=True)
-            labels, numbers = label_map(instances, image.shape[:2])
+            labels, numbers = close_gaps(to_label_map(found, found.size), len(found))
             if "labels" in paths:
-                write_image(paths["labels"], labels)
+                write_image(paths["labels"], compact(labels))
             if "overlay" in paths:
-                write_image(paths["overlay"], overlay(image, instances, route=self._route))
+                write_image(paths["overlay"], overlay(image, found, route=self._route))
             if "strip" in paths:
-                write_image(paths["strip"], sequence_strip(image, instances))
+                write_image(paths["strip"], sequence_strip(image, found))
             if "animation" in paths:
-                animation(paths["animation"], image, instances)
+                animation(paths["animation"], image, found)
             if "json" in self._kinds:
                 if self._coco is None:
-                    self._coco = CocoFile(self._folder / "instances.json", self._category_ids)
-                self._coco.add(source.below, image.shape[:2], instances, numbers)
-        classes = max([len(self._class_names), *(len(instance.class_probs) for instance in instances)])
-        self._rows.append((str(source.path), np.bincount([i.class_id for i in instances], minlength=classes)))
+                    partial = self._unfinished.enter_context(replacing(self._folder / "instances.json"))
+                    self._coco = CocoFile(partial, self._category_ids)
+                self._coco.add(source.below, found, numbers)
+        classes = max([len(self._class_names), *(len(instance.class_probs) for instance in found)])
+        self._rows.append((str(source.path), np.bincount(found.class_ids, minlength=classes)))
 
     def __enter__(self) -> "Results":
         return self
@@ -189,13 +164,15 @@ class Results:
     ) -> None:
         if kind is not None or not self._rows:
             if self._coco is not None:
-                self._coco.discard()
+                self._coco.close()
+            self._unfinished.__exit__(kind, error, trace)
             return
         classes = max(len(counts) for _, counts in self._rows)
         names = self._class_names or ("background", *(f"class {k}" for k in range(1, classes)))
         with _written(self._folder):
             if self._coco is not None:
                 self._coco.finish(names)
+            self._unfinished.close()
             if "counts" in self._kinds:
                 self._write_counts(names)
 
@@ -206,9 +183,8 @@ class Results:
         for file, counts in self._rows:
             counts = np.pad(counts, (0, len(names) - len(counts)))
             writer.writerow([file, counts.sum(), *counts[1:]])
-        beside = self._folder / ".counts.csv.part"
-        beside.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")  # file names need not be text
-        os.replace(beside, self._folder / "counts.csv")
+        # A file name may be any bytes.
+        write_bytes(self._folder / "counts.csv", text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""From what a user names (files, folders, patterns, videos) to the list of files to predict, and names for results."""
+"""From the paths that a user gives (files, folders, patterns, videos) to the files to predict, and names of results."""
 
 import dataclasses
 import glob
@@ -8,24 +8,20 @@ from collections.abc import Sequence
 
 from rsis_tf.batch_prediction.manifest import NAME, Manifest
 from rsis_tf.errors import InputError
+from rsis_tf.images import IMAGE_SUFFIXES
 
-IMAGES = (
-    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
-    *(".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
-)
-"""Suffixes of what is taken for an image in folders. Some need a plugin of Pillow; the reader says which."""
-VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """A picture or a video to predict.
+    """An image or a video to predict.
 
     Attributes:
         path: of the file, as the user wrote it.
-        name: of its results, with "/" where they go into a subfolder; for a video the subfolder of its frames.
-        below: the path below the folder common to all sources, with "/".
-        problem: why there is nothing to be read, None if there is.
+        name: of its results, with "/" if they go into a subfolder; for a video, the subfolder of its frames.
+        below: the path below the common folder of all sources, with "/".
+        problem: why there is nothing to read; None if there is.
     """
 
     path: pathlib.Path
@@ -35,34 +31,34 @@ class Source:
 
     @property
     def is_video(self) -> bool:
-        return self.path.suffix.lower() in VIDEOS
+        return self.path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def find_sources(asked: Sequence[str | pathlib.Path], *, out: pathlib.Path) -> list[Source]:
-    """Lists the files that are meant, each once, in the order asked for.
+    """Lists the files to predict without duplicates, in the order asked for.
 
     Args:
-        asked: files; folders, of which all images and videos are taken, those of subfolders too, sorted; patterns
-            with `*`, `?`, `[…]` or `**`, sorted. Hidden files are left out of folders, and what this command wrote
-            there; any other file gives a source with a problem.
-        out: the folder of the results; what lies in it is left out of folders and patterns.
+        asked: files; folders, for all images and videos in them and in their subfolders, sorted; patterns with `*`,
+            `?`, `[…]` or `**`, sorted. Hidden files in folders are left out, and so are earlier results; any other file
+            gives a source with a problem.
+        out: the folder of the results; folders and patterns leave out the files in it.
 
     Returns:
-        Sources whose names differ: the file's name without its suffix; if two files share that, the path below the
-        folder common to all; if two share that too, the same with the suffix. A folder or pattern without an image
+        Sources with different names: the name of the file without its suffix; if two files share that, the path below
+        the common folder of all; if two share that too, the same with the suffix. A folder or pattern without an image
         gives a source with a problem; a missing file is left to the reader.
 
     Raises:
-        InputError: if `out` is one of the folders asked for, whose pictures results would be mixed with.
+        InputError: if `out` is one of the folders asked for: results would be mixed with images.
     """
     found: list[Source] = []
     for text in map(str, asked):
         path = pathlib.Path(text)
         if path.is_dir():
             if os.path.realpath(path) == os.path.realpath(out):
-                raise InputError(f"expected another folder for the results than for the pictures. Received: {out}")
+                raise InputError(f"expected different folders for the results and the images. Received: {out}")
             files = _outside(_walk(path), out)
-            problem = f"expected a folder with images ({', '.join(IMAGES)}). Received: {path} without any"
+            problem = f"expected a folder with images ({', '.join(IMAGE_SUFFIXES)}). Received: {path}, which has none"
         elif not path.exists() and glob.has_magic(text):
             matches = [pathlib.Path(match) for match in sorted(glob.glob(text, recursive=True))]
             files = _outside([match for match in matches if match.is_file()], out)
@@ -80,14 +76,14 @@ def find_sources(asked: Sequence[str | pathlib.Path], *, out: pathlib.Path) -> l
     result = []
     for source in sources:
         if not source.problem:
-            name, path = next(named)
-            source = dataclasses.replace(source, name=name, below=path.as_posix())
+            name, common = next(named)
+            source = dataclasses.replace(source, name=name, below=common.as_posix())
         result.append(source)
     return result
 
 
 def _walk(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the files below a folder, sorted, without hidden ones and without what this command wrote."""
+    """Returns the files below a folder, sorted, without hidden files and without earlier results."""
     written = {path for list_file in folder.rglob(NAME) for path in _listed(list_file)}
     files = []
     for path in folder.rglob("*"):
@@ -100,12 +96,12 @@ def _walk(folder: pathlib.Path) -> list[pathlib.Path]:
 def _listed(list_file: pathlib.Path) -> list[pathlib.Path]:
     try:
         return [list_file, *Manifest(list_file.parent).read()]
-    except InputError:  # a file of the user that has the same name
+    except InputError:  # the user's own file with the same name
         return []
 
 
 def _suffix_problem(path: pathlib.Path) -> str | None:
-    if path.suffix.lower() in (*IMAGES, *VIDEOS):
+    if path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES):
         return None
     return f"expected an image or a video (by its suffix). Received: {path}"
 
@@ -123,7 +119,7 @@ def _below_common(paths: Sequence[pathlib.Path]) -> list[pathlib.PurePath]:
 
 
 def naming_note(sources: Sequence[Source]) -> str | None:
-    """Returns a line for the screen if results could not be called after their files alone, None otherwise."""
+    """Returns a line for the screen if results need longer names than those of the files, None otherwise."""
     for source in sources:
         if not source.problem and not source.is_video and source.name != source.path.stem:
             kept = "paths and suffixes" if source.name == source.below else "paths"
@@ -132,11 +128,11 @@ def naming_note(sources: Sequence[Source]) -> str | None:
 
 
 def _names(below: Sequence[pathlib.PurePath]) -> list[str]:
-    """Names of results; a video keeps its suffix, so that no picture's results go into the folder of its frames."""
-    kept = [path.suffix.lower() in VIDEOS for path in below]
+    """Returns names of results; a video keeps its suffix, so that no image shares the folder of its frames."""
+    kept = [path.suffix.lower() in VIDEO_SUFFIXES for path in below]
     plain = [path.name if keep else path.stem for path, keep in zip(below, kept, strict=True)]
-    placed = [path.with_name(name).as_posix() for path, name in zip(below, plain, strict=True)]
-    for names in (plain, placed):
-        if len({name.casefold() for name in names}) == len(names):  # there are file systems that ignore case
+    with_folder = [path.with_name(name).as_posix() for path, name in zip(below, plain, strict=True)]
+    for names in (plain, with_folder):
+        if len({name.casefold() for name in names}) == len(names):  # some file systems ignore case
             return names
     return [path.as_posix() for path in below]

@@ -1,4 +1,4 @@
-"""The command-line options of every command that predicts: how the model runs, and which objects count."""
+"""The options of every command that predicts: how the model runs, and which classes are kept."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ def add_options(
 
     Args:
         parser: of the command.
-        stop: default of --stop; None for what the caller decides later.
-        defaults: what `--help` says of the defaults of "stop_mode", "stop_threshold" and "mask_threshold", if others.
+        stop: default of --stop; None if the caller chooses it later.
+        defaults: text of `--help` on the defaults of "stop_mode", "stop_threshold" and "mask_threshold".
     """
     said = {
         "stop_mode": "default: %(default)s",
@@ -28,22 +28,22 @@ def add_options(
         help=f"probability from which a step holds an object ({said['stop_threshold']})")  # fmt: skip
     add("--stop", default=stop, choices=("first", "each"),
         help="first: the sequence ends at the first step without an object, as in the paper; each: every step is "
-        f"judged alone, as in the original's evaluation ({said['stop_mode']})")  # fmt: skip
+        f"judged by itself, as in the original's evaluation ({said['stop_mode']})")  # fmt: skip
     add("--mask-threshold", type=_share, metavar="P",
         help=f"probability from which a pixel belongs to an object ({said['mask_threshold']})")  # fmt: skip
     add("--batch-size", type=positive, metavar="B",
-        help="images in one run of the model (default: what the file is made for, else 8)")  # fmt: skip
+        help="images in one run of the model (default: the batch that the file is made for, else 8)")  # fmt: skip
     add("--provider", metavar="NAME",
-        help="where ONNX Runtime computes: cpu, cuda, tensorrt, or the full name of an execution provider. One that "
-        "does not start here is an error, never replaced by the CPU. Other model files run where TensorFlow or "
-        "LiteRT runs (default: cpu)")  # fmt: skip
+        help="where ONNX Runtime computes: cpu, cuda, tensorrt, or the full name of an execution provider. A "
+        "provider that does not start is an error; it is never replaced by the CPU. Other model files run where "
+        "TensorFlow or LiteRT runs (default: cpu)")  # fmt: skip
     add("--threads", type=positive, metavar="N", help="CPU threads for one operation (default: one per core)")
 
 
 def predictor_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Returns the keyword arguments of `open_predictor` for the options of `add_options`."""
+    """Returns the keyword arguments of `open_model` for the options of `add_options`."""
     provider = arguments.provider
-    # TensorRT leaves to CUDA what it cannot compute; without it in the list that would be the CPU.
+    # What TensorRT cannot compute goes to the next provider in the list, which is otherwise the CPU.
     providers = ["tensorrt", "cuda"] if provider in ("tensorrt", "TensorrtExecutionProvider") else provider
     return {
         "providers": providers,
@@ -58,15 +58,15 @@ def predictor_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def class_ids(
     asked: Sequence[str], class_names: Sequence[str], category_ids: Sequence[int] | None = None
 ) -> frozenset[int] | None:
-    """Finds the classes that --class names.
+    """Returns the classes that --class names.
 
     Args:
-        asked: names or numbers; a name is taken first.
+        asked: names or numbers; names are tried first.
         class_names: K names, the first of them the background, or none if the model knows none.
-        category_ids: K numbers by which COCO files call the classes; None for 0 … K−1.
+        category_ids: K numbers of the classes in COCO files; None for 0 … K−1.
 
     Returns:
-        Class ids, 1 … K−1; None for all classes if nothing was asked for.
+        Class ids, 1 … K−1; None, which stands for all classes, if `asked` is empty.
 
     Raises:
         InputError: for a class that does not exist.
@@ -93,7 +93,7 @@ def class_ids(
 
 
 def positive(text: str) -> int:
-    """Reads a positive whole number of the command line."""
+    """Converts a positive integer of the command line."""
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number from 1. Received: {text}")
     return int(text)

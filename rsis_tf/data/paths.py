@@ -5,8 +5,6 @@ from collections.abc import Iterable, Sequence
 
 from rsis_tf.errors import InputError
 
-_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
 
 class MissingSplitError(InputError):
     """The dataset's folder exists, but the split does not."""
@@ -38,13 +36,6 @@ def find(candidates: Sequence[pathlib.Path], expected: str, *, error: type[Input
         if path.exists():
             return path
     raise error(f"expected {expected}. Received: nothing at {', '.join(map(str, candidates))}")
-
-
-def list_images(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the image files of a folder, by suffix, sorted by name; subfolders and hidden files are left out."""
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-    )
 
 
 def read_names(path: pathlib.Path) -> list[str]:

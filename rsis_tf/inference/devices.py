@@ -1,21 +1,23 @@
-"""Where a model runs that is not an ONNX file: what its library can be told of providers and threads."""
+"""Providers and threads of models that are not ONNX files."""
 
-import pathlib
-from collections.abc import Sequence
+import os
 
 from rsis_tf.errors import InputError
-
-Providers = str | Sequence[str | tuple[str, dict]] | None
-"""See `rsis_tf.runtime.Predictor`."""
+from rsis_tf.runtime import Providers
 
 
 def only_cpu(providers: Providers) -> bool:
+    """Tells whether providers name the CPU and nothing else."""
     names = [providers] if isinstance(providers, str) else list(providers or ())
     return all(isinstance(name, str) and name.lower() in ("cpu", "cpuexecutionprovider") for name in names)
 
 
-def require_cpu(providers: Providers, path: str | pathlib.Path) -> None:
-    """Refuses providers that TensorFlow does not have; "cpu" is what happens where it sees no other device."""
+def require_cpu(providers: Providers, path: str | os.PathLike) -> None:
+    """Refuses every provider except "cpu", and that one too if TensorFlow sees a GPU.
+
+    Raises:
+        InputError: with the reason.
+    """
     from rsis_tf.engine import device, quiet_start
 
     quiet_start()
@@ -33,7 +35,11 @@ def require_cpu(providers: Providers, path: str | pathlib.Path) -> None:
 
 
 def limit_threads(threads: int) -> None:
-    """Tells TensorFlow how many CPU threads an operation may take."""
+    """Sets how many CPU threads an operation of TensorFlow may use.
+
+    Raises:
+        InputError: if TensorFlow has started already with another number, or Keras runs on another backend.
+    """
     from rsis_tf.engine import quiet_start
 
     quiet_start()

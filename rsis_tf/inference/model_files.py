@@ -1,10 +1,11 @@
-"""Which kind of model lies at a path, and the Keras model in it."""
+"""Finds out which kind of model a path holds, and reads Keras models."""
 
+import os
 import pathlib
 from typing import TYPE_CHECKING
 
 from rsis_tf.errors import InputError
-from rsis_tf.inference.streaming import reason_of
+from rsis_tf.runtime import reason_of
 
 if TYPE_CHECKING:
     from rsis_tf.models import RSIS
@@ -17,18 +18,18 @@ MODEL_HELP = (
 )
 
 
-def find_model(path: str | pathlib.Path) -> tuple[str, pathlib.Path]:
-    """Tells what kind of model lies at a path, by names alone.
+def find_model(path: str | os.PathLike) -> tuple[str, pathlib.Path]:
+    """Tells which kind of model a path holds, from the names of files only.
 
     Args:
-        path: see `open_predictor`.
+        path: see `rsis_tf.inference.open_model`.
 
     Returns:
         "keras", "onnx", "tflite", "saved_model" or "pytorch", and the file or folder to open: `best.keras` for a run's
         folder, otherwise the path.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no model.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -51,7 +52,7 @@ def find_model(path: str | pathlib.Path) -> tuple[str, pathlib.Path]:
     return _KINDS[path.suffix.lower()], path
 
 
-def load_model(path: str | pathlib.Path) -> "RSIS":
+def load_model(path: str | os.PathLike) -> "RSIS":
     """Reads a Keras model from a `.keras` file, a run's folder, or a checkpoint's folder of the original code.
 
     Raises:
@@ -70,8 +71,8 @@ def load_model(path: str | pathlib.Path) -> "RSIS":
 
     try:
         model = keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises what it stumbled on: zip, JSON, HDF5, key and value errors
-        raise InputError(f"expected a whole model file of rsis_tf. Received: {path} ({reason_of(error)})") from None
+    except Exception as error:  # zip, JSON, HDF5, key and value errors
+        raise InputError(f"expected a complete model file of rsis_tf. Received: {path} ({reason_of(error)})") from None
     if not isinstance(model, RSIS):
         raise InputError(f"expected a model of rsis_tf. Received: a {type(model).__name__} in {path}")
     return model

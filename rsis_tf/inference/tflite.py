@@ -1,16 +1,34 @@
-"""Runs a TFLite file with LiteRT."""
+"""Predictions with a TFLite file, by LiteRT; TensorFlow is not needed."""
 
 import pathlib
-from collections.abc import Callable
 
 import numpy as np
 
+from rsis_tf.errors import InputError
+from rsis_tf.inference.devices import only_cpu
+from rsis_tf.inference.exported import ExportedPredictor, Run
+from rsis_tf.runtime import Options
 
-def open_run(path: pathlib.Path, threads: int | None = None) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+
+class TFLitePredictor(ExportedPredictor):
+    """Predicts with a file that `export.tflite` wrote, for one thread at a time; see `ExportedPredictor`."""
+
+    kind = "a file of export.tflite"
+
+    def load(self, path: pathlib.Path, options: Options) -> Run:
+        if options.providers is not None and not only_cpu(options.providers):
+            raise InputError(
+                "a TFLite file runs on the CPU, by LiteRT; take a .onnx file for ONNX Runtime's providers. "
+                f"Received: providers={options.providers!r} for {path}"
+            )
+        return open_run(path, options.threads)
+
+
+def open_run(path: pathlib.Path, threads: int | None = None) -> Run:
     """Opens a TFLite file with LiteRT (XNNPACK on the CPU).
 
     Returns:
-        A function from (B, H, W, 3) pictures to the outputs by name; for one thread at a time.
+        A function from (B, H, W, 3) images to the outputs by name; for one thread at a time.
     """
     from ai_edge_litert.interpreter import Interpreter
 

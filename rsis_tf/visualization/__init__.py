@@ -1,7 +1,8 @@
-"""Pictures of predictions: overlays, step-by-step strips, animations and training curves."""
+"""Drawings of predictions and datasets: overlays, step-by-step strips, animations, contact sheets, training curves."""
 
+from rsis_tf.runtime import PALETTE
 from rsis_tf.visualization.curves import curves
-from rsis_tf.visualization.drawing import PALETTE, colour, write_image
+from rsis_tf.visualization.drawing import colour, write_image
 from rsis_tf.visualization.overlay import overlay
 from rsis_tf.visualization.sequence import animation, sequence_strip, sequences_sheet
 from rsis_tf.visualization.truth import truth_sheet

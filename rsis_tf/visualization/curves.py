@@ -1,19 +1,18 @@
-"""Training curves from the CSV a run writes."""
+"""Training curves from the CSV file that a run writes."""
 
 import csv
 import math
 import pathlib
 
 from rsis_tf.errors import InputError
-from rsis_tf.visualization.drawing import PALETTE, replacing
+from rsis_tf.files import replacing
+from rsis_tf.runtime import PALETTE
 
 _NOT_DRAWN = ("seconds",)
 _FIRST = ("loss", "mask_loss", "class_loss", "stop_loss")
 _VALIDATION, _SMOOTHED = "val_", "val_smoothed_"
-
-
 _LINES = {"train": 0, "validation": 1, "smoothed": 1}
-"""Label of a line → its colour in the palette, in the order of drawing."""
+"""Label of a line → its colour in the palette; lines are drawn in this order."""
 
 
 def read_log(csv_path: str | pathlib.Path) -> dict[str, list[float]]:
@@ -23,7 +22,7 @@ def read_log(csv_path: str | pathlib.Path) -> dict[str, list[float]]:
         csv_path: a CSV file with a header; one column is "epoch". Empty cells become NaN.
 
     Returns:
-        Column name → values, one per row; columns without any number are left out.
+        Column name → values, one per row; columns without a number are left out.
 
     Raises:
         InputError: if the file is missing, has no column "epoch" or no row.
@@ -44,7 +43,7 @@ def read_log(csv_path: str | pathlib.Path) -> dict[str, list[float]]:
 
 
 def panels(names: list[str]) -> dict[str, dict[str, str]]:
-    """Divides the columns of a log into panels: "x", "val_x" and "val_smoothed_x" belong together.
+    """Groups the columns of a log into panels: "x", "val_x" and "val_smoothed_x" share one.
 
     Args:
         names: of columns.
@@ -66,16 +65,16 @@ def panels(names: list[str]) -> dict[str, dict[str, str]]:
 def curves(csv_path: str | pathlib.Path, png_path: str | pathlib.Path) -> None:
     """Plots the columns of a training log over the epochs, "x" and "val_x" in one panel; times are left out.
 
-    A smoothed validation loss (`--smooth-curves`) is drawn over the measured one, which then is faint.
+    A smoothed validation loss (`--smooth-curves`) is drawn over the measured one, which is then faint.
 
     Args:
         csv_path: the log; see `read_log`.
-        png_path: picture to be written.
+        png_path: PNG file to write.
 
     Raises:
         InputError: if the log cannot be read.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here: the import takes a second
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported here because it takes a second
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -112,8 +111,8 @@ def curves(csv_path: str | pathlib.Path, png_path: str | pathlib.Path) -> None:
         if place >= len(drawn) - across:
             axes.set_xlabel("epoch", fontsize=8)
     png_path = pathlib.Path(png_path)
-    with replacing(png_path) as beside:
-        figure.savefig(beside, format="png")
+    with replacing(png_path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def _number(cell: str | None) -> float:

@@ -1,7 +1,7 @@
-"""Text in any script: for each string, or each of its words, the first font that has all its characters.
+"""Text in any script: each string, or each of its words, gets the first font that has all its characters.
 
-Looked for, in this order: Pillow's own typeface (Latin), DejaVu Sans of matplotlib (Latin, Greek, Cyrillic, Arabic),
-the Noto fonts of the extra `fonts` (`pip install "rsis_tf[fonts]"`), and the fonts of the operating system.
+The search order is: Pillow's own typeface (Latin), DejaVu Sans of matplotlib (Latin, Greek, Cyrillic, Arabic), the Noto
+fonts of the extra `fonts` (`pip install "rsis_tf[fonts]"`), and the fonts of the operating system.
 """
 
 import functools
@@ -24,10 +24,10 @@ _PACKAGED = (
     ("manimgx_fonts", "*.ttf"),
     ("noto_cjk_sans_otc", "*.ttc"),
 )
-"""Package → its font files; packages are looked for, not imported."""
+"""Package → its font files. Packages are searched, not imported."""
 _SKIPPED = ("bold", "black", "italic", "oblique", "mono", "condensed", "light", "thin", "emoji", "math", "symbol")
 _MISSING = "\U0010fffd"
-"""A character of a private area that no font has: drawn, it shows what a font has for missing ones."""
+"""A character of a private-use area that no font has; drawing it shows the font's glyph for missing characters."""
 
 
 def font(size: float) -> Face:
@@ -36,15 +36,15 @@ def font(size: float) -> Face:
 
 
 def length(text: str, size: float) -> float:
-    """Returns how wide `write` draws a text, in pixels."""
+    """Returns the width of a text in pixels, as `write` draws it."""
     return sum(face.getlength(part) for face, part in _runs(text, size))
 
 
 def write(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: float, **options: Any) -> None:
-    """Draws a text from its left end on.
+    """Draws a text, starting at its left end.
 
     Args:
-        draw: where.
+        draw: of the image to draw on.
         at: (x, y) of the left end.
         text: one line.
         size: in pixels.
@@ -57,7 +57,7 @@ def write(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: f
 
 
 def drawable(text: str, otherwise: str) -> str:
-    """Returns the text if fonts here have its characters, or else another one; the first time a line says so."""
+    """Returns the text if installed fonts have its characters; otherwise warns, the first time, and returns another."""
     if all(_font_file(_characters(part)) is not None for part in text.split()):
         return text
     _warn()
@@ -65,10 +65,10 @@ def drawable(text: str, otherwise: str) -> str:
 
 
 def _runs(text: str, size: float) -> list[tuple[Face, str]]:
-    """Returns the text in parts, each with its face.
+    """Returns the text in parts, each with its typeface.
 
-    Two spaces end a part, so that the order of a line's parts stays where one of them is written from right to left.
-    A part that no font has all of is divided into words.
+    Two spaces end a part, so that the parts of a line keep their order even if one is written from right to left. A
+    part that no single font covers is divided into words.
     """
     parts = []
     for part in re.findall(r"\S+(?:\s\S+)*|\s+", text):
@@ -83,26 +83,26 @@ def _runs(text: str, size: float) -> list[tuple[Face, str]]:
 @functools.cache
 def _warn() -> None:
     print(
-        "warning: no font here has all characters of some names, so numbers stand for them in drawings: "
+        "warning: no installed font has all characters of some names, so drawings show their numbers instead: "
         'pip install "rsis_tf[fonts]"',
         file=sys.stderr,
     )
 
 
 def _characters(text: str) -> str:
-    """Returns the characters that need a shape: each once, sorted."""
+    """Returns the characters that need a glyph, sorted, without duplicates."""
     return "".join(sorted({c for c in text if unicodedata.category(c) not in ("Zs", "Cc", "Cf")}))
 
 
 @functools.cache
 def _font_file(characters: str) -> str | None:
-    """Returns the first font file with all the characters; "" for Pillow's own typeface, None if there is none."""
+    """Returns the first font file that has all characters: "" for Pillow's own typeface, None if no file has them."""
     if _has(ImageFont.load_default(size=16), characters):
         return ""
     for path in _files():
         try:
             face = ImageFont.truetype(path, 16)
-        except OSError:  # not a font that FreeType reads
+        except OSError:  # FreeType cannot read it
             continue
         if _has(face, characters):
             return path
@@ -110,7 +110,7 @@ def _font_file(characters: str) -> str | None:
 
 
 def _has(face: Face, characters: str) -> bool:
-    """Tells whether every character looks other than a missing one."""
+    """Tells whether every character looks different from a missing one."""
     missing = _shape(face, _MISSING)
     return all(_shape(face, character) not in (missing, None) for character in characters)
 
@@ -118,7 +118,7 @@ def _has(face: Face, characters: str) -> bool:
 def _shape(face: Face, character: str) -> tuple | None:
     try:
         mask = face.getmask(character)
-    except (UnicodeEncodeError, OSError):  # a bitmap font of a few characters
+    except (UnicodeEncodeError, OSError):  # a bitmap font with few characters
         return None
     return mask.size, np.asarray(mask, np.uint8).tobytes()
 
@@ -132,12 +132,12 @@ def _packaged() -> Iterator[str]:
     for package, pattern in _PACKAGED:
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations or ()) if spec else ():
-            # The upright variable fonts of all weights begin with the regular one.
+            # A variable font starts with its regular weight.
             yield from sorted(str(p) for p in pathlib.Path(folder).glob(pattern) if not _is_special(p))
 
 
 def _installed() -> Iterator[str]:
-    """Yields the operating system's fonts: sans serif before others, then by path."""
+    """Yields the fonts of the operating system: sans serif first, then sorted by path."""
     found = [p for folder in _folders() for p in folder.rglob("*") if p.suffix.lower() in (".ttf", ".otf", ".ttc")]
     found = [path for path in found if not _is_special(path)]
     yield from map(str, sorted(found, key=lambda path: ("sans" not in path.name.lower(), str(path))))
@@ -148,7 +148,7 @@ def _is_special(path: pathlib.Path) -> bool:
 
 
 def _folders() -> list[pathlib.Path]:
-    """Where fontconfig, macOS and Windows keep fonts."""
+    """Returns the font folders of fontconfig, macOS and Windows that exist."""
     home = pathlib.Path.home()
     data = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
     own = os.environ.get("XDG_DATA_HOME") or str(home / ".local/share")

@@ -1,4 +1,4 @@
-"""One picture with all objects drawn over it, numbered in the order in which they were found."""
+"""An image with all objects drawn over it, numbered in the order in which the model found them."""
 
 import itertools
 import math
@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
+from rsis_tf.runtime import check_image, paint
 from rsis_tf.visualization import drawing, fonts
 
 if TYPE_CHECKING:
     from rsis_tf.runtime import Instance
 
+Point = tuple[float, float]
 _SMALLEST = 512
-"""Pictures whose longer side is under this are enlarged by a whole factor, so that numbers are legible."""
+"""Images with a longer side below this are enlarged by a whole factor, so that the numbers are legible."""
 
 
 def overlay(
@@ -25,33 +27,34 @@ def overlay(
     route: bool = False,
     numbers: bool = True,
 ) -> np.ndarray:
-    """Draws the objects over the picture.
+    """Draws the objects over the image.
 
-    Colour and number tell the order; where masks overlap, the earliest has the pixel but every outline is whole.
+    Colours and numbers show the order. Where masks overlap, the pixel has the tint of the earliest object; every
+    outline is drawn completely.
 
     Args:
         image: (H, W, 3) uint8.
         instances: in predicted order, masks (H, W) bool.
         legend: add a column with number, class and score of each object.
-        route: join the centres of the objects in predicted order (paper, figures 5 and 6).
-        numbers: write the number of its step at each object's centre, from 1.
+        route: draw a line through the centres of the objects in predicted order (paper, figures 5 and 6).
+        numbers: write the number of its step, from 1, at the centre of each object.
 
     Returns:
-        (H', W', 3) uint8; small pictures are enlarged, large ones keep their size.
+        (H', W', 3) uint8; small images are enlarged, large ones keep their size.
 
     Raises:
         InputError: if the image is not (H, W, 3) uint8.
     """
-    height, width = drawing.checked(image).shape[:2]
+    height, width = check_image(image).shape[:2]
     scale = math.ceil(_SMALLEST / max(height, width))
     size = height * scale, width * scale
     line = max(2, round(max(size) / 350))
     letters = max(13, round(math.sqrt(size[0] * size[1]) / 40))
     masks = [drawing.resize_mask(instance.mask, size) for instance in instances]
-    picture = drawing.resize(image, size).copy()
-    draw_masks(picture, masks, [drawing.colour(i.step) for i in instances], line)
+    tinted = drawing.resize(image, size).copy()
+    draw_masks(tinted, masks, [drawing.colour(i.step) for i in instances], line)
 
-    canvas = Image.fromarray(picture)
+    canvas = Image.fromarray(tinted)
     points = [drawing.centre(mask) for mask in masks]
     if route:
         _draw_route(canvas, [point for point in points if point], line)
@@ -60,15 +63,15 @@ def overlay(
         for instance, mask, point in zip(instances, masks, points, strict=True):
             if point:
                 fitting = min(letters, max(0.85 * letters, 0.4 * math.sqrt(mask.sum())))
-                place = _beside(mask, point, fitting)
-                drawing.tag(draw, place, str(instance.step + 1), drawing.colour(instance.step), fitting)
+                at = _beside(mask, point, fitting)
+                drawing.tag(draw, at, str(instance.step + 1), drawing.colour(instance.step), fitting)
     if legend:
         canvas = _with_legend(canvas, instances, letters)
     return np.asarray(canvas)
 
 
 def _beside(mask: np.ndarray, point: tuple[float, float], letters: float) -> tuple[float, float]:
-    """Moves a number above an object that it would cover, or below it at the upper edge."""
+    """Moves the number of a small object above it, or below it at the upper edge, so that the object stays visible."""
     if mask.sum() > (2.2 * letters) ** 2:
         return point
     rows = np.flatnonzero(mask.any(axis=1))
@@ -77,22 +80,22 @@ def _beside(mask: np.ndarray, point: tuple[float, float], letters: float) -> tup
 
 
 def shown_name(instance: "Instance") -> str:
-    """Returns the class's name, or its number if no font here has the name's characters."""
+    """Returns the name of the class, or its number if no installed font has the characters of the name."""
     return fonts.drawable(instance.class_name, f"class {instance.class_id}")
 
 
-def draw_masks(picture: np.ndarray, masks: Sequence[np.ndarray], colours: Sequence[drawing.Colour], line: int) -> None:
-    """Tints and outlines masks of the picture's size, in place; an earlier mask keeps its pixels."""
-    taken = np.zeros(picture.shape[:2], bool)
+def draw_masks(image: np.ndarray, masks: Sequence[np.ndarray], colours: Sequence[drawing.Colour], line: int) -> None:
+    """Tints and outlines masks of the image's size, in place; shared pixels have the tint of the earlier mask."""
+    taken = np.zeros(image.shape[:2], bool)
     for mask, tint in zip(masks, colours, strict=True):
-        drawing.paint(picture, mask & ~taken, tint, 0.4)
+        paint(image, mask & ~taken, tint, 0.4)
         taken |= mask
     for mask, tint in reversed(list(zip(masks, colours, strict=True))):
-        drawing.outline(picture, mask, tint, line)
+        drawing.outline(image, mask, tint, line)
 
 
 def _draw_route(canvas: Image.Image, points: Sequence[tuple[float, float]], line: int) -> None:
-    """Draws a line with an arrowhead in each leg and a ring where it begins, smoothed by drawing at twice the size."""
+    """Draws a line with an arrowhead on each segment and a ring at its start; drawn at twice the size to smooth it."""
     if not points:
         return
     twice = 2
@@ -113,7 +116,7 @@ def _draw_route(canvas: Image.Image, points: Sequence[tuple[float, float]], line
         canvas.paste(shade, (0, 0), target.resize(canvas.size, Image.Resampling.BOX))
 
 
-def _arrowhead(draw: ImageDraw.ImageDraw, start, end, size: float, extra: float) -> None:
+def _arrowhead(draw: ImageDraw.ImageDraw, start: Point, end: Point, size: float, extra: float) -> None:
     along = np.array(end) - np.array(start)
     length = math.hypot(*along)
     if length < 4 * size:
@@ -127,9 +130,9 @@ def _arrowhead(draw: ImageDraw.ImageDraw, start, end, size: float, extra: float)
 
 
 def _with_legend(canvas: Image.Image, instances: "Sequence[Instance]", letters: int) -> Image.Image:
-    """Adds columns at the right, as many as the height asks for."""
+    """Adds as many columns on the right as the height requires."""
     gap = round(letters * 0.8)
-    # Rows move together rather than leave a few for another column.
+    # Rows are set closer together rather than moved to another column.
     shared = (canvas.height - 2 * gap) / max(1, len(instances))
     row = round(min(1.75 * letters, shared)) if shared >= 1.4 * letters else round(1.75 * letters)
     if not instances:

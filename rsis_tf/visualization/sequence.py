@@ -1,4 +1,4 @@
-"""The sequence step by step: as a strip of panels, as a sheet of several strips, as an animation."""
+"""The sequence step by step: a strip of panels, a sheet of several strips, an animation."""
 
 import math
 import pathlib
@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from rsis_tf.errors import InputError
+from rsis_tf.files import replacing
+from rsis_tf.runtime import check_image, paint
 from rsis_tf.visualization import drawing, fonts
 from rsis_tf.visualization.overlay import draw_masks, shown_name
 
@@ -16,26 +18,26 @@ if TYPE_CHECKING:
     from rsis_tf.runtime import Instance
 
 _PANEL = 216
-"""A panel has the area of a square of this side."""
+"""A panel has the area of a square with this side."""
 _LETTERS = 14
 _CAPTION = 22
 _GAP = 8
 _FRAME = 640
-"""Longer side of an animation, at most; at least 320."""
+"""Largest longer side of an animation; the smallest is half of it."""
 
 
 def sequence_strip(
     image: np.ndarray, instances: "Sequence[Instance]", truth: np.ndarray | None = None, *, columns: int = 8
 ) -> np.ndarray:
-    """Draws a row of panels: the picture, each step's mask by itself, all of them, and the truth.
+    """Draws a row of panels: the image, the mask of each step, all masks together, and the ground truth.
 
-    An object of the truth has the colour of the step that found it (IoU of at least one half), or is white.
+    An object of the ground truth has the colour of the step that found it (IoU of at least one half), or is white.
 
     Args:
-        image: (H, W, 3) uint8, of any size; panels have one area whatever the size.
+        image: (H, W, 3) uint8, of any size; all panels have the same area.
         instances: in predicted order, masks (H, W) bool.
-        truth: (H, W) label map, 0 or less = no object; None for no such panel.
-        columns: panels in a row, the rest goes on below.
+        truth: (H, W) label map, 0 or less = no object; None to leave out this panel.
+        columns: panels in a row; the others follow below.
 
     Returns:
         (H', W', 3) uint8.
@@ -43,12 +45,12 @@ def sequence_strip(
     Raises:
         InputError: if the image is not (H, W, 3) uint8.
     """
-    height, width = drawing.checked(image).shape[:2]
+    height, width = check_image(image).shape[:2]
     scale = _PANEL / math.sqrt(height * width)
     size = max(24, round(height * scale)), max(24, round(width * scale))
     small = drawing.resize(image, size)
     masks = [drawing.resize_mask(instance.mask, size) for instance in instances]
-    panels = [(small, "picture")]
+    panels = [(small, "image")]
     for instance, mask in zip(instances, masks, strict=True):
         caption = f"{instance.step + 1}  {shown_name(instance)}  {instance.score:.2f}"
         panels.append((_pointed_out(_highlighted(small, mask, drawing.colour(instance.step)), mask), caption))
@@ -58,15 +60,15 @@ def sequence_strip(
     if truth is not None:
         objects = [truth == label for label in np.unique(truth) if label > 0]
         tints = [_finder(mask, instances) for mask in objects]
-        there = small.copy()
-        draw_masks(there, [drawing.resize_mask(mask, size) for mask in objects], [t or drawing.PAPER for t in tints], 2)
+        shown = small.copy()
+        draw_masks(shown, [drawing.resize_mask(mask, size) for mask in objects], [t or drawing.PAPER for t in tints], 2)
         missed = tints.count(None)
-        panels.append((there, f"truth: {len(objects)}" + (f", {missed} missed" if missed else "")))
+        panels.append((shown, f"truth: {len(objects)}" + (f", {missed} missed" if missed else "")))
     return _grid(panels, columns)
 
 
 def sequences_sheet(rows: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Stacks strips into one picture, each under its label.
+    """Stacks strips into one image, each under its label.
 
     Args:
         rows: (label, (H, W, 3) uint8) pairs.
@@ -89,7 +91,7 @@ def sequences_sheet(rows: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
     top = 0
     for label, strip in rows:
         fonts.write(draw, (_GAP, top + head - 4), label, letters, fill=drawing.INK, anchor="ls")
-        sheet.paste(Image.fromarray(drawing.checked(strip)), (0, top + head))
+        sheet.paste(Image.fromarray(check_image(strip)), (0, top + head))
         top += head + strip.shape[0]
     return np.asarray(sheet)
 
@@ -101,40 +103,40 @@ def animation(
     *,
     seconds_per_step: float = 0.7,
 ) -> None:
-    """Writes the sequence as a GIF or WebP that repeats: each frame adds an object, the last one stays longer.
+    """Writes the sequence as a repeating GIF or WebP: each frame adds an object, the last frame stays longer.
 
     Args:
         path: ends in .gif or .webp.
         image: (H, W, 3) uint8.
         instances: in predicted order, masks (H, W) bool.
-        seconds_per_step: how long a frame is seen.
+        seconds_per_step: duration of a frame.
 
     Raises:
-        InputError: for another file name or image.
+        InputError: for another suffix, or an image that is not (H, W, 3) uint8.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() not in (".gif", ".webp"):
         raise InputError(f"expected a name that ends in .gif or .webp. Received: {path}")
-    height, width = drawing.checked(image).shape[:2]
+    height, width = check_image(image).shape[:2]
     longer = max(height, width)
     scale = min(_FRAME / longer, 1.0) if longer >= _FRAME / 2 else math.ceil(_FRAME / 2 / longer)
     size = max(1, round(height * scale)), max(1, round(width * scale))
     small = drawing.resize(image, size)
     masks = [drawing.resize_mask(instance.mask, size) for instance in instances]
     colours = [drawing.colour(instance.step) for instance in instances]
-    frames = [_captioned(small, "picture")]
+    frames = [_captioned(small, "image")]
     for count in range(1, len(instances) + 1):
         newest = instances[count - 1]
         frame = _highlighted(small, np.logical_or.reduce(masks[:count]), None)
         draw_masks(frame, masks[:count], colours[:count], 2)
         frames.append(_captioned(frame, f"{newest.step + 1}  {shown_name(newest)}  {newest.score:.2f}", newest.step))
-    whole = small.copy()
-    draw_masks(whole, masks, colours, 2)
-    frames.append(_captioned(whole, f"found: {len(instances)}"))
+    final = small.copy()
+    draw_masks(final, masks, colours, 2)
+    frames.append(_captioned(final, f"found: {len(instances)}"))
     pace = max(20, round(1000 * seconds_per_step))
-    with drawing.replacing(path) as beside:
+    with replacing(path) as partial:
         frames[0].save(
-            beside,
+            partial,
             save_all=True,
             append_images=frames[1:],
             duration=[pace] * (len(frames) - 1) + [3 * pace],
@@ -142,19 +144,19 @@ def animation(
         )
 
 
-def _highlighted(picture: np.ndarray, mask: np.ndarray, tint: drawing.Colour | None) -> np.ndarray:
-    """Returns the picture in dim grey, the mask in its own colours with an outline of the tint."""
-    grey = picture @ np.array([0.299, 0.587, 0.114], np.float32)  # (H, W)
+def _highlighted(image: np.ndarray, mask: np.ndarray, tint: drawing.Colour | None) -> np.ndarray:
+    """Returns the image in dark grey, except for the mask, which keeps its colours and gets a tinted outline."""
+    grey = image @ np.array([0.299, 0.587, 0.114], np.float32)  # (H, W)
     result = np.repeat((grey * 0.45 + 18)[..., None], 3, axis=2).astype(np.uint8)
-    result[mask] = picture[mask]
+    result[mask] = image[mask]
     if tint is not None:
-        drawing.paint(result, mask, tint, 0.3)
+        paint(result, mask, tint, 0.3)
         drawing.outline(result, mask, tint, 2)
     return result
 
 
 def _pointed_out(panel: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draws a ring around an object that is too small to be seen at once."""
+    """Draws a ring around an object that is easily overlooked."""
     point = drawing.centre(mask)
     radius = _PANEL * 0.07
     if point is None or mask.sum() > radius**2:
@@ -166,7 +168,7 @@ def _pointed_out(panel: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _finder(mask: np.ndarray, instances: "Sequence[Instance]") -> drawing.Colour | None:
-    """Returns the colour of the first prediction that meets an object, None if it was missed."""
+    """Returns the colour of the first prediction that matches an object, None if no prediction does."""
     for instance in instances:
         if 2 * np.count_nonzero(mask & instance.mask) >= np.count_nonzero(mask | instance.mask):
             return drawing.colour(instance.step)
@@ -190,7 +192,7 @@ def _grid(panels: Sequence[tuple[np.ndarray, str]], columns: int) -> np.ndarray:
 
 
 def _fitted(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, width: float) -> None:
-    """Writes a line, in smaller letters if it is too wide, shortened if that is not enough."""
+    """Writes a line of text: in smaller letters if it is too wide, shortened if that is not enough."""
     size = _LETTERS
     while size > 10 and fonts.length(text, size) > width:
         size -= 1

@@ -1,4 +1,4 @@
-"""A contact sheet of a dataset: images with the objects that their annotations say are there."""
+"""A contact sheet of a dataset: images with the objects of their annotations."""
 
 import math
 from collections.abc import Sequence
@@ -7,16 +7,17 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from rsis_tf.errors import InputError
+from rsis_tf.runtime import check_image, paint
 from rsis_tf.visualization import drawing
 from rsis_tf.visualization.overlay import draw_masks
 
 _PANEL = 288
-"""Width and height of the place for an image, in pixels."""
+"""Width and height of the space for an image, in pixels."""
 _LETTERS = 13
 _CAPTION = 22
 _GAP = 8
 _MOST_TAGS = 12
-"""Images with more objects than this get no class names: they would cover what they name."""
+"""Images with more objects than this get no class names, which would cover the objects."""
 
 Row = tuple[str, np.ndarray, np.ndarray, np.ndarray]
 """label, image (H, W, 3) uint8, label map (H, W) int32 with i = the i-th object and less than 0 = ignored, and
@@ -24,7 +25,7 @@ classes (n,) of the objects."""
 
 
 def truth_sheet(rows: Sequence[Row], class_names: Sequence[str], *, columns: int = 4) -> np.ndarray:
-    """Draws every image with its objects in colours, each with the name of its class; ignored regions are hatched.
+    """Draws every image with its objects in colour, each with the name of its class; ignored regions are hatched.
 
     Args:
         rows: images with their truth.
@@ -56,16 +57,16 @@ def truth_sheet(rows: Sequence[Row], class_names: Sequence[str], *, columns: int
 
 
 def _panel(row: Row, class_names: Sequence[str]) -> Image.Image:
-    """One image at the size of a panel or less, its sides in proportion."""
+    """Returns one image, resized without distortion to fit into a panel."""
     _, image, label_map, classes = row
-    height, width = drawing.checked(image).shape[:2]
+    height, width = check_image(image).shape[:2]
     scale = min(_PANEL / height, _PANEL / width)
     size = max(1, round(height * scale)), max(1, round(width * scale))
     small = drawing.resize(image, size).copy()
     masks = [drawing.resize_mask(label_map == number, size) for number in range(1, len(classes) + 1)]
     ignored = drawing.resize_mask(label_map < 0, size)
     stripes = (np.add.outer(np.arange(size[0]), np.arange(size[1])) // 4) % 2 == 0  # (h, w)
-    drawing.paint(small, ignored & stripes, drawing.HALO, 0.6)
+    paint(small, ignored & stripes, drawing.HALO, 0.6)
     draw_masks(small, masks, [drawing.colour(number) for number in range(len(masks))], 2)
     canvas = Image.fromarray(small)
     if len(class_names) > 2 and len(masks) <= _MOST_TAGS:
@@ -78,7 +79,7 @@ def _panel(row: Row, class_names: Sequence[str]) -> Image.Image:
 
 
 def _fitting(draw: ImageDraw.ImageDraw, text: str) -> str:
-    """The text, its beginning left out if it is too long for a panel."""
+    """Returns the text, or its end if it is too long for a panel."""
     face = drawing.font(_LETTERS)
     if draw.textlength(text, font=face) <= _PANEL:
         return text

@@ -1,10 +1,11 @@
-"""`python -m rsis_tf.cli.predict` on files, folders, patterns and videos, with a predictor whose answers are known."""
+"""`rsis predict` on files, folders, patterns and videos, with a predictor whose results are known."""
 
 import csv
 import io
 import itertools
 import json
 import os
+import pathlib
 import struct
 import sys
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from rsis_tf import images
-from rsis_tf.batch_prediction.results import KINDS, Results, label_map
+from rsis_tf.batch_prediction.results import KINDS, Results
 from rsis_tf.batch_prediction.sources import find_sources
 from rsis_tf.cli import predict
 from rsis_tf.errors import InputError
@@ -51,8 +52,8 @@ class Thresholds:
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
-    """Calls the command in a folder of its own and returns exit code, stdout, stderr."""
-    monkeypatch.setattr(predict, "open_predictor", Thresholds)
+    """Calls the command in an empty folder and returns exit code, stdout and stderr."""
+    monkeypatch.setattr(predict, "open_model", Thresholds)
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
@@ -67,20 +68,20 @@ def run(monkeypatch, capsys, tmp_path):
 
 
 def draw(path, *, bright=True, size=(6, 9)):
-    """Saves a picture with a 2 × 3 block of 150 in its left upper corner, and 1 pixel of 250 in that."""
-    picture = np.zeros((*size, 3), np.uint8)
-    picture[:2, :3] = 150
+    """Saves an image with a 2 × 3 block of 150 in its upper left corner and, in the block, 1 pixel of 250."""
+    image = np.zeros((*size, 3), np.uint8)
+    image[:2, :3] = 150
     if bright:
-        picture[1, 1] = 250
+        image[1, 1] = 250
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    Image.fromarray(image).save(path)
 
 
 def files_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_all_results_of_one_picture(run, tmp_path):
+def test_all_results_of_one_image(run, tmp_path):
     draw(tmp_path / "a.png")
     code, out, err = run("a.png", "--what", "all", "--out", "found")
     assert (code, err) == (0, "")
@@ -95,7 +96,7 @@ def test_all_results_of_one_picture(run, tmp_path):
     assert Image.open(tmp_path / "found/a_sequence.gif").n_frames == 4
 
 
-def test_coco_file_is_read_by_the_official_tools_and_by_the_projects_reader(run, tmp_path):
+def test_the_coco_file_is_read_by_the_official_tools_and_by_the_projects_reader(run, tmp_path):
     coco = pytest.importorskip("pycocotools.coco")
     from rsis_tf.data.readers.coco import CocoDataset
 
@@ -124,7 +125,7 @@ def test_coco_file_is_read_by_the_official_tools_and_by_the_projects_reader(run,
     assert [len(dataset[index].classes) for index in range(2)] == [2, 1]
 
 
-def test_folders_patterns_and_files_in_the_order_asked_each_once(run, tmp_path):
+def test_folders_patterns_and_files_keep_their_order_without_duplicates(run, tmp_path):
     for name in ("p/2.png", "p/10.png", "p/deep/3.JPG", "p/.hidden.png", "q/7.png", "q/x8.png", "one.png"):
         draw(tmp_path / name)
     code, out, err = run("one.png", "p", "q/[0-9].png", "q/*.png", "./one.png")
@@ -134,7 +135,7 @@ def test_folders_patterns_and_files_in_the_order_asked_each_once(run, tmp_path):
     rows = list(csv.DictReader((tmp_path / "predictions/counts.csv").open()))
     assert [row["image"] for row in rows] == shown
     assert "predictions: labels, overlay, counts of 6 images" in out
-    again = run("**/*.png", "--overwrite")[1].splitlines()  # its own results are not taken for images
+    again = run("**/*.png", "--overwrite")[1].splitlines()  # results of the first call are not taken for images
     assert sorted(line.split(":")[0] for line in again[:-1]) == [
         "one.png",
         "p/10.png",
@@ -144,7 +145,7 @@ def test_folders_patterns_and_files_in_the_order_asked_each_once(run, tmp_path):
     ]
 
 
-def test_files_of_one_name_do_not_overwrite_each_other(run, tmp_path):
+def test_files_with_the_same_name_do_not_overwrite_each_other(run, tmp_path):
     for name in ("a/x.png", "b/x.png"):
         draw(tmp_path / name, bright=name == "a/x.png")
     _, out, _ = run("a", "b", "--what", "labels")
@@ -158,10 +159,10 @@ def test_files_of_one_name_do_not_overwrite_each_other(run, tmp_path):
     assert files_in(tmp_path / "more") == ["results.txt", "x.bmp_labels.png", "x.png_labels.png"]
     draw(tmp_path / "c/X.png")
     names = [source.name for source in find_sources(["b", "c"], out=tmp_path / "new")]
-    assert names == ["b/x", "c/X"]  # told apart where case is not
+    assert names == ["b/x", "c/X"]  # different even where case is ignored
 
 
-def test_what_is_broken_is_skipped_and_the_rest_done(run, tmp_path):
+def test_broken_files_are_skipped_and_the_others_predicted(run, tmp_path):
     draw(tmp_path / "good.png")
     draw(tmp_path / "last.png", bright=False)
     draw(tmp_path / "whole.png", size=(60, 90))
@@ -190,17 +191,17 @@ def test_nothing_is_written_when_nothing_can_be_read(run, tmp_path):
     assert not (tmp_path / "predictions").exists()
 
 
-def test_orientation_of_a_photograph_is_honoured(run, tmp_path):
+def test_the_exif_orientation_is_applied(run, tmp_path):
     draw(tmp_path / "up.png")
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned clockwise by 90 degrees
+    exif[0x0112] = 6  # shown turned clockwise by 90 degrees
     Image.open(tmp_path / "up.png").rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
     run("up.png", "turned.png", "--what", "labels")
     up, turned = (np.asarray(Image.open(tmp_path / f"predictions/{name}_labels.png")) for name in ("up", "turned"))
     assert np.array_equal(up, turned)
 
 
-def test_results_never_replace_pictures(run, tmp_path):
+def test_results_never_replace_images(run, tmp_path):
     draw(tmp_path / "photos/x.png")
     draw(tmp_path / "photos/x_overlay.png")
     before = (tmp_path / "photos/x_overlay.png").read_bytes()
@@ -237,24 +238,39 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
         results.add(source, np.zeros((4, 4, 3), np.uint8), [])
 
 
-def test_label_map_has_no_gaps_and_grows_to_16_bits():
-    masks = np.zeros((3, 2, 2), bool)
-    masks[0, 0] = masks[1, 0] = masks[2, :, 0] = True
-    labels, numbers = label_map([instance(mask) for mask in masks], (2, 2))
-    assert labels.tolist() == [[1, 1], [2, 0]]
-    assert numbers == [1, 0, 2]
-    many = [instance(np.arange(300).reshape(15, 20) == i) for i in range(300)]
-    assert label_map(many[:255], (15, 20))[0].dtype == np.uint8
-    labels, numbers = label_map(many, (15, 20))
-    assert labels.dtype == np.uint16
-    assert np.array_equal(labels, np.arange(1, 301).reshape(15, 20))
+def test_label_maps_have_no_gaps_and_grow_to_16_bits(tmp_path):
+    hidden = np.zeros((3, 2, 2), bool)
+    hidden[0, 0] = hidden[1, 0] = hidden[2, :, 0] = True
+    numbers = np.arange(300).reshape(15, 20)
+    many = [numbers == i for i in range(300)]
+    names = ("hidden.png", "255.png", "300.png")
+    with Results(tmp_path, kinds=["labels", "json"], class_names=NAMES) as results:
+        for source, masks in zip(find_sources(names, out=tmp_path), (hidden, many[:255], many), strict=True):
+            results.add(source, np.zeros((*masks[0].shape, 3), np.uint8), [instance(mask) for mask in masks])
+    written = [Image.open(tmp_path / f"{pathlib.Path(name).stem}_labels.png") for name in names]
+    assert [image.mode for image in written] == ["L", "L", "I;16"]
+    assert np.asarray(written[0]).tolist() == [[1, 1], [2, 0]]
+    assert np.array_equal(np.asarray(written[2]), numbers + 1)
+    annotations = json.loads((tmp_path / "instances.json").read_text())["annotations"]
+    assert [annotation["label"] for annotation in annotations[:3]] == [1, 0, 2]
 
 
-def test_options_reach_the_model_and_wrong_ones_are_one_line(run, tmp_path, monkeypatch):
+def test_the_list_of_files_of_an_earlier_version_is_understood(run, tmp_path):
+    draw(tmp_path / "a.png")
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found/b_labels.png").touch()
+    head = "# Files that rsis_tf.predict wrote into this folder; --overwrite removes them.\n"
+    (tmp_path / "found/results.txt").write_text(head + "b_labels.png\n")
+    assert run("a.png", "--what", "labels", "--out", "found")[0] == 2
+    assert run("a.png", "--what", "labels", "--out", "found", "--overwrite")[0] == 0
+    assert files_in(tmp_path / "found") == ["a_labels.png", "results.txt"]
+
+
+def test_options_reach_the_model_and_wrong_options_give_one_line(run, tmp_path, monkeypatch):
     draw(tmp_path / "a.png")
     opened = []
     monkeypatch.setattr(
-        predict, "open_predictor", lambda path, **options: opened.append(options) or Thresholds(path, **options)
+        predict, "open_model", lambda path, **options: opened.append(options) or Thresholds(path, **options)
     )
     options = "--stop each --stop-threshold 0.7 --batch-size 3 --mask-threshold 0.25 --provider cuda --threads 2"
     assert run("a.png", *options.split())[0] == 0
@@ -283,9 +299,9 @@ def test_frames_of_a_video(run, tmp_path):
         stream = container.add_stream("mpeg4", rate=5)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for number in range(7):
-            picture = np.zeros((48, 64, 3), np.uint8)
-            picture[:16, : 16 + 4 * number] = 160
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            frame = np.zeros((48, 64, 3), np.uint8)
+            frame[:16, : 16 + 4 * number] = 160
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     (tmp_path / "broken.mp4").write_bytes((tmp_path / "clip.mp4").read_bytes()[:100])
     code, out, err = run("clip.mp4", "broken.mp4", "--every", "3", "--what", "labels,counts")
@@ -299,16 +315,16 @@ def test_frames_of_a_video(run, tmp_path):
     assert widths == pytest.approx([16, 28, 40], abs=3)
 
 
-def test_a_video_of_a_telephone_held_upright_is_turned(tmp_path):
+def test_a_video_with_a_rotation_is_turned(tmp_path):
     av = pytest.importorskip("av")
     from rsis_tf.batch_prediction.video import read_frames
 
     with av.open(str(tmp_path / "clip.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=5)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        picture = np.zeros((48, 64, 3), np.uint8)
-        picture[:16, :16] = 200
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        stored = np.zeros((48, 64, 3), np.uint8)
+        stored[:16, :16] = 200
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
         container.mux(stream.encode())
     content = bytearray((tmp_path / "clip.mp4").read_bytes())
     matrix = content.index(b"tkhd") + 44  # nine numbers: shown turned clockwise by 90 degrees
@@ -320,7 +336,7 @@ def test_a_video_of_a_telephone_held_upright_is_turned(tmp_path):
     assert corners == pytest.approx([0, 200, 0, 0], abs=8)
 
 
-def test_a_video_without_the_library_is_one_line(run, tmp_path, monkeypatch):
+def test_a_video_without_pyav_gives_one_line(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / "clip.mp4").touch()
     draw(tmp_path / "a.png")
@@ -341,7 +357,7 @@ def test_progress_is_one_line_on_a_terminal_and_none_elsewhere(monkeypatch):
     line = ProgressLine(stream=terminal)
     for done in (1, 4, 200):
         line(done, 200)
-    assert terminal.getvalue() == "\r\033[K4/200 pictures, 2.0/s, 1 min 38 s left\r\033[K"
+    assert terminal.getvalue() == "\r\033[K4/200 images, 2.0/s, 1 min 38 s left\r\033[K"
     monkeypatch.undo()
     silent = io.StringIO()
     ProgressLine(stream=silent)(1, 2)
@@ -383,7 +399,7 @@ def test_a_run_that_predicts_nothing_removes_nothing(run, tmp_path):
     assert files_in(tmp_path / "found") == before
 
 
-def test_files_of_others_in_the_place_of_results_stay(run, tmp_path):
+def test_files_of_the_user_with_the_name_of_a_result_stay(run, tmp_path):
     draw(tmp_path / "a.png")
     (tmp_path / "found").mkdir()
     (tmp_path / "found/a_overlay.png").write_text("drawn by hand")
@@ -410,7 +426,7 @@ HEIC = struct.pack(">I4s4sI4s4s4s", 28, b"ftyp", b"heic", 0, b"mif1", b"heic", b
 """The first box of a HEIC file, ISO/IEC 23008-12."""
 
 
-def test_what_a_folder_holds_beside_images_is_named_and_counted(run, tmp_path, monkeypatch):
+def test_other_files_in_a_folder_are_reported_and_counted(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     images._heif_reader.cache_clear()
     draw(tmp_path / "photos/a.png")
@@ -430,7 +446,7 @@ def test_what_a_folder_holds_beside_images_is_named_and_counted(run, tmp_path, m
     assert [row["image"] for row in csv.DictReader((tmp_path / "predictions/counts.csv").open())] == ["photos/a.png"]
 
 
-def test_heic_is_read_where_its_library_is(run, tmp_path):
+def test_heic_is_read_if_pillow_heif_is_installed(run, tmp_path):
     heif = pytest.importorskip("pillow_heif")
     draw(tmp_path / "a.png", size=(64, 96))
     heif.from_pillow(Image.open(tmp_path / "a.png")).save(tmp_path / "a.heic", quality=100)
@@ -465,7 +481,7 @@ def test_only_objects_of_the_classes_asked_for_are_written(run, tmp_path, monkey
     assert err == "error: expected --class to be one of dark (1), bright (2). Received: cat\n"
 
 
-def test_coco_file_has_the_numbers_of_the_models_dataset(run, tmp_path, monkeypatch):
+def test_the_coco_file_has_the_category_ids_of_the_models_dataset(run, tmp_path, monkeypatch):
     monkeypatch.setattr(Thresholds, "category_ids", (0, 7, 90))
     draw(tmp_path / "a.png")
     assert run("a.png", "--what", "json", "--class", "90")[0] == 0
@@ -489,7 +505,7 @@ def test_a_failure_in_the_middle_is_one_line_and_leaves_no_half_file(run, tmp_pa
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
-def test_file_names_that_are_no_text(run, tmp_path):
+def test_file_names_that_are_not_text(run, tmp_path):
     names = ["line\nbreak.png", "back\\nslash.png", os.fsdecode(b"latin-\xe9.png")]
     draw(tmp_path / "photos/a.png")
     content = (tmp_path / "photos/a.png").read_bytes()

@@ -25,8 +25,7 @@ from rsis_tf.evaluation.metrics.leaves import label_map, symmetric_best_dice
 from rsis_tf.evaluation.protocol_masks import draw, follow, largest_component, stretched
 from rsis_tf.evaluation.protocols import PLAIN, PROTOCOLS, Protocol
 from rsis_tf.inference import open_predictor
-from rsis_tf.inference.streaming import Streaming
-from rsis_tf.runtime import decode
+from rsis_tf.runtime import BasePredictor, ModelInfo, Options, decode
 
 CITY_NAMES = ("background", *LABEL_IDS)
 
@@ -392,15 +391,15 @@ def test_a_predictor_follows_a_protocol_however_it_is_called(plants):
     assert opened.draw is None  # the original predictor is not changed
 
 
-class Elsewhere(Streaming):
+class Elsewhere(BasePredictor):
     """The base class of the Keras, SavedModel and TFLite predictors, here with ONNX Runtime."""
 
     def __init__(self, network):
-        self._network, self.class_names, self.image_size, self.batch_size = network, ("background", "leaf"), (32, 32), 2
-        self.aspect = "stretch"
-        self._decoding = {"stop_mode": "each", "stop_threshold": 0.2}
+        info = ModelInfo(image_size=(32, 32), class_names=("background", "leaf"))
+        super().__init__(network, info, Options(stop_mode="each", stop_threshold=0.2, batch_size=2))
+        self._network = network
 
-    def run(self, images):
+    def compute(self, images):
         return tuple(map(np.stack, zip(*(outputs(self._network, image) for image in images), strict=True)))
 
 

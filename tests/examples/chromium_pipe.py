@@ -1,4 +1,4 @@
-"""Headless Chromium driven over two pipes with the DevTools protocol: no driver program, no package."""
+"""Headless Chromium controlled over two pipes with the DevTools protocol, without a driver program or a package."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ def find_program() -> str | None:
 
 
 class Page:
-    """One page of a browser of its own; a context manager.
+    """One page in a new browser; a context manager.
 
     Args:
         profile: an empty folder for the browser's files.
@@ -32,7 +32,7 @@ class Page:
         (to_read, self._write), (self._read, to_write) = os.pipe(), os.pipe()
         # The browser reads commands from descriptor 3 and writes to 4; our pipes are put there before it starts.
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"]
-        # The page needs this computer only: without these the browser calls its maker at every start.
+        # Without these options the browser contacts its vendor at every start.
         options += ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
         options += [f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}", "about:blank"]
         start = "import fcntl, os, sys\nread, write = (fcntl.fcntl(int(n), fcntl.F_DUPFD, 10) for n in sys.argv[1:3])\n"
@@ -89,7 +89,7 @@ class Page:
             time.sleep(0.1)
 
     def screenshot(self, path: pathlib.Path) -> None:
-        """Writes what is seen as PNG."""
+        """Writes a PNG of the visible page."""
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))
 
     def _next(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A small export and pictures, shared by the tests of all examples."""
+"""A small export and image files, shared by the tests of all examples."""
 
 import pathlib
 
@@ -9,13 +9,13 @@ from PIL import Image
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """An ONNX file, with its JSON file, of a network with random weights that finds objects in any picture."""
+    """An ONNX file, with its JSON file, of a network with random weights that finds objects in any image."""
     return _export(tmp_path_factory.mktemp("examples"), aspect="stretch")
 
 
 @pytest.fixture(scope="session")
 def keeping_model_file(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The same for images that keep their shape."""
+    """The same for a model that keeps the shape of images."""
     return _export(tmp_path_factory.mktemp("keeping"), aspect="keep")
 
 
@@ -45,9 +45,9 @@ def _export(folder: pathlib.Path, *, aspect: str) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[pathlib.Path]:
-    """Pictures smaller and larger than the network's size, and one of just that size; PNG."""
-    folder = tmp_path_factory.mktemp("pictures")
+def image_files(tmp_path_factory: pytest.TempPathFactory) -> list[pathlib.Path]:
+    """PNG files of the network's size, larger, and smaller on one side."""
+    folder = tmp_path_factory.mktemp("images")
     paths = []
     for i, (height, width) in enumerate([(32, 48), (70, 100), (20, 90)]):
         y, x = np.mgrid[:height, :width]

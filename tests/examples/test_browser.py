@@ -1,4 +1,4 @@
-"""The browser example in headless Chromium: a dropped picture gives the objects of the Python runtime.
+"""The browser example in headless Chromium: a dropped image gives the objects of the Python runtime.
 
 Needs Chromium, and onnxruntime-web: `npm install` in examples/browser, or its folder in RSIS_NODE_MODULES.
 """
@@ -41,17 +41,17 @@ FOUND = """view.instances.map(({mask, ...rest}) => ({...rest, runs: mask.reduce(
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Prints nothing."""
 
 
 @pytest.fixture(scope="module")
-def site(model_file, keeping_model_file, pictures, tmp_path_factory):
-    """Serves the example with a model and pictures beside it; yields its address."""
+def site(model_file, keeping_model_file, image_files, tmp_path_factory):
+    """Serves the example with a model and images beside it; yields its address."""
     folder = tmp_path_factory.mktemp("site")
     for name in ("index.html", "predict.js"):
         shutil.copy(SOURCE / name, folder)
     (folder / "node_modules").symlink_to(MODULES.absolute())
-    for path in (model_file, model_file.with_name("model.onnx.json"), *pictures):
+    for path in (model_file, model_file.with_name("model.onnx.json"), *image_files):
         shutil.copy(path, folder)
     for ending in ("onnx", "onnx.json"):
         shutil.copy(keeping_model_file.with_name(f"model.{ending}"), folder / f"keeping.{ending}")
@@ -68,14 +68,14 @@ def site(model_file, keeping_model_file, pictures, tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(site, tmp_path_factory):
     with Page(tmp_path_factory.mktemp("profile"), f"{site}/index.html") as page:
-        page.wait_for("document.getElementById('status')?.textContent === 'Ready for a picture.'")
+        page.wait_for("document.getElementById('status')?.textContent === 'Ready for an image.'")
         yield page
 
 
 @pytest.fixture(scope="module")
 def keeping_page(site, tmp_path_factory):
     with Page(tmp_path_factory.mktemp("profile"), f"{site}/index.html?model=keeping.onnx") as page:
-        page.wait_for("document.getElementById('status')?.textContent === 'Ready for a picture.'")
+        page.wait_for("document.getElementById('status')?.textContent === 'Ready for an image.'")
         yield page
 
 
@@ -93,12 +93,12 @@ def _mask(runs: list[int], shape: tuple[int, int]) -> np.ndarray:
 
 @pytest.mark.parametrize("index", [0, 1, 2])
 @pytest.mark.parametrize(("shown", "file"), [("page", "model_file"), ("keeping_page", "keeping_model_file")])
-def test_same_objects_as_the_python_runtime(shown, file, pictures, index, request):
+def test_same_objects_as_the_python_runtime(shown, file, image_files, index, request):
     page, model_file = request.getfixturevalue(shown), request.getfixturevalue(file)
-    _drop(page, pictures[index].name)
+    _drop(page, image_files[index].name)
     page.wait_for("view.instances.length")
     found = page.evaluate(FOUND)
-    image = read_image(pictures[index])
+    image = read_image(image_files[index])
     wanted = Predictor(model_file)(image)
     assert len(wanted) >= 2
     assert [(one["step"], one["className"]) for one in found] == [(other.step, other.class_name) for other in wanted]
@@ -107,10 +107,10 @@ def test_same_objects_as_the_python_runtime(shown, file, pictures, index, reques
         assert (_mask(one["runs"], image.shape[:2]) == other.mask).mean() > 0.999
 
 
-def test_objects_are_drawn_one_after_the_other_with_a_legend(page, model_file, pictures, tmp_path):
-    _drop(page, pictures[0].name)
+def test_objects_are_drawn_one_after_the_other_with_a_legend(page, model_file, image_files, tmp_path):
+    _drop(page, image_files[0].name)
     page.wait_for("view.instances.length")
-    wanted = Predictor(model_file)(read_image(pictures[0]))
+    wanted = Predictor(model_file)(read_image(image_files[0]))
     pixels = "(() => {const c = document.getElementById('canvas'); return Array.from("
     pixels += "c.getContext('2d').getImageData(0, 0, c.width, c.height).data)})()"
     drawn = []
@@ -119,7 +119,7 @@ def test_objects_are_drawn_one_after_the_other_with_a_legend(page, model_file, p
         drawn.append(np.reshape(page.evaluate(pixels), (32, 48, 4))[..., :3])
         later = page.evaluate("[...legend.children].map((row) => row.classList.contains('later'))")
         assert later == [i >= shown for i in range(len(wanted))]
-    np.testing.assert_array_equal(drawn[0], read_image(pictures[0]))  # nothing over the picture yet
+    np.testing.assert_array_equal(drawn[0], read_image(image_files[0]))  # no object is drawn yet
     for step, instance in enumerate(wanted):
         changed = (drawn[step] != drawn[step + 1]).any(axis=-1)
         assert (changed <= instance.mask).mean() > 0.999
@@ -129,17 +129,17 @@ def test_objects_are_drawn_one_after_the_other_with_a_legend(page, model_file, p
     page.evaluate("document.getElementById('play').click()")
     page.wait_for(f"document.getElementById('count').textContent === '{len(wanted)} of {len(wanted)}'")
     page.screenshot(tmp_path / "page.png")
-    with Image.open(tmp_path / "page.png") as picture:
-        assert picture.width > 1000
+    with Image.open(tmp_path / "page.png") as opened:
+        assert opened.width > 1000
 
 
-def test_what_is_no_picture_gets_one_line(page):
+def test_a_file_that_is_not_an_image_gives_one_line(page):
     _drop(page, "broken.png")
     page.wait_for("document.getElementById('status').className === 'wrong'")
-    assert page.evaluate("document.getElementById('status').textContent") == "expected a picture. Received: broken.png"
+    assert page.evaluate("document.getElementById('status').textContent") == "expected an image. Received: broken.png"
 
 
-def test_missing_model_is_said(site, tmp_path):
+def test_a_missing_model_is_reported(site, tmp_path):
     with Page(tmp_path, f"{site}/index.html?model=nowhere.onnx") as page:
         page.wait_for("document.getElementById('status')?.className === 'wrong'")
         assert "The model does not open: " in page.evaluate("document.getElementById('status').textContent")

@@ -1,4 +1,4 @@
-"""The batch job on Ray Data: the same objects as one predictor finds, in the order of the pictures."""
+"""The batch job on Ray Data: the same objects as from one predictor, in the order of the images."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ SCRIPT = PROJECT / "examples" / "ray_batch.py"
 
 @pytest.fixture(scope="module")
 def job():
-    """The example as a module; it needs no Ray before a job runs."""
+    """The example as a module; it imports Ray only when a job runs."""
     spec = importlib.util.spec_from_file_location("ray_batch", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -29,12 +29,12 @@ def job():
 
 
 @pytest.mark.slow
-def test_folder_to_coco_results(model_file, pictures, tmp_path):
+def test_folder_to_coco_results(model_file, image_files, tmp_path):
     pytest.importorskip("ray.data")
-    folder = tmp_path / "pictures"
-    shutil.copytree(pictures[0].parent, folder)
+    folder = tmp_path / "images"
+    shutil.copytree(image_files[0].parent, folder)
     (folder / "broken.png").write_bytes(b"nothing")
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     out = tmp_path / "predictions.json"
     command = [sys.executable, SCRIPT, model_file, folder, out, "--actors", "2", "--batch-size", "2"]
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "RAY_USAGE_STATS_ENABLED": "0"}
@@ -50,7 +50,7 @@ def test_folder_to_coco_results(model_file, pictures, tmp_path):
     assert "broken.png" in images[3]["error"]
     assert not any("error" in image for image in images[:3])
     predictor = Predictor(model_file)
-    for image, path in zip(images[:3], pictures, strict=True):
+    for image, path in zip(images[:3], image_files, strict=True):
         wanted = predictor(read_image(path))
         found = [result for result in results if result["image_id"] == image["id"]]
         assert len(wanted) == len(found) == image["objects"] > 0
@@ -62,14 +62,14 @@ def test_folder_to_coco_results(model_file, pictures, tmp_path):
             )
             rle = coco_mask.frPyObjects(result["segmentation"], *result["segmentation"]["size"])
             np.testing.assert_array_equal(coco_mask.decode(rle), instance.mask)
-    assert f"4 pictures (1 not read), {len(results)} objects: {out}" in done.stdout
+    assert f"4 images (1 not read), {len(results)} objects: {out}" in done.stdout
 
 
-def test_outlines_instead_of_run_lengths(job, model_file, pictures):
-    """What an actor does, without Ray."""
+def test_outlines_instead_of_run_lengths(job, model_file, image_files):
+    """The work of an actor, without Ray."""
     actor = job.PredictBatch(str(model_file), providers=["cpu"], threads=1, polygons=True)
-    rows = actor({"image_id": np.array([7]), "path": np.array([str(pictures[0])])})
-    wanted = Predictor(model_file)(read_image(pictures[0]))
+    rows = actor({"image_id": np.array([7]), "path": np.array([str(image_files[0])])})
+    wanted = Predictor(model_file)(read_image(image_files[0]))
     objects = json.loads(rows["objects"][0])
     assert [result["image_id"] for result in objects] == [7] * len(wanted)
     for result, instance in zip(objects, wanted, strict=True):
@@ -83,11 +83,11 @@ def test_outlines_instead_of_run_lengths(job, model_file, pictures):
         ("MODEL nowhere out.json", "Received: nowhere"),
         ("MODEL FOLDER out.txt", "Received: out.txt"),
         ("nowhere.onnx FOLDER out.json", "Received: nowhere.onnx"),
-        ("MODEL FOLDER out.json --actors 0", "positive numbers"),
+        ("MODEL FOLDER out.json --actors 0", "Received: --actors 0"),
         ("MODEL FOLDER out.json --provider nonsense", "Received: ['nonsense']"),
     ],
 )
-def test_wrong_calls(job, model_file, tmp_path, call, message, capsys):
+def test_wrong_arguments_give_one_line(job, model_file, tmp_path, call, message, capsys):
     places = {"MODEL": str(model_file), "FOLDER": str(tmp_path)}
     with pytest.raises(SystemExit) as stop:
         job.main([places.get(word, word) for word in call.split()])

@@ -1,12 +1,9 @@
-"""Decoding: from probabilities to instances, and instances in the forms other programs read."""
+"""Decoding: from probabilities to instances."""
 
 import numpy as np
 import pytest
-from pycocotools import mask as coco_mask
-from scipy import ndimage
 
-from rsis_tf.runtime import Instance, RuntimeInputError, decode, resize_image
-from rsis_tf.shapes import to_label_map, to_polygons, to_rle
+from rsis_tf.runtime import InputError, Instances, decode, resize_image
 
 NAMES = ("background", "leaf", "stone")
 
@@ -19,7 +16,7 @@ def _steps(*objectness: float) -> dict:
     return {"masks": masks, "classes": classes, "stop": np.array(objectness, np.float32)}
 
 
-def _decode(outputs: dict, **options) -> list[Instance]:
+def _decode(outputs: dict, **options) -> Instances:
     return decode(**{"size": (4, 4), "class_names": NAMES, **outputs, **options})
 
 
@@ -32,7 +29,7 @@ def test_sequence_ends_at_the_first_step_below_the_threshold():
 
 
 def test_instance_holds_the_best_object_class_and_its_score():
-    (instance,) = _decode(_steps(0.8))  # background is likelier, but the step does hold an object
+    (instance,) = _decode(_steps(0.8))  # background is more likely, but the step holds an object
     assert (instance.class_id, instance.class_name) == (2, "stone")
     assert instance.score == pytest.approx(0.3 * 0.8, rel=1e-6)
     assert instance.objectness == pytest.approx(0.8, rel=1e-6)
@@ -47,7 +44,7 @@ def test_class_without_a_name_is_numbered():
     assert instance.class_name == "class 2"
 
 
-def test_masks_come_at_the_size_of_the_picture():
+def test_masks_have_the_size_of_the_image():
     outputs = _steps(0.9)
     outputs["masks"][:] = 0
     outputs["masks"][0, :, :2] = 1  # left half
@@ -57,25 +54,25 @@ def test_masks_come_at_the_size_of_the_picture():
     assert not wide.mask[:, 20:].any()
     (small,) = _decode(outputs, size=(2, 2))
     assert small.mask.tolist() == [[True, False], [True, False]]
-    (dot,) = _decode(outputs, size=(1, 1))  # mean 0.5, and the threshold belongs to the object
+    (dot,) = _decode(outputs, size=(1, 1))  # mean 0.5; the threshold itself counts as object
     assert dot.mask.tolist() == [[True]]
 
 
-def test_mask_threshold_belongs_to_the_object():
+def test_a_pixel_at_the_mask_threshold_belongs_to_the_object():
     outputs = _steps(0.9)
     outputs["masks"][0, 1, 1] = 0.25
     (instance,) = _decode(outputs, mask_threshold=0.25)
     assert instance.mask.sum() == 2
 
 
-def test_empty_mask_is_dropped_and_the_sequence_goes_on():
+def test_empty_mask_is_dropped_and_the_sequence_continues():
     outputs = _steps(0.9, 0.9, 0.9)
     outputs["masks"][1] = 0.4
     assert [instance.step for instance in _decode(outputs)] == [0, 2]
 
 
 @pytest.mark.parametrize("stop_mode", ["first", "each"])
-def test_not_a_number_is_no_object(stop_mode: str):
+def test_nan_objectness_is_no_object(stop_mode: str):
     assert [instance.step for instance in _decode(_steps(0.9, np.nan), stop_mode=stop_mode)] == [0]
 
 
@@ -95,8 +92,8 @@ def test_half_precision_decodes_as_float32():
         ({"stop_mode": "never"}, "Received: 'never'"),
     ],
 )
-def test_what_does_not_belong_together_is_refused(change: dict, message: str):
-    with pytest.raises(RuntimeInputError) as error:
+def test_shapes_that_do_not_match_are_refused(change: dict, message: str):
+    with pytest.raises(InputError) as error:
         _decode({**_steps(0.9), **change})
     assert message in str(error.value)
 
@@ -107,77 +104,3 @@ def test_resizing_is_antialiased_and_keeps_the_same_size_untouched():
     np.testing.assert_allclose(resize_image(stripes, (4, 40)), 100, atol=3)  # sampling alone would give 0 or 200
     assert resize_image(stripes, (4, 400)) is stripes
     assert resize_image(np.full((1, 1, 3), 7, np.uint8), (3, 5)).tolist() == np.full((3, 5, 3), 7).tolist()
-
-
-def _instance(mask: np.ndarray) -> Instance:
-    return Instance(
-        mask=mask,
-        class_id=1,
-        class_name="leaf",
-        score=1.0,
-        step=0,
-        objectness=1.0,
-        class_probs=np.array([0, 1], np.float32),
-    )
-
-
-def test_label_map_gives_shared_pixels_to_the_first():
-    first, second = np.zeros((2, 3), bool), np.zeros((2, 3), bool)
-    first[0], second[:, 1] = True, True
-    labels = to_label_map([_instance(first), _instance(second)], (2, 3))
-    assert labels.tolist() == [[1, 1, 1], [0, 2, 0]]
-    assert labels.dtype == np.int32
-    assert to_label_map([], (1, 2)).tolist() == [[0, 0]]
-    with pytest.raises(RuntimeInputError, match=r"Received: \(2, 3\)"):
-        to_label_map([_instance(first)], (3, 2))
-
-
-def test_rle_counts_down_the_columns():
-    mask = np.array([[0, 1, 0], [0, 1, 1]], bool)
-    assert to_rle(mask) == {"size": [2, 3], "counts": [2, 2, 1, 1]}
-    assert to_rle(~mask) == {"size": [2, 3], "counts": [0, 2, 2, 1, 1]}
-    with pytest.raises(RuntimeInputError, match="uint8"):
-        to_rle(mask.astype(np.uint8))
-
-
-def test_polygon_corners_of_a_rectangle_run_clockwise_from_the_top_left():
-    mask = np.zeros((5, 6), bool)
-    mask[1:3, 2:5] = True
-    (polygon,) = to_polygons(mask)
-    assert polygon.tolist() == [[2, 1], [5, 1], [5, 3], [2, 3]]
-
-
-def test_polygons_leave_holes_out_and_part_at_corners():
-    ring = np.ones((3, 3), bool)
-    ring[1, 1] = False
-    assert [polygon.tolist() for polygon in to_polygons(ring)] == [[[0, 0], [3, 0], [3, 3], [0, 3]]]
-    diagonal = np.eye(2, dtype=bool)
-    assert [polygon.tolist() for polygon in to_polygons(diagonal)] == [
-        [[0, 0], [1, 0], [1, 1], [0, 1]],
-        [[1, 1], [2, 1], [2, 2], [1, 2]],
-    ]
-    assert to_polygons(np.zeros((2, 2), bool)) == []
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_pycocotools_reads_both_forms_back_as_the_same_mask(seed: int):
-    rng = np.random.default_rng(seed)
-    mask = np.zeros((17, 13), bool)
-    for _ in range(3):
-        top, left = rng.integers(0, 10, 2)
-        mask[top : top + rng.integers(1, 7), left : left + rng.integers(1, 5)] = True
-    rle = to_rle(mask)
-    np.testing.assert_array_equal(coco_mask.decode(coco_mask.frPyObjects(rle, *mask.shape)).astype(bool), mask)
-    filled = np.zeros_like(mask)
-    for polygon in to_polygons(mask):
-        flat = polygon.astype(float).ravel().tolist()
-        filled |= coco_mask.decode(coco_mask.frPyObjects([flat], *mask.shape)[0]).astype(bool)
-    holes = filled & ~mask
-    assert not (mask & ~filled).any()
-    assert not _reaches_the_border(~mask, holes)
-
-
-def _reaches_the_border(background: np.ndarray, start: np.ndarray) -> bool:
-    """Whether background pixels lead from `start` to the edge of the picture, by sides and corners."""
-    parts, _ = ndimage.label(np.pad(background, 1, constant_values=True), structure=np.ones((3, 3)))
-    return bool((parts[1:-1, 1:-1][start] == parts[0, 0]).any())

@@ -1,4 +1,4 @@
-"""Which lines are drawn in which panel."""
+"""The lines of training curves and their panels."""
 
 import numpy as np
 from PIL import Image

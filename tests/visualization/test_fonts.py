@@ -1,4 +1,4 @@
-"""Class names in any script: the font that is chosen has the characters, by what fontTools reads of it."""
+"""Class names in any script: the chosen font has the characters, according to fontTools."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from rsis_tf.visualization import fonts, overlay, sequence_strip, sequences_shee
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """Makes an operating system whose fonts are those written by the function returned, and clears what is known."""
+    """Simulates an operating system with no fonts but those that the returned function writes."""
 
     def clear():
         for cached in (fonts._font_file, fonts._files, fonts._warn):
@@ -34,7 +34,7 @@ def installed(tmp_path, monkeypatch):
 
 
 def write_font(path, characters):
-    """Writes a TrueType font in which each character is a block of its own height, and a missing one a thin line."""
+    """Writes a TrueType font: each character is a block of a different height, a missing character is a thin line."""
     order = [".notdef", *(f"u{ord(c):04X}" for c in characters)]
     builder = FontBuilder(1000, isTTF=True)
     builder.setupGlyphOrder(order)
@@ -57,7 +57,7 @@ def write_font(path, characters):
 
 
 def characters_of(path):
-    """Returns the code points that a font file has, read without FreeType."""
+    """Returns the code points of a font file, read without FreeType."""
     font = TTCollection(path).fonts[0] if path.endswith(".ttc") else TTFont(path)
     return set(font.getBestCmap())
 
@@ -89,28 +89,28 @@ def test_each_word_has_a_font_with_its_characters(installed):
     assert [part for _, part in fonts._runs("3  แมว 犬  0.93", 14)] == ["3", "  ", "แมว", " ", "犬", "  ", "0.93"]
 
 
-def test_what_fonts_here_have_is_drawn_and_nothing_else_is_said(capsys):
+def test_names_with_known_characters_are_drawn_without_a_warning(capsys):
     for name in ("Größe", "кошка", "γάτα", "kočka"):
-        chosen = fonts._font_file(fonts._characters(name))  # of matplotlib, or of the operating system
+        chosen = fonts._font_file(fonts._characters(name))  # from matplotlib or the operating system
         assert {ord(c) for c in name} <= characters_of(chosen)
         assert fonts.drawable(name, "class 1") == name
     assert capsys.readouterr().err == ""
 
 
-def test_a_name_that_no_font_has_is_its_number_and_one_line_says_so(installed, capsys):
+def test_a_name_that_no_font_has_is_replaced_by_its_number_with_a_warning(installed, capsys):
     image = np.zeros((16, 16, 3), np.uint8)
     wanted, strip = overlay(image, named("class 1", "class 2")), sequence_strip(image, named("class 1", "class 2"))
     assert capsys.readouterr().err == ""
     assert np.array_equal(overlay(image, named("猫", "犬")), wanted)
     assert np.array_equal(sequence_strip(image, named("猫", "犬")), strip)
     assert capsys.readouterr().err == (
-        "warning: no font here has all characters of some names, so numbers stand for them in drawings: "
+        "warning: no installed font has all characters of some names, so drawings show their numbers instead: "
         'pip install "rsis_tf[fonts]"\n'
     )
     assert sequences_sheet([("猫.png", strip)]).shape[0] > strip.shape[0]
 
 
-def test_drawings_differ_where_names_do(installed, capsys):
+def test_different_names_give_different_drawings(installed, capsys):
     installed("A Sans.ttf", "猫犬")
     image = np.zeros((16, 16, 3), np.uint8)
     cat, dog = (overlay(image, named(name)) for name in ("猫", "犬"))
@@ -119,7 +119,7 @@ def test_drawings_differ_where_names_do(installed, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_files_that_are_no_fonts_are_passed_over(installed, tmp_path):
+def test_files_that_are_not_fonts_are_ignored(installed, tmp_path):
     installed("B Sans.ttf", "猫")
     (tmp_path / "fonts/A Sans.ttf").write_bytes(b"no font")
     assert fonts._font_file("猫").endswith("B Sans.ttf")

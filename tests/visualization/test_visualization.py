@@ -73,7 +73,7 @@ SIGHT = {
 
 
 @pytest.mark.parametrize("sight", SIGHT)
-def test_twenty_colours_stay_apart_for_every_eye(sight):
+def test_twenty_colours_differ_for_every_colour_vision(sight):
     assert len(PALETTE) == 20
     lab = seen_as(PALETTE, SIGHT[sight])
     distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1) + 9 * np.eye(20)
@@ -87,7 +87,7 @@ def test_colours_repeat_after_twenty():
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 300), (256, 256), (512, 700)])
 @pytest.mark.parametrize("count", [0, 1, 20])
-def test_overlay_keeps_the_picture_and_enlarges_small_ones(size, count):
+def test_overlay_keeps_its_input_and_enlarges_small_images(size, count):
     image, instances = scene(size, count)
     before = image.copy()
     with warnings.catch_warnings():
@@ -102,7 +102,7 @@ def test_overlay_keeps_the_picture_and_enlarges_small_ones(size, count):
     assert with_legend.shape[1] > plain.shape[1]
 
 
-def test_overlay_tints_inside_in_the_colour_of_the_step_and_leaves_the_rest():
+def test_overlay_tints_the_mask_in_the_colour_of_the_step_and_nothing_else():
     image = np.full((600, 600, 3), 100, np.uint8)
     result = overlay(image, [instance(disc((600, 600), (300, 300), 100), step=5)], legend=False, numbers=False)
     expected = np.rint(0.6 * 100 + 0.4 * np.array(PALETTE[5]))
@@ -111,14 +111,14 @@ def test_overlay_tints_inside_in_the_colour_of_the_step_and_leaves_the_rest():
     assert (result[20, 20] == 100).all()
 
 
-def test_where_masks_overlap_the_earlier_keeps_the_pixel():
+def test_shared_pixels_have_the_tint_of_the_earlier_mask():
     image = np.full((600, 600, 3), 100, np.uint8)
     masks = [disc((600, 600), (300, 250), 100), disc((600, 600), (300, 350), 100)]
     result = overlay(image, [instance(m, s) for s, m in enumerate(masks)], legend=False, numbers=False)
     assert result[300, 300] == pytest.approx(np.rint(60 + 0.4 * np.array(PALETTE[0])), abs=1)
 
 
-def test_legend_and_route_show():
+def test_legend_and_route_are_drawn():
     image, instances = scene((600, 600), 3)
     plain = overlay(image, instances, legend=False)
     routed = overlay(image, instances, legend=False, route=True)
@@ -127,16 +127,16 @@ def test_legend_and_route_show():
         assert (overlay(image, instances)[:, 600:] == np.array(colour(object_.step))).all(-1).any()
 
 
-def test_outline_follows_the_border_of_the_picture():
-    picture = np.zeros((20, 20, 3), np.uint8)
-    outline(picture, np.ones((20, 20), bool), (255, 0, 0), 2)
-    red = picture[..., 0] == 255
+def test_outline_follows_the_border_of_the_image():
+    image = np.zeros((20, 20, 3), np.uint8)
+    outline(image, np.ones((20, 20), bool), (255, 0, 0), 2)
+    red = image[..., 0] == 255
     assert red[:2].all()
     assert red[:, -2:].all()
     assert not red[2:-2, 2:-2].any()
 
 
-def test_a_one_pixel_object_survives_any_scaling():
+def test_an_object_of_one_pixel_survives_any_resizing():
     mask = np.zeros((1024, 2048), bool)
     mask[500, 700] = True
     assert resize_mask(mask, (128, 256)).any()
@@ -144,7 +144,7 @@ def test_a_one_pixel_object_survives_any_scaling():
     assert not resize_mask(np.zeros((64, 64), bool), (16, 16)).any()
 
 
-def test_strip_has_a_panel_for_each_step_and_one_each_for_picture_all_and_truth():
+def test_strip_has_panels_for_the_image_each_step_all_masks_and_the_truth():
     image, instances = scene((64, 64), 4)
     widths = [sequence_strip(image, instances[:n], columns=99).shape[1] for n in (0, 1, 4)]
     panel = widths[1] - widths[0]
@@ -157,7 +157,7 @@ def test_strip_has_a_panel_for_each_step_and_one_each_for_picture_all_and_truth(
     assert wrapped.shape[1] < 4 * panel
 
 
-def test_truth_has_the_colour_of_the_step_that_found_it_or_is_white():
+def test_a_true_object_has_the_colour_of_the_step_that_found_it_or_is_white():
     truth = np.zeros((64, 64), np.int32)
     truth[4:28, 4:60], truth[36:60, 4:60] = 1, 2
     strip = sequence_strip(np.zeros((64, 64, 3), np.uint8), [instance(truth == 2, step=7)], truth, columns=9)
@@ -167,7 +167,7 @@ def test_truth_has_the_colour_of_the_step_that_found_it_or_is_white():
     assert not (upper == np.array(PALETTE[7])).all(-1).any()
 
 
-def test_sheet_stacks_strips_of_different_width():
+def test_sheet_stacks_strips_of_different_widths():
     image, instances = scene((64, 64), 3)
     strips = [sequence_strip(image, instances[:n]) for n in (1, 3)]
     sheet = sequences_sheet([("first", strips[0]), ("second", strips[1])])
@@ -179,7 +179,7 @@ def test_sheet_stacks_strips_of_different_width():
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 @pytest.mark.parametrize("size", [(32, 48), (700, 900)])
-def test_animation_has_a_frame_for_each_object_between_picture_and_whole(tmp_path, suffix, size):
+def test_animation_has_a_frame_for_each_object_between_the_image_and_the_result(tmp_path, suffix, size):
     image, instances = scene(size, 3)
     path = tmp_path / f"sequence{suffix}"
     animation(path, image, instances)
@@ -190,12 +190,12 @@ def test_animation_has_a_frame_for_each_object_between_picture_and_whole(tmp_pat
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_wrong_names_and_pictures_are_refused(tmp_path):
+def test_wrong_names_and_images_are_refused(tmp_path):
     image, instances = scene((32, 32), 1)
     with pytest.raises(InputError, match=r"film\.mp4"):
         animation(tmp_path / "film.mp4", image, instances)
-    with pytest.raises(InputError, match=r"picture\.xyz"):
-        write_image(tmp_path / "picture.xyz", image)
+    with pytest.raises(InputError, match=r"image\.xyz"):
+        write_image(tmp_path / "image.xyz", image)
     for wrong in (image[..., 0], image.astype(np.float32), image[:0], [[1]]):
         for draw in (overlay, sequence_strip):
             with pytest.raises(InputError, match="Received"):
@@ -214,7 +214,7 @@ def test_label_maps_keep_their_values(tmp_path):
 LOG = "epoch,loss,val_loss,val_ap50,note\n1,2.0,2.5,,a\n2,1.0,1.5,0.4,b\n"
 
 
-def test_curves_draws_a_panel_per_quantity(tmp_path):
+def test_curves_have_a_panel_for_each_quantity(tmp_path):
     (tmp_path / "log.csv").write_text(LOG)
     assert list(read_log(tmp_path / "log.csv")) == ["epoch", "loss", "val_loss", "val_ap50"]
     curves(tmp_path / "log.csv", tmp_path / "curves.png")
@@ -226,7 +226,7 @@ def test_curves_draws_a_panel_per_quantity(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "epoch,loss\n", None])
-def test_what_is_no_log_is_refused(tmp_path, text):
+def test_files_that_are_not_logs_are_refused(tmp_path, text):
     if text is not None:
         (tmp_path / "log.csv").write_text(text)
     with pytest.raises(InputError, match=r"log\.csv"):

@@ -5,14 +5,14 @@ import pathlib
 import numpy as np
 
 from rsis_tf.data.labels import from_ids, ids_in
-from rsis_tf.data.paths import MissingSplitError, check_files, find, list_images, read_names, require_folder
+from rsis_tf.data.paths import MissingSplitError, check_files, find, read_names, require_folder
 from rsis_tf.data.readers.label_images import LabelImageDataset, read_labels_of
 from rsis_tf.errors import InputError
+from rsis_tf.images import LABEL_SUFFIXES, list_images
 
 _PER_CLASS = 1000
 """A label map with classes holds class · 1000 + number, as Cityscapes' instance ids do."""
 
-_LABEL_SUFFIXES = (".bmp", ".png", ".tif", ".tiff")
 """Lossless formats."""
 
 
@@ -45,7 +45,7 @@ class FolderDataset(LabelImageDataset):
         label_folder = find([root / split / "labels", root / "labels" / split], f"the label maps of split {split!r}")
         images = _by_name(image_folder, list_images(image_folder))
         label_maps = _by_name(
-            label_folder, [path for path in list_images(label_folder) if path.suffix.lower() in _LABEL_SUFFIXES]
+            label_folder, [path for path in list_images(label_folder) if path.suffix.lower() in LABEL_SUFFIXES]
         )
         self._names = sorted(images.keys() | label_maps.keys())
         if not self._names:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rsis_tf.errors import InputError
+from rsis_tf.runtime import close_gaps, to_label_map
 
 if TYPE_CHECKING:
     from rsis_tf.runtime import Instance
@@ -109,17 +110,10 @@ def label_map(
     Raises:
         InputError: if a mask has another shape.
     """
-    labels = np.zeros(shape, np.int32)
-    numbered = list(enumerate(instances, start=1))
-    for number, instance in numbered if overlap == "latest" else reversed(numbered):
-        if instance.mask.shape != tuple(shape):
-            raise InputError(f"masks must have the shape of the image, {tuple(shape)}. Received: {instance.mask.shape}")
-        labels[instance.mask] = number
+    labels = to_label_map(instances, shape, overlap=overlap)
     if void is not None:
         labels[void] = 0
-    kept = np.bincount(labels.ravel(), minlength=len(numbered) + 1) > 0  # (n + 1,)
-    kept[0] = False
-    return np.cumsum(kept, dtype=np.int32)[labels]
+    return close_gaps(labels, len(instances))[0]
 
 
 def consecutive(labels: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from rsis_tf.data.labels import reduced_labels, relabel
-from rsis_tf.data.paths import list_images
 from rsis_tf.data.readers.coco.annotation_file import read_annotation_file
 from rsis_tf.data.readers.coco.frame import Frame, frame_of, size_text
 from rsis_tf.data.readers.coco.layouts import Located, locate
@@ -15,7 +14,7 @@ from rsis_tf.data.readers.coco.segmentation import paint, polygons, run_lengths
 from rsis_tf.data.readers.coco.validation_share import validation_names
 from rsis_tf.data.sample import VOID, FileDataset, Inspection, Sample
 from rsis_tf.errors import InputError
-from rsis_tf.images import Header, ReducedImage, read_header, read_image, read_reduced
+from rsis_tf.images import Header, ReducedImage, list_images, read_header, read_image, read_reduced
 
 
 class CocoDataset(FileDataset):

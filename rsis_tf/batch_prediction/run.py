@@ -1,0 +1,133 @@
+"""Predicts images, folders, patterns and videos and writes the results, one image after the other."""
+
+import collections
+import pathlib
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from rsis_tf.batch_prediction import video
+from rsis_tf.batch_prediction.results import DEFAULT_KINDS, Results
+from rsis_tf.batch_prediction.sources import Source, find_sources, naming_note
+from rsis_tf.errors import InputError
+from rsis_tf.images import read_image
+from rsis_tf.progress import ProgressLine
+from rsis_tf.runtime import Instance
+
+
+class StreamingPredictor(Protocol):
+    """What `predict_paths` needs of a predictor, see `rsis_tf.runtime.BasePredictor`."""
+
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+
+    def stream(self, images: Iterator[np.ndarray]) -> Iterator[Sequence[Instance]]: ...
+
+
+def predict_paths(
+    predictor: StreamingPredictor,
+    paths: Sequence[str | pathlib.Path],
+    *,
+    out: pathlib.Path,
+    kinds: Sequence[str] = DEFAULT_KINDS,
+    classes: Collection[int] | None = None,
+    every: int = 1,
+    route: bool = False,
+    overwrite: bool = False,
+) -> list[pathlib.Path]:
+    """Predicts files and writes a folder of results. Prints a line for each image, and reports what it cannot read.
+
+    Args:
+        predictor: of any backend.
+        paths: images, folders, patterns and videos, see `find_sources`.
+        out: the folder of the results.
+        kinds: what to write, keys of `KINDS`.
+        classes: ids of the classes to write; None for all. Steps keep their numbers.
+        every: of a video, frames 0, every, 2·every … are predicted.
+        route: draw a line from object to object into the overlays.
+        overwrite: remove the results of an earlier run in `out` and replace files of the same names.
+
+    Returns:
+        The paths that could not be read, or not to their end.
+
+    Raises:
+        InputError: if the results cannot be written to `out`, or the model fails.
+    """
+    sources = find_sources(paths, out=out)
+    results = Results(
+        out,
+        kinds=kinds,
+        class_names=predictor.class_names,
+        category_ids=predictor.category_ids,
+        route=route,
+        overwrite=overwrite,
+    )
+    results.check_free([source for source in sources if not source.problem])
+    if note := naming_note(sources):
+        print(note, flush=True)
+    line = ProgressLine()
+    reader = _Reader(sources, every=every, line=line)
+    done = 0
+    with results:
+        for found in predictor.stream(iter(reader)):
+            source, image = reader.waiting.popleft()
+            kept = [instance for instance in found if classes is None or instance.class_id in classes]
+            results.add(source, image, kept)
+            done += 1
+            objects = ", ".join(f"{instance.class_name} {instance.score:.2f}" for instance in kept)
+            line.clear()
+            print(f"{source.path}: {_counted(len(kept), 'object')}{': ' if objects else ''}{objects}", flush=True)
+            line(done + len(reader.refused), reader.total)
+    line.clear()
+    if done:
+        print(f"{out}: {', '.join(kinds)} of {_counted(done, 'image')}")
+    if reader.refused:
+        print(f"skipped {_counted(len(reader.refused), 'path')}: {', '.join(map(str, reader.refused))}")
+    return reader.refused
+
+
+class _Reader:
+    """Reads sources one after the other; reports what it cannot read and continues.
+
+    Attributes:
+        refused: paths that could not be read, or not to their end.
+        total: number of images, including the frames of videos as far as their headers tell.
+        waiting: images that were read but not yet predicted.
+    """
+
+    def __init__(self, sources: list[Source], *, every: int, line: ProgressLine) -> None:
+        self._sources = sources
+        self._every = every
+        self._line = line
+        self.refused: list[pathlib.Path] = []
+        self.total = len(sources)
+        self.waiting: collections.deque[tuple[Source, np.ndarray]] = collections.deque()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for source in self._sources:
+            try:
+                if source.problem:
+                    raise InputError(source.problem)
+                for frame, image in self._frames(source) if source.is_video else self._image(source):
+                    self.waiting.append((frame, image))
+                    yield image
+            except InputError as error:  # the other images are still wanted
+                self._line.clear()
+                print(f"error: {error}", file=sys.stderr)
+                self.refused.append(source.path)
+
+    def _image(self, source: Source) -> Iterator[tuple[Source, np.ndarray]]:
+        yield source, read_image(source.path)
+
+    def _frames(self, source: Source) -> Iterator[tuple[Source, np.ndarray]]:
+        self.total += video.count_frames(source.path, every=self._every) - 1
+        for number, image in video.read_frames(source.path, every=self._every):
+            frame = f"{number:06d}"
+            below = f"{source.below}/{frame}"
+            yield Source(path=source.path / frame, name=f"{source.name}/{frame}", below=below), image
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
