@@ -1,5 +1,6 @@
 """Imports point down the layers, and there are no circles; `CONTRIBUTING.md` describes the layers."""
 
+import ast
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -111,16 +112,24 @@ def test_nothing_imports_an_old_name(arrows):
     assert not found, "\n" + "\n".join(found)
 
 
-def test_modules_import_from_the_face_only_the_version():
-    known = import_graph.modules(ROOT, PARTS)
-    found = [
+def uses_of_the_face(module: str, path: pathlib.Path, known: Mapping[str, pathlib.Path]) -> list[str]:
+    """Returns a line for each name that a module takes from the package's face, except its modules and the version."""
+    attributes = {
+        (node.lineno, f"{FACE}.{node.attr}")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == FACE
+    }
+    names = attributes | {(n, name) for n, name in import_graph.imported_names(path, module) if name != FACE}
+    return [
         f"{path.name}:{line}: {name}"
-        for module, path in known.items()
-        for line, name in import_graph.imported_names(path, module)
-        if name.partition(".")[0] == FACE
-        and name != f"{FACE}.__version__"
-        and (name == FACE or f"{FACE}.{name.split('.')[1]}" not in known)
+        for line, name in sorted(names)
+        if name.startswith(f"{FACE}.") and ".".join(name.split(".")[:2]) not in (*known, f"{FACE}.__version__")
     ]
+
+
+def test_modules_take_only_the_version_from_the_face():
+    known = import_graph.modules(ROOT, PARTS)
+    found = [use for module, path in known.items() if module != FACE for use in uses_of_the_face(module, path, known)]
     assert not found, "\n" + "\n".join(found)
 
 
@@ -227,3 +236,13 @@ def test_a_circle_between_packages_without_one_between_modules_is_found(tmp_path
     assert circles(arrows) == []
     (text,) = circles(between_units(arrows, PLANTED_LAYERS))
     assert text == "beside → middle → beside (beside/b.py:1, middle/a.py:1)"
+
+
+def test_a_use_of_the_face_is_found_and_named(tmp_path):
+    path = tmp_path / "a.py"
+    text = (
+        "import rsis_tf\nfrom rsis_tf import __version__, models, train\nrsis_tf.__version__\nrsis_tf.open_model('x')\n"
+    )
+    path.write_text(text, encoding="utf-8")
+    known = {"rsis_tf": path, "rsis_tf.models": path}
+    assert uses_of_the_face("a", path, known) == ["a.py:2: rsis_tf.train", "a.py:4: rsis_tf.open_model"]
