@@ -1,4 +1,4 @@
-"""Extras and documented commands: one ONNX Runtime in each environment, and a line that helps where there is none."""
+"""Extras and documented commands: each environment gets one ONNX Runtime, and an error without one names the extras."""
 
 import pathlib
 import subprocess
@@ -44,7 +44,7 @@ def test_documented_commands_select_one_runtime_at_most(command):
 
 
 @pytest.mark.parametrize("extra", sorted(installations.declared()[1]))
-def test_each_extra_with_the_base_selects_its_runtime_alone(extra):
+def test_each_extra_selects_its_runtime_and_no_other(extra):
     wanted = {"onnxruntime"} if extra in ON_CPU else {"onnxruntime-gpu"} if extra in ON_GPU else set()
     assert {"onnxruntime", "onnxruntime-gpu"} & set(installations.selected([extra])) == wanted
 
@@ -53,15 +53,15 @@ def test_messages_name_extras_that_exist():
     assert set(errors._EXTRAS) <= set(installations.declared()[1])
 
 
-def test_gpu_is_a_whole_machine():
+def test_gpu_installs_all_that_train_does():
     everything, on_cpu = installations.selected(["gpu"]), installations.selected(["train"])
     assert set(on_cpu) - {"onnxruntime"} == set(everything) - {"onnxruntime-gpu"}
     assert everything["tensorflow"].startswith("tensorflow[and-cuda]")
-    # CUDA 12 for both, and NVIDIA's libraries for an environment without TensorFlow.
+    # Both are built for CUDA 12; the extras install NVIDIA's libraries, also without TensorFlow.
     assert everything["onnxruntime-gpu"] == "onnxruntime-gpu[cuda,cudnn]>=1.21,<1.27"
 
 
-def test_applications_bring_no_training():
+def test_extras_for_applications_install_no_training_packages():
     for extra in ("cpu", "runtime-gpu"):
         assert not {"tensorflow", "keras", "scipy"} & set(installations.selected([extra]))
 
