@@ -1,4 +1,4 @@
-"""fp16 and int8: smaller files, close answers, what is left in float32, and calls that are refused."""
+"""fp16 and int8: smaller files, small differences, parts that stay in float32, and refused calls."""
 
 import json
 import pathlib
@@ -10,25 +10,27 @@ import pytest
 from onnx import TensorProto
 from PIL import Image
 
-from export import calibration, quantize, tflite, verify
+from export import calibration, tflite
 from export import onnx as exporter
 from export.graph import GraphSpec
-from export.half_precision import nodes_before_convolutions
+from export.images import synthetic_image
+from export.onnx_graphs import quantize
+from export.onnx_graphs.half_precision import nodes_before_convolutions
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.metrics.agreement import agreement
 from rsis_tf.runtime import Predictor
 
-STEPS = ("--steps", "2")  # each step is the same network once more
+STEPS = ("--steps", "2")  # further steps repeat the same network
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
-    """Six pictures for calibration, one of them a folder further down."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """Six images for calibration, one of them in a subfolder."""
+    folder = tmp_path_factory.mktemp("images")
     (folder / "more").mkdir()
     for i in range(6):
         place = folder / "more" if i == 5 else folder
-        Image.fromarray(verify.textured_picture((48, 64), seed=i)).save(place / f"{i}.png")
+        Image.fromarray(synthetic_image((48, 64), seed=i)).save(place / f"{i}.png")
     return folder
 
 
@@ -48,7 +50,7 @@ def _types(path: pathlib.Path) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("options", ["", "--size dynamic --opset 18"])
-def test_half_precision(run_folder, single, tmp_path, pictures, options):
+def test_half_precision(run_folder, single, tmp_path, images, options):
     out = tmp_path / "half.onnx"
     exporter.main([str(run_folder), "--out", str(out), "--precision", "fp16", *STEPS, *options.split()])
     assert out.stat().st_size < 0.6 * single.stat().st_size
@@ -57,24 +59,24 @@ def test_half_precision(run_folder, single, tmp_path, pictures, options):
     onnx.checker.check_model(str(out), full_check=True)
     half, full = Predictor(out), Predictor(single)
     assert half.metadata["precision"] == "fp16"
-    for picture in [*pictures, verify.textured_picture((500, 3000))]:  # fp16 cannot count to 3000 in halves
-        theirs, ours = half(picture), full(picture)
+    for image in [*images, synthetic_image((500, 3000))]:  # float16 cannot represent all halves up to 3000
+        theirs, ours = half(image), full(image)
         assert ours
         assert agreement(theirs, ours) > 0.97
 
 
 def test_scaling_stays_in_single_precision(run_folder, single, tmp_path):
-    """The graph's own scaling of a wide picture: the same as that of the float32 graph."""
+    """The graph resizes a wide image as the float32 graph does."""
     out = tmp_path / "half.onnx"
     exporter.main([str(run_folder), "--out", str(out), "--precision", "fp16", *STEPS, "--no-verify"])
-    wide = verify.textured_picture((60, 4000))[None]
+    wide = synthetic_image((60, 4000))[None]
     (half, *_), (full, *_) = Predictor(out).run(wide), Predictor(single).run(wide)
     assert 0 < np.abs(half - full).max() < 0.02
     assert len(nodes_before_convolutions(onnx.load(single))) > 20
 
 
 @pytest.mark.parametrize("kind", ["static", "weights"])
-def test_eight_bits(run_folder, single, folder, tmp_path, pictures, kind, capsys):
+def test_eight_bits(run_folder, single, folder, tmp_path, images, kind, capsys):
     out = tmp_path / "int8.onnx"
     source = str(folder) if kind == "static" else "none"
     exporter.main([str(run_folder), "--out", str(out), "--precision", "int8", "--calibration", source, *STEPS])
@@ -84,15 +86,15 @@ def test_eight_bits(run_folder, single, folder, tmp_path, pictures, kind, capsys
     if kind == "static":
         assert side["quantization"]["pictures"] == 6
         assert side["quantization"]["agreement"] > 0.9
-        assert "warning: 6 pictures to calibrate on, 300 or more are better" in capsys.readouterr().err
+        assert "warning: 6 images to calibrate on, 300 or more are better" in capsys.readouterr().err
         operators = [node.op_type for node in onnx.load(out).graph.node]
         assert operators.count("QuantizeLinear") > 10
-    eight, full = Predictor(out).batch(pictures), Predictor(single).batch(pictures)
+    eight, full = Predictor(out).batch(images), Predictor(single).batch(images)
     assert np.mean([agreement(*pair) for pair in zip(eight, full, strict=True)]) > 0.9
 
 
 def test_eight_bit_weights_are_restored_once(single, tmp_path):
-    """ONNX Runtime computes the float32 values when it opens the file, and nothing of it in a run."""
+    """ONNX Runtime computes the float32 values when it opens the file, not in every run."""
     eight = quantize.quantize_weights(onnx.load(single))
     assert [tensor.name for tensor in eight.graph.initializer if tensor.data_type == TensorProto.INT8]
     options = onnxruntime.SessionOptions()
@@ -104,7 +106,7 @@ def test_eight_bit_weights_are_restored_once(single, tmp_path):
     assert not [node.name for node in left.node if node.op_type == "DequantizeLinear"]
 
 
-def test_parts_that_do_harm_stay_in_single_precision(single, folder):
+def test_sensitive_parts_stay_in_single_precision(single, folder):
     spec = GraphSpec(size=(48, 64), batch=None, steps=2)
     inputs = calibration.read_inputs(folder, spec, (48, 64))
     thresholds = {"stop_threshold": 0.5, "mask_threshold": 0.5}
@@ -151,7 +153,7 @@ def test_wrong_calls(run_folder, tmp_path, options, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_calibration_pictures(tmp_path, folder):
+def test_calibration_images(tmp_path, folder):
     spec = GraphSpec(size=(32, 40), batch=4, steps=1, input_type="float32")
     inputs = calibration.read_inputs(folder, spec, (48, 64))
     assert [(image.shape, image.dtype) for image in inputs] == [((4, 32, 40, 3), np.float32)] * 2
