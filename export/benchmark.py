@@ -9,7 +9,7 @@ import numpy as np
 from export.benchmarking.rows import Case, benchmark
 from export.benchmarking.table import environment, finish
 from export.formats import FORMATS
-from export.images import list_images, synthetic_image
+from export.images import find_images, synthetic_image
 from export.options import check_out
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.images import read_image
@@ -132,7 +132,7 @@ def read_images(folder: pathlib.Path | None, limit: int) -> list[np.ndarray]:
     Raises:
         InputError: for a folder without images.
     """
-    return [synthetic_image()] if folder is None else [read_image(path) for path in list_images(folder)[:limit]]
+    return [synthetic_image()] if folder is None else [read_image(path) for path in find_images(folder)[:limit]]
 
 
 if __name__ == "__main__":

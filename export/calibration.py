@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 from export.graph import GraphSpec
-from export.images import list_images
+from export.images import find_images
 from rsis_tf.images import read_image
 from rsis_tf.runtime import resize_image
 
@@ -31,7 +31,7 @@ def read_inputs(
     Raises:
         InputError: for a folder without images, or an image that cannot be read.
     """
-    paths = list_images(folder, recursive=True)
+    paths = find_images(folder, recursive=True)
     count = min(len(paths), limit)
     if count < ENOUGH:
         print(f"warning: {count} images to calibrate on, {ENOUGH} or more are better", file=sys.stderr)

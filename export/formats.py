@@ -73,9 +73,3 @@ _ROWS = (
 )
 FORMATS: dict[str, ExportFormat] = {row.name: row for row in _ROWS}
 """Name → format."""
-
-
-def table() -> str:
-    """Returns one line for each format: its name and description, for `--help`."""
-    width = max(map(len, FORMATS))
-    return "\n".join(f"  {name:<{width}}  {row.description}" for name, row in FORMATS.items())

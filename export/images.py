@@ -11,7 +11,7 @@ Array = np.ndarray
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
-def list_images(folder: pathlib.Path, *, recursive: bool = False) -> list[pathlib.Path]:
+def find_images(folder: pathlib.Path, *, recursive: bool = False) -> list[pathlib.Path]:
     """Returns the image files of a folder, sorted by path.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.graph import GraphSpec, infer
-from export.images import list_images, synthetic_image
+from export.images import find_images, synthetic_image
 from export.options import Thresholds
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.metrics.agreement import agreement
@@ -59,11 +59,11 @@ def read_images(folder: pathlib.Path | None, run: pathlib.Path, count: int = 4) 
     """
     if folder is None:
         try:
-            paths = list_images(run / "samples")
+            paths = find_images(run / "samples")
         except InputError:
             return [synthetic_image()]
     else:
-        paths = list_images(folder)
+        paths = find_images(folder)
     return [read_image(path) for path in paths[:count]]
 
 
