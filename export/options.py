@@ -13,7 +13,7 @@ from rsis_tf.inference import find_model
 ATOL = {"fp32": 1e-4, "fp16": 2e-2, "int8": 1.0}
 """Largest difference of an output from the Keras model's that a verification lets pass by default."""
 MIN_AGREEMENT = {"fp32": 0.0, "fp16": 0.0, "int8": 0.8}
-"""Least agreement of instances by default: 8 bits move single pixels at will, so there the instances decide."""
+"""Least agreement of instances by default. 8-bit graphs change single pixels, so for int8 the instances decide."""
 VOTING_AGREEMENT = 0.9
 """The same in fp16 for a model that votes. Two objects pointed at almost alike may change places there, and then whole
 masks differ: the instances decide, and the difference of a probability may be anything."""

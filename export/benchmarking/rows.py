@@ -61,11 +61,11 @@ def benchmark(
     rows: list[Row] = []
     reference: list[Sequence[Instance]] | None = None
     with tempfile.TemporaryDirectory() as folder:
-        stored, answers = pathlib.Path(folder) / "images.npy", pathlib.Path(folder) / "outputs.npz"
+        stored, outputs = pathlib.Path(folder) / "images.npy", pathlib.Path(folder) / "outputs.npz"
         height, width = max(image.shape[:2] for image in images)
         np.save(stored, np.stack([resize_image(image, (height, width)) for image in images]))
         for case in cases:
-            answers.unlink(missing_ok=True)
+            outputs.unlink(missing_ok=True)
             task = Task(
                 path=str(case.path.absolute()),
                 provider=case.provider,
@@ -74,11 +74,11 @@ def benchmark(
                 warm_up=warm_up,
                 repeat=repeat,
                 images=str(stored),
-                outputs=str(answers),
+                outputs=str(outputs),
             )
             row = describe(case.path) | {"provider": case.provider, "batch": case.batch} | _measure(task, case.worker)
             if "error" not in row:
-                found = _decoded(answers, (height, width), row["thresholds"])
+                found = _decoded(outputs, (height, width), row["thresholds"])
                 reference = reference or found
                 row["agreement"] = float(np.mean([agreement(*pair) for pair in zip(reference, found, strict=True)]))
             rows.append(row)
@@ -120,8 +120,10 @@ def _measure(task: Task, worker: Sequence[str]) -> Row:
 
 def _decoded(path: pathlib.Path, size: tuple[int, int], thresholds: Thresholds) -> list[Sequence[Instance]]:
     with np.load(path) as stored:
-        outputs = [stored[name] for name in stored.files]
-    return [decode(*output, size=size, class_names=(), **thresholds) for output in zip(*outputs, strict=True)]
+        masks, classes, stops = (stored[name] for name in stored.files)
+    return [
+        decode(*output, size=size, class_names=(), **thresholds) for output in zip(masks, classes, stops, strict=True)
+    ]
 
 
 def _line(row: Row) -> str:

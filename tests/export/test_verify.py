@@ -106,6 +106,9 @@ def test_instances_are_compared_one_by_one():
     def pixel(outputs):
         outputs["masks"][1, 0, 0] = 1
 
+    def hole(outputs):
+        outputs["masks"][0, 0, 0] = 0
+
     def label(outputs):
         outputs["classes"][0] = [0.1, 0.1, 0.8]
 
@@ -113,7 +116,8 @@ def test_instances_are_compared_one_by_one():
         outputs["stop"][1] = 0.1
 
     for change, message in [
-        (pixel, "0 pixels missing, 1 too many"),
+        (pixel, "at step 1. Received: 0 pixels missing, 1 too many"),
+        (hole, "at step 0. Received: 1 pixels missing, 0 too many"),
         (label, "expected class 1"),
         (end, "steps \\[0, 1\\]"),
     ]:
