@@ -108,14 +108,18 @@ def plot(rows: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
     figure = Figure(figsize=(8, 1 + 0.4 * max(len(measured), 1)), layout="constrained")
     axes = figure.add_subplot()
     labels = [f"{row['file']} · {row['provider']} · batch {row['batch']}" for row in measured]
-    per_image = np.array([[row["median_ms"], row["p95_ms"]] for row in measured]).reshape(-1, 2)
-    per_image /= np.array([row["batch"] for row in measured]).reshape(-1, 1)
-    errors = [np.zeros(len(measured)), np.maximum(per_image[:, 1] - per_image[:, 0], 0)]
-    axes.barh(range(len(measured)), per_image[:, 0], xerr=errors, color="#0072b2", ecolor="#444444")
+    median, p95 = per_image(measured)
+    errors = [np.zeros(len(measured)), np.maximum(p95 - median, 0)]
+    axes.barh(range(len(measured)), median, xerr=errors, color="#0072b2", ecolor="#444444")
     axes.set_yticks(range(len(measured)), labels)
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds per image: median (bar) and 95th percentile (line)")
     figure.savefig(path, dpi=120)
+
+
+def per_image(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Returns (2, rows): median and 95th percentile in milliseconds per image; no row may have an error."""
+    return np.array([[row[key] / row["batch"] for row in rows] for key in ("median_ms", "p95_ms")])
 
 
 def _cpu() -> str:

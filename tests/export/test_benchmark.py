@@ -18,6 +18,7 @@ from export.benchmarking.device_memory import device_memory_mb
 from export.benchmarking.rows import Case
 from export.formats import FORMATS
 from export.images import synthetic_image
+from export.options import Thresholds
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 
@@ -61,6 +62,30 @@ def test_rows_table_and_plot(toy_model, images, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == text.strip()
     with Image.open(tmp_path / "result.png") as plot:
         assert plot.width > 400
+
+
+def test_times_of_the_plot_are_per_image():
+    made = [{"median_ms": 8.0, "p95_ms": 12.0, "batch": 4}, {"median_ms": 3.0, "p95_ms": 5.0, "batch": 1}]
+    assert table.per_image(made).tolist() == [[2, 3], [3, 5]]
+
+
+def test_number_of_runs(tmp_path):
+    """Every batch runs for its outputs, then come the runs for warm-up and those measured."""
+    sizes = []
+
+    def run(images: np.ndarray) -> worker.Outputs:
+        sizes.append(len(images))
+        return np.zeros((len(images), 1, 8, 8)), np.ones((len(images), 1, 2)), np.arange(len(images))[:, None]
+
+    np.save(tmp_path / "images.npy", np.zeros((5, 8, 8, 3), np.uint8))
+    paths = {"path": "", "images": str(tmp_path / "images.npy"), "outputs": str(tmp_path / "outputs.npz")}
+    task = worker.Task(provider="cpu", batch=2, threads=None, warm_up=4, repeat=6, **paths)
+    thresholds = Thresholds(stop_threshold=0.5, mask_threshold=0.5)
+    result = worker.measure(task, lambda path, task: worker.Opened(run=run, size=(8, 8), thresholds=thresholds))
+    assert sizes == [2] * (3 + 4 + 6)
+    assert result["runs"] == 6
+    with np.load(tmp_path / "outputs.npz") as stored:
+        assert stored["arr_2"].tolist() == [[0], [1], [0], [1], [0]]  # of five images, without the filler
 
 
 def test_scores_beside_a_file_appear_in_its_row(toy_model, tmp_path):

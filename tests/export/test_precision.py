@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 from PIL import Image
 
 from export import calibration, tflite
@@ -96,8 +96,17 @@ def test_eight_bits(run_folder, single, folder, tmp_path, images, kind, capsys):
 
 def test_eight_bit_weights_are_restored_once(single, tmp_path):
     """ONNX Runtime computes the float32 values when it opens the file, not in every run."""
-    eight = quantize.quantize_weights(onnx.load(single))
-    assert [tensor.name for tensor in eight.graph.initializer if tensor.data_type == TensorProto.INT8]
+    full = onnx.load(single)
+    eight = quantize.quantize_weights(full)
+    kernels, stored = (
+        {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer} for model in (full, eight)
+    )
+    quantized = [name for name in kernels if f"{name}/int8" in stored]
+    assert len(quantized) > 10
+    for name in quantized:
+        step = np.abs(kernels[name]).max(axis=(1, 2, 3), keepdims=True) / 127
+        error = np.abs(stored[f"{name}/int8"] * stored[f"{name}/scale"] - kernels[name])
+        assert (error <= 0.501 * step).all()
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 3
@@ -163,6 +172,10 @@ def test_calibration_images(tmp_path, folder):
     first, last = calibration.read_inputs(folder, GraphSpec(size=None, batch=1, steps=1), (48, 64), limit=2)
     for image, seed in ((first, 0), (last, 5)):  # spread over all images, subfolders included
         np.testing.assert_array_equal(image[0], synthetic_image((48, 64), seed=seed))
+    keep = GraphSpec(size=(48, 96), batch=1, steps=1, aspect="keep")
+    (padded,) = calibration.read_inputs(folder, keep, (48, 64), limit=1)
+    assert not padded[0, :, :16].any()
+    np.testing.assert_array_equal(padded[0, :, 16:80], first[0])
     with pytest.raises(InputError, match="which contains none"):
         calibration.read_inputs(tmp_path, spec, (48, 64))
     (tmp_path / "broken.png").write_bytes(b"nothing")
