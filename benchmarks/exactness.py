@@ -1,4 +1,4 @@
-"""Prints how far the network and its training are from the original's numbers: python benchmarks/exactness.py"""
+"""Prints the differences of the network and its training from the original's numbers: python benchmarks/exactness.py"""
 
 import pathlib
 import sys
@@ -17,7 +17,7 @@ TERMS = ("loss", "mask_loss", "stop_loss", "class_loss")
 
 
 def forward() -> None:
-    """Largest absolute difference of each output and of the states after the last step."""
+    """Prints the largest absolute difference of each output, and of the states after the last step."""
     print(f"{'forward':<14}{'mask logits':>14}{'class probs':>14}{'stop logits':>14}{'states':>14}")
     for name, config in FORWARD.items():
         golden = np.load(GOLDEN / f"forward_{name}.npz")
@@ -33,7 +33,7 @@ def forward() -> None:
 
 
 def training() -> None:
-    """Largest relative difference of a loss over three optimiser steps and the validation pass after them."""
+    """Prints the largest relative difference of a loss in three optimiser steps and the validation pass after them."""
     print(f"\n{'training':<14}{'losses':>14}{'validation':>14}")
     for name in ("full", "masks_only"):
         golden = np.load(GOLDEN / f"train_{name}.npz")

@@ -1,7 +1,7 @@
-"""What every documented `pip install` would select, as pip reports it without installing anything.
+"""Prints the packages that every documented `pip install` selects, as pip reports them without installing anything.
 
-Needs a network, or a package index. Ends with code 1 if a command does not resolve, selects both `onnxruntime` and
-`onnxruntime-gpu` (they own the same folder), or mixes libraries of CUDA 12 and CUDA 13 (they overwrite each other).
+Needs a package index. The exit code is 1 if a command does not resolve, selects both `onnxruntime` and
+`onnxruntime-gpu` (they share a folder), or mixes libraries of CUDA 12 and CUDA 13 (they overwrite each other).
 
 Example:
     python benchmarks/installations.py --only gpu
@@ -63,15 +63,15 @@ def is_project(text: str) -> bool:
 
 
 def documentation(root: pathlib.Path = ROOT) -> list[pathlib.Path]:
-    """Returns the files that may tell a user to install something: documentation, and programs with their messages."""
-    patterns = ("README.md", "docs/**/*.md", "examples/**/*", "benchmarks/*.py", "rsis_tf/**/*.py", "export/*.py")
+    """Returns the files that may contain a `pip install`: documentation, and programs with their messages."""
+    patterns = ("README.md", "docs/**/*.md", "examples/**/*", "benchmarks/*.py", "rsis_tf/**/*.py", "export/**/*.py")
     patterns += ("*.py",)
     found = {path for pattern in patterns for path in root.glob(pattern) if path.suffix in (".md", ".py")}
     return sorted(path for path in found if "node_modules" not in path.parts)
 
 
 def commands(root: pathlib.Path = ROOT) -> list[Command]:
-    """Returns every `pip install` in the documentation and in messages, sorted by what it installs."""
+    """Returns every `pip install` in documentation and messages, sorted by its requirements."""
     return sorted(
         Command(requirements, f"{path.relative_to(root)}:{number}")
         for path in documentation(root)
@@ -84,9 +84,9 @@ def commands(root: pathlib.Path = ROOT) -> list[Command]:
 def _in_line(line: str) -> Iterator[tuple[str, ...]]:
     for match in re.finditer(rf"\bpip install((?:\s+(?:{_WORD}))+)", line):
         words = [word.strip("\"'") for word in re.findall(rf"\s+({_WORD})", match[1])]
-        # After the first, a bare word is the rest of a sentence.
+        # A bare word after the first requirement belongs to the sentence around the command.
         named = [word for word in words if not word.startswith("-")]
-        if any("{" in word for word in named):  # a message that fills in the extra
+        if any("{" in word for word in named):  # an f-string that inserts the extra
             continue
         requirements = named[:1] + [word for word in named[1:] if "[" in word]
         if requirements:
@@ -94,7 +94,7 @@ def _in_line(line: str) -> Iterator[tuple[str, ...]]:
 
 
 def declared(root: pathlib.Path = ROOT) -> tuple[list[str], dict[str, list[str]]]:
-    """Returns what setup.cfg requires always, and what it requires for each extra."""
+    """Returns the requirements of setup.cfg, and those of each extra."""
     parser = configparser.RawConfigParser(delimiters=("=",))
     parser.optionxform = str
     parser.read(root / "setup.cfg", encoding="utf-8")
@@ -108,7 +108,7 @@ def _lines(lines: Iterable[str]) -> list[str]:
 
 
 def selected(extras: Iterable[str], root: pathlib.Path = ROOT) -> dict[str, str]:
-    """Returns what the base and some extras require directly, by normalised name, extras within extras resolved.
+    """Returns the direct requirements of the base and of some extras, by normalised name; nested extras are resolved.
 
     Raises:
         InputError: for an extra that setup.cfg does not declare.
@@ -132,7 +132,7 @@ def selected(extras: Iterable[str], root: pathlib.Path = ROOT) -> dict[str, str]
     return found
 
 
-def complaint(packages: Iterable[str]) -> str | None:
+def conflict(packages: Iterable[str]) -> str | None:
     """Returns why packages cannot share an environment, or None."""
     packages = set(packages)
     if {"onnxruntime", "onnxruntime-gpu"} <= packages:
@@ -146,7 +146,7 @@ def complaint(packages: Iterable[str]) -> str | None:
 def ask_pip(requirements: Iterable[str], python_version: str) -> dict[str, str]:
     """Returns the version of each package that pip would install into an empty environment on 64-bit Linux.
 
-    Environment markers are read for the running Python, so name its own version where they matter.
+    Environment markers are evaluated for the running Python; where they matter, `python_version` must be its version.
 
     Raises:
         InputError: when pip finds no set of versions.
@@ -179,12 +179,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--python-version", nargs="+", default=[own], metavar="X.Y", help=f"Python to install for (default: {own})"
     )
-    parser.add_argument("--only", metavar="WORD", help="only commands with this word (default: all)")
+    parser.add_argument("--only", metavar="WORD", help="check only commands that contain this word (default: all)")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Prints what each command selects."""
+    """Prints the packages that each command selects."""
     with command_line():
         options = parse(argv)
         places: dict[tuple[str, ...], list[str]] = {}
@@ -200,7 +200,7 @@ def main(argv: list[str] | None = None) -> None:
                 print(f"Python {version}: pip install {' '.join(requirements)}    ({', '.join(found)})", flush=True)
                 try:
                     packages = ask_pip(requirements, version)
-                    problem = complaint(packages)
+                    problem = conflict(packages)
                 except InputError as error:
                     packages, problem = {}, str(error)
                 failed |= problem is not None

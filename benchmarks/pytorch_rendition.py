@@ -1,7 +1,7 @@
-"""The paper's network in plain PyTorch, as one would write it down: the yardstick for speed, not used by the project.
+"""The paper's network in plain PyTorch, for comparisons of speed. The project does not use it.
 
-Nothing is computed ahead: every step convolves input, projection and hidden state again. Names of parameters are those
-of the original's checkpoints, so `rsis_tf.models.pytorch.convert.state_dicts` fills it.
+Nothing is computed ahead: every step convolves input, projection and hidden state again. Parameters have the names of
+the original's checkpoints, so that `rsis_tf.models.pytorch.convert.state_dicts` fits.
 """
 
 import torch
@@ -138,9 +138,9 @@ class Rendition(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(STD)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor, *, channels_last: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns masks (B, T, H, W), classes (B, T, K) and stop (B, T); computes in the memory layout asked for."""
+        """Returns masks (B, T, H, W), classes (B, T, K) and stop (B, T); `channels_last` selects the memory layout."""
         x = images.permute(0, 3, 1, 2)
-        # Without the copy, all layers would take over the layout in which pictures come.
+        # Without the copy, all layers would use the memory layout of the images.
         x = x if channels_last else x.contiguous()
         x = (x.to(self.mean.dtype) - self.mean) / self.std
         maps = self.encoder(x)

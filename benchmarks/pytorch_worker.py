@@ -1,6 +1,7 @@
-"""Measures the PyTorch rendition as `export.benchmark_worker` measures exported files; started by against_pytorch.py.
+"""Measures the PyTorch version of the network as `export.benchmarking.worker` measures exported files.
 
-A provider is a device of PyTorch, with options: compile=1, tf32=1 (off without it), precision=fp16, channels_last=1.
+Started by against_pytorch.py. A provider is a device of PyTorch with options: compile=1, tf32=1 (default: off),
+precision=fp16, channels_last=1.
 """
 
 import json
@@ -11,23 +12,28 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from export.benchmark_worker import Opened, Task, main, read_provider
-from rsis_tf.runtime import OUTPUTS, RuntimeInputError
+from export.benchmarking.worker import Opened, Outputs, Task, main, read_provider
+from export.options import Thresholds
+from rsis_tf.errors import InputError
 
 OPTIONS = {"compile": ("0", "1"), "tf32": ("0", "1"), "precision": ("fp32", "fp16"), "channels_last": ("0", "1")}
 
 
 def open_rendition(path: pathlib.Path, task: Task) -> Opened:
-    """Opens weights in a `.npz` file, described by a JSON file beside it."""
+    """Opens the weights in a `.npz` file with the JSON file beside it.
+
+    Raises:
+        InputError: for an option that does not exist, and for a device that is unavailable.
+    """
     import torch
     from pytorch_rendition import Rendition
 
     device, options = read_provider(task.provider)
     for name, value in options.items():
         if value not in OPTIONS.get(name, ()):
-            raise RuntimeInputError(f"expected options out of {OPTIONS}. Received: {name}={value}")
+            raise InputError(f"expected options of {OPTIONS}. Received: {name}={value}")
     if device == "cuda" and not torch.cuda.is_available():
-        raise RuntimeInputError(f"no GPU that PyTorch reaches. Received: {task.provider}")
+        raise InputError(f"expected a GPU that PyTorch can use. Received: {task.provider}")
     if task.threads:
         torch.set_num_threads(task.threads)
     tf32 = options.get("tf32") == "1"
@@ -45,13 +51,16 @@ def open_rendition(path: pathlib.Path, task: Task) -> Opened:
     )
     forward = torch.compile(model) if options.get("compile") == "1" else model
 
-    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+    def run(images: np.ndarray) -> Outputs:
         with torch.inference_mode():
             outputs = forward(torch.from_numpy(images).to(device), channels_last=channels_last)
-            return {name: output.float().cpu().numpy() for name, output in zip(OUTPUTS, outputs, strict=True)}
+            masks, classes, stop = (output.float().cpu().numpy() for output in outputs)
+        return masks, classes, stop
 
     precision = "fp16" if half else "tf32" if tf32 else "fp32"
-    return Opened(run=run, size=tuple(described["image_size"]), precision=precision)
+    height, width = described["image_size"]
+    thresholds = Thresholds(stop_threshold=0.5, mask_threshold=0.5)
+    return Opened(run=run, size=(height, width), thresholds=thresholds, precision=precision)
 
 
 if __name__ == "__main__":

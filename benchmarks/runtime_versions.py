@@ -1,7 +1,7 @@
-"""Whether the runtime answers alike under several Python and NumPy versions: each in an environment of its own.
+"""Compares the predictions of the runtime under several versions of Python and NumPy, each in a new environment.
 
-Needs a network, or a package index, to install from. Ends with code 1 if two answers differ, one fails, or there is
-none.
+Needs a package index to install from. The exit code is 1 if two results differ, one version fails, or none can be
+installed.
 
 Example:
     python benchmarks/runtime_versions.py runs/nuclei/model.onnx --images photos --python python3.11 python3.13
@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 
-ANSWER = """
+PROGRAM = """
 import hashlib, json, pathlib, platform, sys, time
 sys.path.insert(0, sys.argv[1])
 start = time.perf_counter()
@@ -43,16 +43,21 @@ COLUMNS = ("python", "numpy", "pillow", "onnxruntime", "import_s", "instances", 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("model", type=pathlib.Path, metavar="MODEL", help=".onnx file, or folder of a stepwise export")
-    parser.add_argument("--images", type=pathlib.Path, required=True, metavar="DIR", help="folder with .png pictures")
-    parser.add_argument("--python", nargs="+", default=["python3.11", "python3.12", "python3.13"], metavar="COMMAND")
+    parser.add_argument("--images", type=pathlib.Path, required=True, metavar="DIR", help="folder with .png images")
+    parser.add_argument("--python", nargs="+", default=["python3.11", "python3.12", "python3.13"], metavar="COMMAND",
+                        help="commands of Python (default: python3.11 python3.12 python3.13)")  # fmt: skip
     parser.add_argument(
-        "--numpy", nargs="+", default=["1.26.*", "2.*"], metavar="VERSION", help="(default: 1.26.* 2.*)"
+        "--numpy",
+        nargs="+",
+        default=["1.26.*", "2.*"],
+        metavar="VERSION",
+        help="versions of NumPy (default: 1.26.* 2.*)",
     )
     return parser.parse_args(argv)
 
 
-def answer(python: str, numpy: str, model: pathlib.Path, images: pathlib.Path) -> dict[str, str | float]:
-    """Makes an environment, runs the model on all pictures, and returns versions and a digest of the answers."""
+def predict(python: str, numpy: str, model: pathlib.Path, images: pathlib.Path) -> dict[str, str | float]:
+    """Creates an environment, predicts all images, and returns versions and a digest of the results."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             subprocess.run([python, "-m", "venv", folder], check=True, capture_output=True)
@@ -64,10 +69,10 @@ def answer(python: str, numpy: str, model: pathlib.Path, images: pathlib.Path) -
             [inside, "-m", "pip", "install", "-q", *wanted], capture_output=True, text=True, check=False
         )
         if installed.returncode:
-            return {"python": pathlib.Path(python).name, "numpy": numpy, "digest": "none to install"}
+            return {"python": pathlib.Path(python).name, "numpy": numpy, "digest": "not installable"}
         root = pathlib.Path(__file__).parents[1]
         done = subprocess.run(
-            [inside, "-I", "-c", ANSWER, str(root), str(model.absolute()), str(images.absolute())],
+            [inside, "-I", "-c", PROGRAM, str(root), str(model.absolute()), str(images.absolute())],
             capture_output=True,
             text=True,
             check=False,
@@ -83,20 +88,20 @@ def main(argv: list[str] | None = None) -> None:
     with command_line():
         options = parse(argv)
         if not options.model.exists():
-            raise InputError(f"expected an exported model. Received: {options.model}, which is not there")
+            raise InputError(f"expected an exported model. Received: {options.model}, which does not exist")
         if not list(options.images.glob("*.png")):
-            raise InputError(f"expected a folder with .png pictures. Received: {options.images}")
+            raise InputError(f"expected a folder with .png images. Received: {options.images}")
         print("".join(f"{name:>13}" for name in COLUMNS))
         rows = []
         for python in options.python:
             for numpy in options.numpy:
-                rows.append(answer(python, numpy, options.model, options.images))
+                rows.append(predict(python, numpy, options.model, options.images))
                 print("".join(f"{rows[-1].get(name, ''):>13}" for name in COLUMNS), flush=True)
         digests = {row["digest"] for row in rows if "instances" in row}
         failed = [row for row in rows if str(row["digest"]).startswith("failed")]
         if len(digests) != 1 or failed:
             raise SystemExit(1)
-        print("all answers are the same")
+        print("all results are the same")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What a train step costs, and the share of it that matcher and losses take, forward and backward.
+"""Measures the time of a train step, and the share of matcher and losses in it, forward and backward.
 
-Both are measured as CPU time of the process, which other processes disturb less than wall time.
+The CPU time of the process is measured too, since other processes disturb it less than wall time.
 
 Example:
     python benchmarks/train_step.py --encoder resnet50 --steps 10
@@ -20,7 +20,7 @@ from rsis_tf.engine import quiet_start
 
 
 def median_cost(run: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median CPU and wall seconds of a call, after two of warm-up."""
+    """Returns the median CPU and wall seconds of a call, after two calls for warm-up."""
     run(), run()
     costs = []
     for _ in range(repeats):
@@ -32,7 +32,7 @@ def median_cost(run: Callable[[], object], repeats: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Prints one row per model."""
+    """Prints one row for each model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", choices=ENCODERS, default="resnet50", help="of the paper's network")
     parser.add_argument("--batch", type=int, default=8, help="B (default: 8)")

@@ -1,4 +1,4 @@
-"""From a Keras model to the function that every format exports: `image` → `masks`, `classes`, `stop`."""
+"""The function that every format exports, made from a Keras model: `image` → `masks`, `classes`, `stop`."""
 
 import dataclasses
 from typing import Any
@@ -11,8 +11,7 @@ from rsis_tf.inference import load_model
 from rsis_tf.models import RSIS
 from rsis_tf.models.encoders import ENCODERS
 
-Tensor = Any
-OUTPUTS = ("masks", "classes", "stop")
+Tensor = Any  # TensorFlow has no type information
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,12 +19,12 @@ class GraphSpec:
     """Shape and type of an exported graph.
 
     Attributes:
-        size: (height, width) the network runs at; None for that of the input.
+        size: (height, width) at which the network runs; None for the size of the input.
         batch: B, or None for any.
         steps: T.
         input_type: dtype of `image`, "uint8" or "float32"; values 0..255 either way.
-        resize: whether a graph of fixed size takes pictures of any size and scales them.
-        aspect: "stretch" or "keep": how images of another shape come to the size, see `rsis_tf.runtime.resize_image`.
+        resize: whether a graph of fixed size takes images of any size and resizes them.
+        aspect: "stretch" or "keep": how images of another shape are resized, see `rsis_tf.runtime.resize_image`.
     """
 
     size: tuple[int, int] | None
@@ -37,22 +36,29 @@ class GraphSpec:
 
     @property
     def input_shape(self) -> tuple[int | None, int | None, int | None, int]:
-        """Shape of `image`, None where it is open."""
+        """Shape of `image`, with None for a dynamic axis."""
         height, width = (None, None) if self.size is None or self.resize else self.size
         return self.batch, height, width, 3
 
     @property
     def named_input_shape(self) -> tuple[int | str, int | str, int | str, int]:
-        """The same with the names of the open axes."""
+        """Shape of `image`, with the name of a dynamic axis."""
         batch, height, width, channels = self.input_shape
         return batch or "batch", height or "height", width or "width", channels
 
+    @property
+    def fixed_size(self) -> tuple[int, int]:
+        """`size`, where it must be fixed."""
+        if self.size is None:
+            raise ValueError("expected a fixed size. Received: None")
+        return self.size
+
 
 def open_source(options: Options) -> tuple[RSIS, Options]:
-    """Reads the model to export, and fills in the options that it decides.
+    """Reads the model to export, and takes from it the stop threshold that the options leave open.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if the model cannot be read.
     """
     model = load_model(options.source)
     if options.stop_threshold is None:
@@ -61,10 +67,10 @@ def open_source(options: Options) -> tuple[RSIS, Options]:
 
 
 def make_spec(model: RSIS, options: Options) -> GraphSpec:
-    """Fills in what the model knows: steps left out, and the size it was trained at for the size "model".
+    """Returns shape and type of the graph; steps and size come from the model where the options leave them open.
 
     Raises:
-        InputError: for a size the encoder cannot take.
+        InputError: for a size below the smallest that the encoder takes.
     """
     size = model.config.image_size if options.size == "model" else options.size
     smallest = ENCODERS[model.config.encoder].min_size
@@ -84,19 +90,19 @@ def make_spec(model: RSIS, options: Options) -> GraphSpec:
 
 
 def infer(model: RSIS, image: Tensor, spec: GraphSpec) -> dict[str, Tensor]:
-    """The exported computation.
+    """Computes what a file computes.
 
     Args:
         model: the network.
         image: (B, H, W, 3) uint8 or float32, RGB 0..255.
-        spec: whether to scale to a fixed size first, and the number of steps.
+        spec: whether to resize to a fixed size first, and the number of steps.
 
     Returns:
         `masks` (B, T, h, w), `classes` (B, T, K) and `stop` (B, T), float32 probabilities; h, w is `spec.size`, or the
         size of the image.
     """
     if spec.resize:
-        image = resample(image, spec.size, spec.aspect)
+        image = resample(image, spec.fixed_size, spec.aspect)
     outputs = model(image, num_steps=spec.steps, training=False)
     return {
         "masks": tf.sigmoid(outputs["mask_logits"], name="masks"),
@@ -106,15 +112,15 @@ def infer(model: RSIS, image: Tensor, spec: GraphSpec) -> dict[str, Tensor]:
 
 
 def resample(image: Tensor, size: tuple[int, int], aspect: str = "stretch") -> Tensor:
-    """Scales images as `rsis_tf.runtime.resize_image` does, with an antialiased triangle filter, inside a graph.
+    """Resizes images as `rsis_tf.runtime.resize_image` does, with an antialiased triangle filter, inside a graph.
 
-    Resizing operators differ from format to format, and most sample without a filter, so an image shrunk by one would
-    look unlike what the network was trained on. Matrix products mean the same everywhere. Images of the right size
-    pass unchanged, bit for bit.
+    Resizing operators differ between formats, and most of them sample without a filter. An image reduced by one of
+    them would differ from the images of the training. Matrix products give the same result in every format. Images of
+    the right size pass unchanged, bit for bit.
 
-    GPUs since Ampere round what a float32 matrix product reads to 11 binary digits (TensorFloat-32), unless they are
-    told not to. Weights are therefore split into two matrices that have no more, and so have the values of 8-bit
-    images: every product is exact there too.
+    By default, GPUs since Ampere round the operands of float32 matrix products to 11 binary digits (TensorFloat-32).
+    The weights are therefore split into two matrices of 11 binary digits or fewer. The values of 8-bit images have
+    fewer as well, so that every product is exact on these GPUs too.
 
     Args:
         image: (B, H, W, 3) uint8 or float32.
@@ -122,8 +128,8 @@ def resample(image: Tensor, size: tuple[int, int], aspect: str = "stretch") -> T
         aspect: "stretch", or "keep" for an undistorted image in the middle of a black frame.
 
     Returns:
-        (B, h, w, 3) float32. For uint8 input the values are integers, as Pillow's are, off by one now and then. For
-        float32 input, TensorFloat-32 loses fractions (0.06 at most).
+        (B, h, w, 3) float32. For uint8 input the values are integers and differ from Pillow's by one at most. For
+        float32 input, TensorFloat-32 rounds fractions (by 0.06 at most).
     """
     whole = image.dtype == tf.uint8
     x = tf.cast(tf.transpose(image, (0, 3, 1, 2)), tf.float32)  # (B, 3, H, W)
@@ -139,7 +145,7 @@ def resample(image: Tensor, size: tuple[int, int], aspect: str = "stretch") -> T
 
 
 def _inner_size(height: Tensor, width: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Height and width of an undistorted image in a frame, as `rsis_tf.runtime.letterbox` has them."""
+    """Returns height and width of an undistorted image in a frame, equal to those of `rsis_tf.runtime.letterbox`."""
     tall = height * size[1] >= width * size[0]
     inner_height = tf.maximum((2 * height * size[1] + width) // (2 * width), 1)
     inner_width = tf.maximum((2 * width * size[0] + height) // (2 * height), 1)
@@ -147,25 +153,26 @@ def _inner_size(height: Tensor, width: Tensor, size: tuple[int, int]) -> tuple[T
 
 
 def _triangle_weights(n_in: Tensor, n_out: int, n_inner: Tensor | int) -> tuple[Tensor, Tensor]:
-    """Returns how much of each input pixel goes into an output pixel, as the sum of two (n_out, n_in) float32 matrices.
+    """Returns the weight of each input pixel in each output pixel, as the sum of two (n_out, n_in) float32 matrices.
 
-    The input is scaled to `n_inner` pixels in the middle (all `n_out` if it is an integer); rows outside are zero.
+    The input is resized to `n_inner` pixels in the middle of `n_out`; rows outside are zero. If `n_inner` is an
+    integer, it equals `n_out`.
 
-    The first matrix holds multiples of 2⁻¹¹, the second the rest in multiples of 2⁻²², as fine as Pillow's weights;
-    both have 11 binary digits or fewer.
+    The first matrix holds multiples of 2⁻¹¹, the second one the remainder in multiples of 2⁻²², the precision of
+    Pillow's weights. Both have 11 binary digits or fewer.
     """
-    place = tf.range(n_out, dtype=tf.float32)  # (n_out,)
+    position = tf.range(n_out, dtype=tf.float32)  # (n_out,)
     if not isinstance(n_inner, int):
-        place -= tf.cast((n_out - n_inner) // 2, tf.float32)
+        position -= tf.cast((n_out - n_inner) // 2, tf.float32)
     scale = tf.cast(n_in, tf.float32) / tf.cast(n_inner, tf.float32)
-    centres = (place + 0.5) * scale
+    centres = (position + 0.5) * scale
     distance = tf.abs(tf.cast(tf.range(n_in), tf.float32)[None, :] + 0.5 - centres[:, None])
     weights = tf.nn.relu(1 - distance / tf.maximum(scale, 1))
     if isinstance(n_inner, int):
         weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
     else:
-        inside = tf.cast((place >= 0) & (place < tf.cast(n_inner, tf.float32)), tf.float32)[:, None]  # (n_out, 1)
-        # Far outside there is no weight at all, and zero by zero is not zero.
+        inside = tf.cast((position >= 0) & (position < tf.cast(n_inner, tf.float32)), tf.float32)[:, None]  # (n_out, 1)
+        # Far outside, all weights are zero; the lower bound avoids 0 / 0.
         weights = inside * weights / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1e-6)
     coarse = tf.floor(weights * 2.0**11) * 2.0**-11
     fine = tf.floor((weights - coarse) * 2.0**22 + 0.5) * 2.0**-22

@@ -1,19 +1,21 @@
-"""Writes a model as one ONNX graph: `python -m export.onnx RUN`."""
+"""Writes a model in the ONNX format: `python -m export.onnx RUN`."""
 
 import sys
 
 if __name__ == "__main__" and not __package__:
-    # Run as a script, this file would stand in for the library `onnx` in every import that follows.
+    # If this file ran as a script, `import onnx` would find it in place of the library.
     print("error: expected the command `python -m export.onnx`. Received: the path of its file", file=sys.stderr)
     sys.exit(2)
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.options import Options, make_parser, read_options
+from export.formats import FORMATS
+from export.options import Options, check_format, make_parser, read_options
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import InputError, command_line
 from rsis_tf.runtime import OUTPUTS, RuntimeInputError, open_graph
@@ -24,39 +26,40 @@ if TYPE_CHECKING:
     from export.graph import GraphSpec
     from rsis_tf.models import RSIS
 
-EXAMPLE = "python -m export.onnx runs/nuclei --size 256x256 --batch dynamic --steps 20"
-DEFAULT_OUT = "model.onnx"
+FORMAT = FORMATS["onnx"]
+STEPWISE = dataclasses.replace(FORMAT, default_out="model_stepwise", folder_with="step.onnx")
+"""The format of --layout stepwise, a folder of two graphs."""
 LAYOUTS = ("unrolled", "stepwise", "loop")
-VERIFY_PROVIDERS = {"cpu": {}, "cuda": {"use_tf32": "0"}}
-"""Where an exported file can be compared with the model, and the options with which that computes in full float32: by
-default ONNX Runtime lets GPUs since Ampere round to TensorFloat-32."""
+VERIFY_PROVIDERS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
+"""Provider on which a file can be compared with the model → options that make it compute in full float32. By default,
+ONNX Runtime lets GPUs since Ampere round to TensorFloat-32."""
 
 
 def export_onnx(
     options: Options, *, opset: int = 17, layout: str = "unrolled", verify_provider: str = "cpu"
 ) -> pathlib.Path:
-    """Converts, compares with the Keras model, and gives the file its name.
+    """Converts a model and compares the file with it.
 
     Args:
         options: what to export and how.
         opset: version of the ONNX operators, 17 or 18.
-        layout: "unrolled", "stepwise" (a folder with two files) or "loop", see `export.onnx_layouts`.
-        verify_provider: what runs the file in the comparison, one of `VERIFY_PROVIDERS`.
+        layout: "unrolled", "stepwise" (a folder with two files) or "loop", see `export.onnx_graphs.layouts`.
+        verify_provider: provider that runs the file in the comparison, one of `VERIFY_PROVIDERS`.
 
     Returns:
-        `options.out`; beside it lies a JSON file with the metadata and what the comparison found.
+        `options.out`; a JSON file with the metadata and the result of the comparison lies beside it.
 
     Raises:
         InputError: for a model or an option that cannot be used.
-        export.verify.VerificationError: when the file does not answer as the model does; nothing is written then.
+        export.verify.VerificationError: when the outputs differ from those of the model; then nothing is written.
     """
-    _refuse(options, layout)
+    _check_layout(options, layout)
     _check_provider(options, verify_provider)
     import rsis_tf
     from export.graph import make_spec, open_source
     from export.metadata import as_text, describe
-    from export.onnx_graph import add_metadata
-    from export.onnx_layouts import Layout, encoder_graph, loop_graph, step_graph
+    from export.onnx_graphs.convert import add_metadata
+    from export.onnx_graphs.layouts import Layout, encoder_graph, loop_graph, step_graph
     from export.publish import publish
 
     model, options = open_source(options)
@@ -66,7 +69,8 @@ def export_onnx(
         shapes = Layout(model, spec)
         files = {"encoder.onnx": encoder_graph(shapes, opset), "step.onnx": step_graph(shapes, opset)}
     elif layout == "loop":
-        files = {"": loop_graph(Layout(model, spec), opset, stop_threshold=options.stop_threshold)}
+        threshold = options.thresholds["stop_threshold"]
+        files = {"": loop_graph(Layout(model, spec), opset, stop_threshold=threshold)}
     else:
         proto, quantization = _unrolled(model, spec, options, opset)
         files, extra = {"": proto}, extra | quantization
@@ -91,14 +95,14 @@ def export_onnx(
 
 
 def open_run(path: pathlib.Path, provider: str = "cpu") -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Opens an ONNX export of any layout, to run in full float32.
+    """Opens an ONNX export of any layout to run it in full float32.
 
     Args:
         path: the file or folder.
         provider: one of `VERIFY_PROVIDERS`.
 
     Returns:
-        A function from (B, H, W, 3) images to the outputs by name.
+        A function from (B, H, W, 3) images, of the dtype of the graph's input, to the outputs by name.
 
     Raises:
         InputError: if the file or the provider cannot be used.
@@ -110,52 +114,45 @@ def open_run(path: pathlib.Path, provider: str = "cpu") -> Callable[[np.ndarray]
     return lambda images: dict(zip(OUTPUTS, graph.run(list(OUTPUTS), {"image": images}), strict=True))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = make_parser(module="export.onnx", default_out=DEFAULT_OUT, example=EXAMPLE)
+def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:
+    """Runs the command."""
+    parser = make_parser(FORMAT, prog=prog)
     parser.add_argument("--opset", type=int, choices=(17, 18), default=17, help="version of the ONNX operators")
-
     parser.add_argument(
         "--layout",
         choices=LAYOUTS,
         default="unrolled",
-        help="unrolled: one graph, all steps; stepwise: a folder with an encoder and a step graph, stops early; "
-        "loop: one graph that stops by itself",
+        help="unrolled: one graph of all steps; stepwise: a folder with a graph of the encoder and a graph of one "
+        "step, which stops early; loop: one graph that stops early",
     )
     parser.add_argument(
         "--verify-provider",
         choices=sorted(VERIFY_PROVIDERS),
         default="cpu",
-        help="what runs the file in the comparison; always in full float32, without TensorFloat-32",
+        help="provider of ONNX Runtime that runs the file in the comparison, in full float32 without TensorFloat-32",
     )
     with command_line():
         parsed = parser.parse_args(arguments)
-        default_out = "model_stepwise" if parsed.layout == "stepwise" else DEFAULT_OUT
-        options = read_options(parsed, default_out=default_out)
-        _refuse(options, parsed.layout)  # complaints come before the slow imports
-        _check_provider(options, parsed.verify_provider)
+        layout, provider = parsed.layout, parsed.verify_provider
+        options = read_options(parsed, STEPWISE if layout == "stepwise" else FORMAT)
+        _check_layout(options, layout)  # before the slow imports
+        _check_provider(options, provider)
         quiet_start()
         from export.publish import run_command
 
-    run_command(
-        lambda: export_onnx(options, opset=parsed.opset, layout=parsed.layout, verify_provider=parsed.verify_provider)
-    )
+    run_command(lambda: export_onnx(options, opset=parsed.opset, layout=layout, verify_provider=provider))
 
 
-def _refuse(options: Options, layout: str) -> None:
-    if layout == "stepwise":
-        if options.out.exists() and not (options.out / "step.onnx").is_file():
-            raise InputError(f"expected --out to be a new folder, or one to replace. Received: {options.out}")
-    elif options.out.is_dir():
-        raise InputError(f"expected --out to be a file. Received: {options.out}, which is a folder")
+def _check_layout(options: Options, layout: str) -> None:
+    check_format(options, FORMAT if layout != "stepwise" else STEPWISE)
     if layout == "unrolled":
         return
     if options.size is None:
         raise InputError(f"the states of --layout {layout} have a fixed shape. Received: --size dynamic")
     if options.precision != "fp32":
         raise InputError(
-            f"states that pass from step to step are kept in float32, so --layout {layout} computes in it; "
-            f"take --layout unrolled for less. Received: --precision {options.precision}"
+            f"--layout {layout} keeps its states in float32 and supports no other precision; --layout unrolled does. "
+            f"Received: --precision {options.precision}"
         )
 
 
@@ -167,7 +164,7 @@ def _check_provider(options: Options, provider: str) -> None:
     available = onnxruntime.get_available_providers()
     if f"{provider.upper()}ExecutionProvider" not in available:
         raise InputError(
-            f"expected a provider of the installed onnxruntime, {available}, to compare on. "
+            f"expected a provider of the installed onnxruntime for the comparison, {available}. "
             f"Received: --verify-provider {provider}"
         )
 
@@ -175,10 +172,10 @@ def _check_provider(options: Options, provider: str) -> None:
 def _unrolled(
     model: "RSIS", spec: "GraphSpec", options: Options, opset: int
 ) -> tuple["onnx.ModelProto", dict[str, Any]]:
-    """Returns the unrolled graph in the precision asked for, and what the metadata tells of its quantisation."""
+    """Returns the unrolled graph in the precision of the options, and the metadata of its quantisation."""
     from export.graph import infer
-    from export.half_precision import to_half
-    from export.onnx_graph import convert
+    from export.onnx_graphs.convert import convert
+    from export.onnx_graphs.half_precision import to_half
 
     batch, height, width, _ = spec.named_input_shape
     proto = convert(
@@ -202,15 +199,14 @@ def _unrolled(
 def _to_int8(
     proto: "onnx.ModelProto", model: "RSIS", spec: "GraphSpec", options: Options
 ) -> tuple["onnx.ModelProto", dict[str, Any]]:
-    """Returns the 8-bit graph and what the metadata tells of it."""
+    """Returns the 8-bit graph and the metadata of its quantisation."""
     from export.calibration import read_inputs
-    from export.quantize import quantize, quantize_weights
+    from export.onnx_graphs.quantize import quantize, quantize_weights
 
     if options.calibration is None:
         return quantize_weights(proto), {"quantization": {"kind": "weights"}}
-    thresholds = {"stop_threshold": options.stop_threshold, "mask_threshold": options.mask_threshold}
-    inputs = read_inputs(options.calibration, spec, model.config.image_size)
-    quantized = quantize(proto, inputs, thresholds=thresholds)
+    inputs = read_inputs(options.calibration, spec, model.config.image_size, limit=options.limit)
+    quantized = quantize(proto, inputs, thresholds=options.thresholds)
     print(f"quantised: agreement with float32 {quantized.agreement:.4f}, left in float32: {list(quantized.excluded)}")
     return quantized.model, {
         "quantization": {

@@ -4,9 +4,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from export.options import Options, make_parser, read_options
+from export.formats import FORMATS
+from export.options import Options, check_format, make_parser, read_options
 from rsis_tf.engine import quiet_start
-from rsis_tf.errors import InputError, command_line
+from rsis_tf.errors import command_line
 from rsis_tf.inference.saved_model import open_run
 
 if TYPE_CHECKING:
@@ -15,31 +16,23 @@ if TYPE_CHECKING:
     from export.graph import GraphSpec
     from rsis_tf.models import RSIS
 
-EXAMPLE = "python -m export.saved_model runs/nuclei --size 256x256"
-DEFAULT_OUT = "saved_model"
+FORMAT = FORMATS["saved_model"]
 
 
 def export_saved_model(options: Options) -> pathlib.Path:
-    """Writes the folder, compares it with the Keras model, and gives it its name.
+    """Writes the folder and compares it with the Keras model.
 
-    The signature `serving_default` takes `image` and returns `masks`, `classes`, `stop`. TensorFlow alone loads it;
-    neither Keras nor this project has to be there.
+    The signature `serving_default` takes `image` and returns `masks`, `classes`, `stop`. TensorFlow loads the folder
+    without Keras and without this project.
 
     Returns:
-        `options.out`; beside it lies a JSON file with the metadata and what the comparison found.
+        `options.out`; a JSON file with the metadata and the result of the comparison lies beside it.
 
     Raises:
         InputError: for a model or an option that cannot be used.
-        export.verify.VerificationError: when it does not answer as the model does; nothing is written then.
+        export.verify.VerificationError: when the outputs differ from those of the model; then nothing is written.
     """
-    if options.precision != "fp32":
-        raise InputError(
-            "a SavedModel computes in float32; take export.onnx or export.tflite for less. "
-            f"Received: --precision {options.precision}"
-        )
-    out = options.out
-    if out.exists() and not (out / "saved_model.pb").is_file():
-        raise InputError(f"expected --out to be a new folder, or a SavedModel to replace. Received: {out}")
+    check_format(options, FORMAT)
     import tensorflow as tf
 
     from export.graph import make_spec, open_source
@@ -60,7 +53,7 @@ def export_saved_model(options: Options) -> pathlib.Path:
 
 
 def serving_module(model: "RSIS", spec: "GraphSpec") -> tuple["tf.Module", "tf.types.experimental.GenericFunction"]:
-    """Returns an owner of the weights and the traced function `image` → `masks`, `classes`, `stop`."""
+    """Returns a module that holds the weights, and the traced function `image` → `masks`, `classes`, `stop`."""
     import tensorflow as tf
 
     from export.graph import infer
@@ -72,11 +65,12 @@ def serving_module(model: "RSIS", spec: "GraphSpec") -> tuple["tf.Module", "tf.t
     return module, function
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = make_parser(module="export.saved_model", default_out=DEFAULT_OUT, example=EXAMPLE)
+def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:
+    """Runs the command."""
+    parser = make_parser(FORMAT, prog=prog)
     with command_line():
-        options = read_options(parser.parse_args(arguments), default_out=DEFAULT_OUT)
+        options = read_options(parser.parse_args(arguments), FORMAT)
+        check_format(options, FORMAT)  # before the slow imports
         quiet_start()
         from export.publish import run_command
 

@@ -3,29 +3,29 @@
 import pathlib
 from collections.abc import Sequence
 
-from export.options import Options, make_parser, read_options
+from export.formats import FORMATS
+from export.options import Options, check_format, make_parser, read_options
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import InputError, command_line
 from rsis_tf.inference.tflite import open_run
 
-EXAMPLE = "python -m export.tflite runs/nuclei --size 256x256 --precision fp16"
-DEFAULT_OUT = "model.tflite"
+FORMAT = FORMATS["tflite"]
 
 
 def export_tflite(options: Options) -> pathlib.Path:
-    """Converts, compares with the Keras model, and gives the file its name.
+    """Converts a model and compares the file with it.
 
-    The graph uses TFLite's own operators alone and is unrolled; its signature `serving_default` takes `image` and
-    returns `masks`, `classes`, `stop`.
+    The graph is unrolled and contains TFLite's built-in operators only. Its signature `serving_default` takes `image`
+    and returns `masks`, `classes`, `stop`.
 
     Returns:
-        `options.out`; beside it lies a JSON file with the metadata and what the comparison found.
+        `options.out`; a JSON file with the metadata and the result of the comparison lies beside it.
 
     Raises:
         InputError: for a model or an option that cannot be used.
-        export.verify.VerificationError: when the file does not answer as the model does; nothing is written then.
+        export.verify.VerificationError: when the outputs differ from those of the model; then nothing is written.
     """
-    _refuse(options)
+    check_format(options, FORMAT)
     import tensorflow as tf
 
     from export.calibration import read_inputs
@@ -50,9 +50,9 @@ def export_tflite(options: Options) -> pathlib.Path:
     elif options.precision == "int8":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if options.calibration is not None:
-            inputs = read_inputs(options.calibration, spec, model.config.image_size)
+            inputs = read_inputs(options.calibration, spec, model.config.image_size, limit=options.limit)
             converter.representative_dataset = lambda: ({"image": image} for image in inputs)
-            # 8-bit operators where there are such; the rest stays in float32.
+            # Operators without an 8-bit version stay in float32.
             converter.target_spec.supported_ops.append(tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
     content = converter.convert()
     return publish(
@@ -65,28 +65,16 @@ def export_tflite(options: Options) -> pathlib.Path:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = make_parser(module="export.tflite", default_out=DEFAULT_OUT, example=EXAMPLE, batch="1", resize=False)
+def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:
+    """Runs the command."""
+    parser = make_parser(FORMAT, prog=prog)
     with command_line():
-        options = read_options(parser.parse_args(arguments), default_out=DEFAULT_OUT)
-        _refuse(options)
+        options = read_options(parser.parse_args(arguments), FORMAT)
+        check_format(options, FORMAT)  # before the slow imports
         quiet_start()
         from export.publish import run_command
 
     run_command(lambda: export_tflite(options))
-
-
-def _refuse(options: Options) -> None:
-    if options.out.is_dir():
-        raise InputError(f"expected --out to be a file. Received: {options.out}, which is a folder")
-    planned = "the memory of a TFLite graph is planned ahead"
-    if options.size is None:
-        raise InputError(f"{planned}, so its size is fixed. Received: --size dynamic")
-    if options.batch is None:
-        raise InputError(f"{planned}, so its batch is fixed. Received: --batch dynamic")
-    if options.resize:
-        raise InputError(f"{planned}, so pictures are scaled before it. Received: --resize")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def test_commands_are_found_where_users_read_them(tmp_path):
 def test_documented_commands_select_one_runtime_at_most(command):
     packages = installations.selected(command.extras)
     others = {installations.read_requirement(text)[0] for text in command.requirements}
-    assert installations.complaint({*packages, *others}) is None
+    assert installations.conflict({*packages, *others}) is None
 
 
 @pytest.mark.parametrize("extra", sorted(installations.declared()[1]))
@@ -72,10 +72,10 @@ def test_a_command_for_each_kind_of_machine_is_documented(wanted):
 
 
 def test_packages_that_cannot_share_an_environment():
-    assert installations.complaint(["onnxruntime", "numpy"]) is None
-    assert installations.complaint(["onnxruntime-gpu", "nvidia-cudnn-cu12", "nvidia-cublas-cu12"]) is None
-    assert installations.complaint(["onnxruntime", "onnxruntime-gpu"]) == "both onnxruntime and onnxruntime-gpu"
-    assert installations.complaint(["nvidia-cudnn-cu12", "nvidia-cublas-cu13"]) == "libraries of CUDA 12 and 13"
+    assert installations.conflict(["onnxruntime", "numpy"]) is None
+    assert installations.conflict(["onnxruntime-gpu", "nvidia-cudnn-cu12", "nvidia-cublas-cu12"]) is None
+    assert installations.conflict(["onnxruntime", "onnxruntime-gpu"]) == "both onnxruntime and onnxruntime-gpu"
+    assert installations.conflict(["nvidia-cudnn-cu12", "nvidia-cublas-cu13"]) == "libraries of CUDA 12 and 13"
 
 
 WITHOUT = """

@@ -1,4 +1,4 @@
-"""The comparison with PyTorch: what is measured, and a run of it on a small network."""
+"""The comparison with PyTorch: the cases, and a run with a small network."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ import against_pytorch  # noqa: E402
 from rsis_tf.errors import InputError  # noqa: E402
 
 
-def test_every_way_is_measured_for_every_batch(tmp_path):
+def test_every_provider_is_measured_for_every_batch_size(tmp_path):
     for name in ("keras", "onnx", "torch.npz"):
         (tmp_path / f"resnet50.{name}").touch()
     for ending in ("fp16", "batch1", "batch8"):
@@ -34,7 +34,7 @@ def test_every_way_is_measured_for_every_batch(tmp_path):
         against_pytorch.cases(tmp_path, ["cuda"], [2])
 
 
-def test_a_folder_that_was_not_prepared(tmp_path, capsys):
+def test_an_unprepared_folder_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         against_pytorch.main(["measure", str(tmp_path)])
     assert stop.value.code == 2
@@ -45,7 +45,7 @@ def test_a_folder_that_was_not_prepared(tmp_path, capsys):
     ("options", "said"),
     [
         ("--repeat 0", "expected 1 or more for --repeat. Received: 0"),
-        ("--batch 0", "expected 1 or more for --batch. Received: 0"),
+        ("--batch-size 0", "expected 1 or more for --batch-size. Received: 0"),
         ("--out no/where/result", "Received: no/where/result"),
     ],
 )
@@ -58,19 +58,39 @@ def test_wrong_calls(tmp_path, options, said, capsys):
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch")
-def test_both_answer_alike(tmp_path):
+def test_pytorch_and_exports_find_the_same_instances(tmp_path):
+    import onnxruntime
+    import torch
+
     for command in (
-        "prepare FOLDER --encoder resnet34 --hidden-size 16 --steps 2 --size 64 --batch 1",
-        "measure FOLDER --batch 1 --repeat 1 --warm-up 0",
+        "prepare FOLDER --encoder resnet34 --hidden-size 16 --steps 2 --size 64 --batch-size 1",
+        "measure FOLDER --batch-size 1 --repeat 1 --warm-up 0",
     ):
         words = [str(tmp_path) if word == "FOLDER" else word for word in command.split()]
         done = subprocess.run(
             [sys.executable, "benchmarks/against_pytorch.py", *words], cwd=ROOT, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "result.json").read_text())["rows"]
-    for row in rows:
-        if row["provider"].startswith("cpu"):
-            assert row["agreement"] > 0.999, row
+    rows = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["rows"]
+    on_cpu = {f"{row['file']} {row['provider']}": row for row in rows if row["provider"].startswith("cpu")}
+    assert sorted(on_cpu) == [
+        "resnet34.keras cpu",
+        "resnet34.onnx cpu",
+        "resnet34.torch.npz cpu",
+        "resnet34.torch.npz cpu:compile=1",
+    ]
+    for row in on_cpu.values():
+        assert row.get("agreement", 0) > 0.999, row
+    on_gpu = [row for row in rows if not row["provider"].startswith("cpu")]
+    assert len(on_gpu) == 17
+    for row in on_gpu:
+        if row["file"].endswith(".onnx"):
+            name = "Tensorrt" if row["provider"].startswith("tensorrt") else "CUDA"
+            usable = f"{name}ExecutionProvider" in onnxruntime.get_available_providers()
         else:
-            assert "median_ms" in row or row["error"]
+            usable = torch.cuda.is_available()
+        if not usable:
+            assert "median_ms" not in row
+            assert row["error"].endswith(f"Received: {row['provider']}") or "ExecutionProvider" in row["error"], row
+        elif torch.cuda.is_available():
+            assert row.get("agreement", 0) > 0.9, row

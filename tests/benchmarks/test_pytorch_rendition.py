@@ -1,4 +1,4 @@
-"""The yardstick in PyTorch computes what the project's network computes."""
+"""The PyTorch version of the network computes the outputs of the Keras model."""
 
 import pathlib
 import sys
@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
 
 
 @pytest.mark.parametrize(("encoder", "size"), [("resnet34", (64, 96)), ("resnet50", (64, 64))])
-def test_answers_are_those_of_the_network(encoder, size):
+def test_outputs_are_those_of_the_keras_model(encoder, size):
     from pytorch_rendition import Rendition
 
     model = build_model(ModelConfig(encoder=encoder, hidden_size=32, num_classes=5))

@@ -1,4 +1,4 @@
-"""Fixtures: a graph with the exporter's names whose answers can be counted by hand, and a small run's folder."""
+"""Fixtures: a graph with the names of an export whose outputs can be worked out by hand, and a small run folder."""
 
 import functools
 import json
@@ -22,7 +22,7 @@ def _write(
     dtype: int = TensorProto.UINT8,
     metadata: dict[str, str] | None = None,
 ) -> pathlib.Path:
-    """Writes a graph of three steps: step t's mask is colour channel t / 255, its objectness the channel's maximum."""
+    """Writes a graph of three steps. The mask of step t is colour channel t / 255; its stop output is the maximum."""
     constants = {
         "scale": np.array(255, np.float32),
         "probs": CLASS_PROBS[None],  # (1, T, K)
@@ -66,13 +66,13 @@ def _write(
 
 @pytest.fixture
 def toy_model(tmp_path: pathlib.Path) -> Callable[..., pathlib.Path]:
-    """Writes a toy graph (see `_write`) into the test's folder and returns its path."""
+    """Returns a function that writes a toy graph (see `_write`) into the folder of the test and returns its path."""
     return functools.partial(_write, tmp_path / "toy.onnx")
 
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A run's folder with a network of random weights that finds four objects in any picture."""
+    """A run folder with a network of random weights that finds four objects in every image."""
     import keras
 
     from rsis_tf.models import ModelConfig, build_model
@@ -96,8 +96,14 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[np.ndarray]:
-    """Three pictures of different sizes and contents."""
-    from export.verify import textured_picture
+def images() -> list[np.ndarray]:
+    """Three images of different sizes and contents."""
+    from export.images import synthetic_image
 
-    return [textured_picture(size, seed) for seed, size in enumerate([(48, 64), (37, 91), (150, 120)])]
+    return [synthetic_image(size, seed) for seed, size in enumerate([(48, 64), (37, 91), (150, 120)])]
+
+
+@pytest.fixture(scope="session")
+def pictures(images: list[np.ndarray]) -> list[np.ndarray]:
+    """The name of `images` in test_layouts.py."""
+    return images

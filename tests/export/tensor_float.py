@@ -1,14 +1,14 @@
-"""TensorFloat-32 on a CPU: what a GPU since Ampere does to the operands of matrix products and convolutions.
+"""TensorFloat-32 on a CPU: how a GPU since Ampere rounds the operands of matrix products and convolutions.
 
 The format has the 8 exponent bits of float32 and 10 bits of mantissa (NVIDIA A100 white paper); products are summed in
-float32. Hardware rounds to nearest or cuts the other 13 bits off, by kernel.
+float32. Depending on the kernel, hardware rounds to nearest or cuts the other 13 bits off.
 """
 
 import numpy as np
 import onnx
 from onnx import helper
 
-from export.onnx_passes import GraphEditor
+from export.onnx_graphs.passes import GraphEditor
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 SPLITTER = np.float32(2**13 + 1)
@@ -23,7 +23,7 @@ def to_tensor_float(values: np.ndarray, *, cut: bool = False) -> np.ndarray:
 
 
 def emulate(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns a copy of a graph that rounds what its products read, with ordinary float32 operations.
+    """Returns a copy of a graph that rounds the operands of its products with ordinary float32 operations.
 
     Rounding is Veltkamp's: c = 8193·x, c − (c − x) holds x to 11 digits.
     """

@@ -1,4 +1,4 @@
-"""A model that keeps the shape of images gives the same objects from every format."""
+"""A model with aspect "keep" finds the same objects in every format."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ SIZE = (48, 64)
 
 @pytest.fixture(scope="module")
 def keeping_run(run_folder, tmp_path_factory) -> pathlib.Path:
-    """The shared run's network, for images that keep their shape."""
+    """The network of the shared run, with aspect "keep"."""
     import dataclasses
 
     from rsis_tf.inference import load_model
@@ -29,10 +29,10 @@ def keeping_run(run_folder, tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def images(pictures) -> list[np.ndarray]:
-    from export.verify import textured_picture
+def images(images) -> list[np.ndarray]:
+    from export.images import synthetic_image
 
-    return [*pictures, textured_picture((40, 160), 7), textured_picture((131, 47), 8)]
+    return [*images, synthetic_image((40, 160), 7), synthetic_image((131, 47), 8)]
 
 
 @pytest.mark.parametrize("source", [(48, 64), (96, 64), (40, 160), (131, 47), (300, 31), (33, 33), (5, 200)])
@@ -48,21 +48,20 @@ def test_the_graph_letterboxes_as_the_runtime_does(source, frame):
     assert not got[~inside].any()
 
 
-def test_the_stretching_graph_is_as_it_was():
+def test_the_graph_stretches_as_the_runtime_does():
     image = np.random.default_rng(0).integers(0, 256, (77, 130, 3), np.uint8)
     got = resample(image[None], SIZE).numpy()[0]
     assert np.abs(got - resize_image(image, SIZE).astype(int)).max() <= 1
 
 
-def test_a_keras_model_crops_its_masks_back(keeping_run, images):
+def test_a_keras_model_cuts_the_padding_off_its_masks(keeping_run, images):
     predictor = KerasPredictor(keeping_run)
     assert predictor.aspect == "keep"
     for image in images:
-        masks, _, stop = predictor.run(resize_image(image, SIZE, "keep")[None])
+        masks, _, _ = predictor.run(resize_image(image, SIZE, "keep")[None])
         top, left, height, width = letterbox(image.shape[:2], SIZE)
         found = predictor(image)
         assert found
-        assert len(found) <= stop.shape[1]
         for instance in found:
             inner = masks[0, instance.step, top : top + height, left : left + width] >= 0.5
             assert instance.mask.shape == image.shape[:2]
@@ -97,7 +96,7 @@ def test_every_format_gives_the_same_objects(keeping_run, images, tmp_path, modu
             assert (one.mask == other.mask).mean() > 0.995
 
 
-def test_a_graph_that_resizes_takes_the_image_as_it_is(keeping_run, images, tmp_path):
+def test_a_graph_that_resizes_takes_images_of_any_size(keeping_run, images, tmp_path):
     from export import onnx as exporter
 
     exporter.main([str(keeping_run), "--out", str(tmp_path / "model.onnx"), "--no-verify"])
@@ -108,7 +107,7 @@ def test_a_graph_that_resizes_takes_the_image_as_it_is(keeping_run, images, tmp_
         np.testing.assert_allclose(whole, boxed, atol=0.05)  # Pillow rounds in fixed point
 
 
-def test_a_later_aspect_beside_a_tflite_file_is_refused(keeping_run, tmp_path):
+def test_an_unknown_aspect_beside_a_tflite_file_is_refused(keeping_run, tmp_path):
     from export import tflite as exporter
 
     exporter.main([str(keeping_run), "--out", str(tmp_path / "model.tflite"), "--no-verify"])

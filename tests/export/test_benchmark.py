@@ -1,4 +1,4 @@
-"""The comparison of files: every combination a row, numbers that hang together, and reasons where there is none."""
+"""`python -m export.benchmark`: one row for each combination, consistent numbers, reasons for missing ones."""
 
 import importlib.abc
 import json
@@ -12,15 +12,20 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from export import benchmark, benchmark_worker
-from export.device_memory import device_memory_mb
+from export import benchmark as command
+from export.benchmarking import rows, table, worker
+from export.benchmarking.device_memory import device_memory_mb
+from export.benchmarking.rows import Case
+from export.formats import FORMATS
+from export.images import synthetic_image
+from export.options import Thresholds
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 
 
 @pytest.fixture
-def pictures(tmp_path: pathlib.Path) -> pathlib.Path:
-    folder = tmp_path / "pictures"
+def images(tmp_path: pathlib.Path) -> pathlib.Path:
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(3):
         image = np.zeros((20, 24, 3), np.uint8)
@@ -30,58 +35,84 @@ def pictures(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="needs no CUDA build")
-def test_rows_table_and_plot(toy_model, pictures, tmp_path, capsys):
+def test_rows_table_and_plot(toy_model, images, tmp_path, capsys):
     path = toy_model()
     out = tmp_path / "result"
     providers = ["cpu", "cpu:io_binding=1", "cuda:use_tf32=0"]
-    options = ["--batch", "1", "2", "--images", str(pictures), "--repeat", "7", "--out", str(out)]
-    benchmark.main([str(path), "--providers", *providers, *options])
+    options = ["--batch-size", "1", "2", "--images", str(images), "--repeat", "7", "--out", str(out)]
+    command.main([str(path), "--provider", *providers, *options])
     stored = json.loads((tmp_path / "result.json").read_text())
-    rows = stored["rows"]
-    assert [(row["provider"], row["batch"]) for row in rows] == [
+    measured, refused = stored["rows"][:4], stored["rows"][4:]
+    assert [(row["provider"], row["batch"]) for row in stored["rows"]] == [
         (name, batch) for name in providers for batch in (1, 2)
     ]
-    for row in rows[:4]:
+    for row in measured:
         assert 0 < row["median_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["images_per_second"] == pytest.approx(1000 * row["batch"] / row["median_ms"])
         assert (row["runs"], row["agreement"]) == (7, 1)
         assert row["file_mb"] == path.stat().st_size / 1e6
-        assert 20 < row["host_memory_mb"] < 600  # of its own process, without what this one has loaded
-    for row in rows[4:]:
+        assert 20 < row["host_memory_mb"] < 600  # of the worker, without the modules of this process
+    for row in refused:
         assert "median_ms" not in row
         assert "CUDAExecutionProvider" in row["error"]
     assert stored["environment"]["onnxruntime"] == onnxruntime.__version__
     assert stored["environment"]["cores"] >= 1
-    table = (tmp_path / "result.md").read_text()
-    assert table.count("not measured: expected providers of the installed onnxruntime") == 2
-    assert capsys.readouterr().out.strip() == table.strip()
+    text = (tmp_path / "result.md").read_text()
+    assert text.count("not measured: expected providers of the installed onnxruntime") == 2
+    assert capsys.readouterr().out.strip() == text.strip()
     with Image.open(tmp_path / "result.png") as plot:
         assert plot.width > 400
 
 
-def test_scores_beside_a_file_stand_in_its_row(toy_model, tmp_path):
+def test_times_of_the_plot_are_per_image():
+    made = [{"median_ms": 8.0, "p95_ms": 12.0, "batch": 4}, {"median_ms": 3.0, "p95_ms": 5.0, "batch": 1}]
+    assert table.per_image(made).tolist() == [[2, 3], [3, 5]]
+
+
+def test_number_of_runs(tmp_path):
+    """Every batch runs for its outputs, then come the runs for warm-up and those measured."""
+    sizes = []
+
+    def run(images: np.ndarray) -> worker.Outputs:
+        sizes.append(len(images))
+        return np.zeros((len(images), 1, 8, 8)), np.ones((len(images), 1, 2)), np.arange(len(images))[:, None]
+
+    np.save(tmp_path / "images.npy", np.zeros((5, 8, 8, 3), np.uint8))
+    paths = {"path": "", "images": str(tmp_path / "images.npy"), "outputs": str(tmp_path / "outputs.npz")}
+    task = worker.Task(provider="cpu", batch=2, threads=None, warm_up=4, repeat=6, **paths)
+    thresholds = Thresholds(stop_threshold=0.5, mask_threshold=0.5)
+    result = worker.measure(task, lambda path, task: worker.Opened(run=run, size=(8, 8), thresholds=thresholds))
+    assert sizes == [2] * (3 + 4 + 6)
+    assert result["runs"] == 6
+    with np.load(tmp_path / "outputs.npz") as stored:
+        assert stored["arr_2"].tolist() == [[0], [1], [0], [1], [0]]  # of five images, without the filler
+
+
+def test_scores_beside_a_file_appear_in_its_row(toy_model, tmp_path):
     path = toy_model()
-    assert "ap" not in benchmark.describe(path)
+    assert "ap" not in rows.describe(path)
     (tmp_path / "toy.onnx.scores.json").write_text('{"ap": 0.25, "ap50": null, "sbd": 1}')
-    assert benchmark.describe(path)["ap"] == 0.25
-    table = benchmark.to_markdown([benchmark.describe(path)], {})
-    assert table.splitlines()[2].endswith("| 0.25 |  |")
+    assert rows.describe(path)["ap"] == 0.25
+    text = table.to_markdown([rows.describe(path)], {})
+    assert text.splitlines()[2].endswith("| 0.25 |  |")
 
 
-def test_agreement_is_with_the_first_file(toy_model, tmp_path):
+def test_agreement_is_that_with_the_first_file(toy_model, tmp_path):
     first = toy_model()
     other = tmp_path / "other.onnx"
     other.write_bytes(toy_model(batch=1).read_bytes())
     first.write_bytes(toy_model().read_bytes())
     image = np.zeros((8, 8, 3), np.uint8)
     image[:, :4, 0] = 255
-    cases = [benchmark.Case(path=path, batch=batch) for path in (first, other) for batch in (1, 2)]
-    rows = benchmark.benchmark(cases, pictures=[image], warm_up=0, repeat=1)
-    assert [row.get("agreement") for row in rows] == [1, 1, 1, None]
-    assert rows[3]["error"] == "the file takes a batch of 1 alone. Received: 2"
+    cases = [Case(path=path, batch=batch) for path in (first, other) for batch in (1, 2)]
+    made = rows.benchmark(cases, images=[image], warm_up=0, repeat=1)
+    assert [row.get("agreement") for row in made] == [1, 1, 1, None]
+    assert "Received: 2" in made[3]["error"]
+    (bound,) = rows.benchmark([Case(path=other, provider="cpu:io_binding=1", batch=2)], images=[image], repeat=1)
+    assert bound["error"] == "this file takes a batch size of 1 only. Received: 2"
 
 
-def test_answers_are_decoded_with_the_threshold_of_the_file(toy_model, tmp_path):
+def test_outputs_are_decoded_with_the_threshold_of_the_file(toy_model, tmp_path):
     from rsis_tf.runtime import Predictor
 
     metadata = dict(Predictor(toy_model()).metadata)
@@ -93,13 +124,13 @@ def test_answers_are_decoded_with_the_threshold_of_the_file(toy_model, tmp_path)
         paths[threshold].write_bytes(toy_model(metadata={**metadata, "stop_threshold": str(threshold)}).read_bytes())
     found = {threshold: len(Predictor(path)(image)) for threshold, path in paths.items()}
     assert found[0.5] > found[0.99]
-    cases = [benchmark.Case(path=path) for path in paths.values()]
-    rows = benchmark.benchmark(cases, pictures=[image], warm_up=0, repeat=1)
-    assert [row["thresholds"] for row in rows] == [
+    cases = [Case(path=path) for path in paths.values()]
+    made = rows.benchmark(cases, images=[image], warm_up=0, repeat=1)
+    assert [row["thresholds"] for row in made] == [
         {"stop_threshold": 0.5, "mask_threshold": 0.5},
         {"stop_threshold": 0.99, "mask_threshold": 0.5},
     ]
-    assert rows[0]["agreement"] == 1 > rows[1]["agreement"]
+    assert made[0]["agreement"] == 1 > made[1]["agreement"]
 
 
 @pytest.mark.parametrize(
@@ -109,27 +140,28 @@ def test_answers_are_decoded_with_the_threshold_of_the_file(toy_model, tmp_path)
         ("nonsense", "Received: ['nonsense']"),
     ],
 )
-def test_providers_that_are_none(toy_model, provider, said):
-    cases = [benchmark.Case(path=toy_model(), provider=provider)]
-    (row,) = benchmark.benchmark(cases, pictures=[np.zeros((8, 8, 3), np.uint8)], repeat=1)
+def test_wrong_providers_get_a_reason(toy_model, provider, said):
+    cases = [Case(path=toy_model(), provider=provider)]
+    (row,) = rows.benchmark(cases, images=[np.zeros((8, 8, 3), np.uint8)], repeat=1)
     assert row["error"].endswith(said)
 
 
-def test_files_that_cannot_be_measured_say_why(tmp_path):
+def test_files_that_cannot_be_measured_get_a_reason(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"nothing")
     (tmp_path / "orphan.tflite").write_bytes(b"nothing")
-    cases = [benchmark.Case(path=tmp_path / name) for name in ("broken.onnx", "orphan.tflite")]
-    rows = benchmark.benchmark(cases, pictures=[np.zeros((8, 8, 3), np.uint8)], repeat=1)
-    assert "broken.onnx" in rows[0]["error"]
-    assert rows[1]["error"]
-    assert "not measured: " in benchmark.to_markdown(rows, {})
+    cases = [Case(path=tmp_path / name) for name in ("broken.onnx", "orphan.tflite")]
+    made = rows.benchmark(cases, images=[IMAGE], repeat=1)
+    assert "broken.onnx" in made[0]["error"]
+    assert "orphan.tflite.json" in made[1]["error"]
+    assert table.to_markdown(made, {}).count("not measured: ") == 2
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         ("nowhere.onnx", "Received: nowhere.onnx, which is not there"),
-        ("FILE --batch 0", "expected 1 or more for --batch. Received: 0"),
+        ("FILE --batch-size 0", "expected 1 or more for --batch-size. Received: 0"),
+        ("FILE --limit 0", "expected 1 or more for --limit. Received: 0"),
         ("FILE --threads 0", "expected 1 or more for --threads. Received: 0"),
         ("FILE --warm-up -1", "expected 0 or more for --warm-up. Received: -1"),
         ("FILE --batch two", "invalid int value: 'two'"),
@@ -140,27 +172,26 @@ def test_files_that_cannot_be_measured_say_why(tmp_path):
 )
 def test_wrong_calls(toy_model, call, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        benchmark.main([str(toy_model()) if word == "FILE" else word for word in call.split()])
+        command.main([str(toy_model()) if word == "FILE" else word for word in call.split()])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
 
 
 def test_needs_no_tensorflow_for_onnx(toy_model, tmp_path):
-    program = f"""
-import sys, numpy as np
-from export import benchmark
-import pathlib
-case = benchmark.Case(path=pathlib.Path({str(toy_model())!r}))
-(row,) = benchmark.benchmark([case], pictures=[np.zeros((8, 8, 3), np.uint8)], repeat=1)
-assert row["median_ms"] > 0, row
-assert not {{"tensorflow", "keras"}} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=pathlib.Path(__file__).parents[2])
+    """Neither in the process of the command nor in that of the worker."""
+    for name in ("tensorflow", "keras"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('imported {name}')", encoding="utf-8")
+    command = [sys.executable, "-m", "export.benchmark", str(toy_model()), "--repeat", "1", "--out", "result"]
+    root = pathlib.Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (tmp_path, root)))}
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+    (row,) = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["rows"]
+    assert row["median_ms"] > 0
 
 
 @pytest.fixture
 def nvidia_smi(tmp_path, monkeypatch):
-    """Puts a program of that name on the path; it answers with a shell script."""
+    """Puts a program of this name on the path; the test gives the shell script that it runs."""
     folder = tmp_path / "driver"
     folder.mkdir()
 
@@ -178,9 +209,9 @@ def nvidia_smi(tmp_path, monkeypatch):
     [
         ('printf "4242, 900\\n$PPID, 1536\\n77, 12\\n"', 1536),
         ('printf "$PPID, 1536\\n$PPID, 512\\n"', 2048),  # on two GPUs
-        ('printf "4242, 900\\n"', None),  # others, or this one under another number
-        ("true", None),  # nobody computes
-        ('printf "$PPID, [N/A]\\n"', None),  # Windows, or no permission
+        ('printf "4242, 900\\n"', None),  # other processes, or this one under another id
+        ("true", None),  # no process computes
+        ('printf "$PPID, [N/A]\\n"', None),  # on Windows, or without permission
         ('printf "$PPID, [Not Supported]\\n"', None),  # older drivers
         ('echo "NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver."; exit 9', None),
         (
@@ -203,17 +234,13 @@ WORKER = """
 import os, sys
 sys.path.insert(0, {root!r})
 import numpy as np
-from export.benchmark_worker import Opened, main
+from export.benchmarking.worker import Opened, main
 
 def open_file(path, task):
     if os.environ.get("CUDA_VISIBLE_DEVICES") != {visible!r}:
         raise OSError("CUDA_VISIBLE_DEVICES is " + repr(os.environ.get("CUDA_VISIBLE_DEVICES")))
     def run(images):
-        return {{
-            "masks": np.zeros((len(images), 1, 8, 8)),
-            "classes": np.ones((len(images), 1, 2)),
-            "stop": np.ones((len(images), 1)),
-        }}
+        return np.zeros((len(images), 1, 8, 8)), np.ones((len(images), 1, 2)), np.ones((len(images), 1))
     return Opened(run=run, size=(8, 8), thresholds={{"stop_threshold": 0.5, "mask_threshold": 0.5}})
 
 main(open_file)
@@ -229,24 +256,24 @@ main(open_file)
         ("tensorrt", "0", 1536),
     ],
 )
-def test_rows_of_the_cpu_see_no_gpu_and_others_tell_its_memory(
+def test_rows_of_the_cpu_see_no_gpu_and_others_give_its_memory(
     nvidia_smi, monkeypatch, tmp_path, provider, visible, device
 ):
     nvidia_smi(
         'case "$1" in --query-compute*) printf "$PPID, 1536\\n";; *) echo "NVIDIA H100, 570.1, 81559 MiB";; esac'
     )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    worker = tmp_path / "worker.py"
-    worker.write_text(WORKER.format(root=str(pathlib.Path(__file__).parents[2]), visible=visible), encoding="utf-8")
-    case = benchmark.Case(path=worker, provider=provider, worker=(str(worker),))
-    (row,) = benchmark.benchmark([case], pictures=[IMAGE], repeat=1)
+    program = tmp_path / "worker.py"
+    program.write_text(WORKER.format(root=str(pathlib.Path(__file__).parents[2]), visible=visible), encoding="utf-8")
+    case = Case(path=program, provider=provider, worker=(str(program),))
+    (row,) = rows.benchmark([case], images=[IMAGE], repeat=1)
     assert row.get("error") is None
     assert row["device_memory_mb"] == device
     assert row["host_memory_mb"] > 10
-    header, _, line = benchmark.to_markdown([row], {}).splitlines()[:3]
+    header, _, line = table.to_markdown([row], {}).splitlines()[:3]
     cells = dict(zip(header.split(" | "), line.split(" | "), strict=True))
     assert cells["device MB"] == ("1536" if device else "–")
-    assert benchmark.environment()["gpu"] == "NVIDIA H100, 570.1, 81559 MiB"
+    assert table.environment()["gpu"] == "NVIDIA H100, 570.1, 81559 MiB"
 
 
 @pytest.mark.parametrize(
@@ -265,18 +292,8 @@ def test_rows_of_the_cpu_see_no_gpu_and_others_tell_its_memory(
         ),
     ],
 )
-def test_what_tensorrt_cannot_run_goes_to_cuda(toy_model, monkeypatch, provider, asked):
-    seen = []
-    open_graph = benchmark_worker.open_graph
-
-    def fake(path, *, providers, threads):
-        seen.extend(providers)
-        return open_graph(path, threads=threads)
-
-    monkeypatch.setattr(benchmark_worker, "open_graph", fake)
-    name, options = benchmark_worker.read_provider(provider)
-    benchmark_worker._open_onnx(toy_model(), name, options, 1)
-    assert seen == asked
+def test_nodes_that_tensorrt_cannot_run_go_to_cuda(provider, asked):
+    assert worker.with_fallback(*worker.read_provider(provider)) == asked
 
 
 @pytest.mark.parametrize(
@@ -292,41 +309,60 @@ def test_what_tensorrt_cannot_run_goes_to_cuda(toy_model, monkeypatch, provider,
     ],
 )
 def test_tensors_are_bound_where_the_provider_computes(name, device):
-    assert benchmark_worker.device_of(name) == device
+    assert worker.device_of(name) == device
 
 
 def test_the_full_name_of_the_cpu_is_bound_on_the_cpu(toy_model):
     provider = "CPUExecutionProvider:io_binding=1"
-    (row,) = benchmark.benchmark([benchmark.Case(path=toy_model(), provider=provider)], pictures=[IMAGE], repeat=1)
+    (row,) = rows.benchmark([Case(path=toy_model(), provider=provider)], images=[IMAGE], repeat=1)
     assert row.get("error") is None
     assert row["median_ms"] > 0
 
 
-def test_nothing_measured_is_a_failure(toy_model, tmp_path, capsys):
+def test_exit_code_is_1_if_no_file_could_be_measured(toy_model, tmp_path, capsys):
     (tmp_path / "broken.onnx").write_bytes(b"nothing")
-    arguments = ["--providers", "nonsense", "--repeat", "1", "--out", str(tmp_path / "result")]
+    arguments = ["--provider", "nonsense", "--repeat", "1", "--out", str(tmp_path / "result")]
     with pytest.raises(SystemExit) as stop:
-        benchmark.main([str(tmp_path / "broken.onnx"), *arguments])
+        command.main([str(tmp_path / "broken.onnx"), *arguments])
     assert stop.value.code == 1
-    assert "error: no row could be measured" in capsys.readouterr().err
+    assert "error: no file could be measured" in capsys.readouterr().err
     assert "not measured: " in (tmp_path / "result.md").read_text(encoding="utf-8")
-    benchmark.main([str(tmp_path / "broken.onnx"), str(toy_model()), "--repeat", "1", "--out", str(tmp_path / "other")])
+    command.main([str(tmp_path / "broken.onnx"), str(toy_model()), "--repeat", "1", "--out", str(tmp_path / "other")])
 
 
 class _Absent(importlib.abc.MetaPathFinder):
-    """Finds matplotlib as Python does where it is not installed."""
+    """Makes the import of matplotlib fail as if it were not installed."""
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == "matplotlib":
             raise ModuleNotFoundError(f"No module named {name!r}", name="matplotlib")
 
 
-def test_a_table_without_matplotlib(toy_model, tmp_path, monkeypatch, capsys):
-    """As on a machine that only runs models."""
+def test_without_matplotlib_there_is_a_table_and_no_plot(toy_model, tmp_path, monkeypatch, capsys):
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [_Absent(), *sys.meta_path])
-    benchmark.main([str(toy_model()), "--repeat", "1", "--out", str(tmp_path / "result")])
+    command.main([str(toy_model()), "--repeat", "1", "--out", str(tmp_path / "result")])
     assert "no plot: it needs pip install matplotlib" in capsys.readouterr().err
-    assert {"result.json", "result.md"} <= {path.name for path in tmp_path.iterdir()}
-    assert not (tmp_path / "result.png").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["result.json", "result.md", "toy.onnx"]
+
+
+def test_old_spellings_of_options(toy_model, tmp_path):
+    arguments = ["--providers", "cpu", "--batch", "2", "--repeat", "1", "--out", str(tmp_path / "result")]
+    command.main([str(toy_model()), *arguments])
+    (row,) = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["rows"]
+    assert (row["provider"], row["batch"]) == ("cpu", 2)
+
+
+def test_every_kind_of_file_is_measured(run_folder, tmp_path):
+    """A run, and an export of each format of the table."""
+    for row in FORMATS.values():
+        arguments = [str(run_folder), "--out", str(tmp_path / row.default_out), "--no-verify", "--steps", "2"]
+        row.command()(arguments)
+    paths = [run_folder / "best.keras", *(tmp_path / row.default_out for row in FORMATS.values())]
+    made = rows.benchmark([Case(path=path) for path in paths], images=[synthetic_image()], warm_up=0, repeat=1)
+    for row in made:
+        assert row.get("error") is None
+        assert row["median_ms"] > 0
+    assert len(made) == 1 + len(FORMATS)
+    assert min(row["agreement"] for row in made[2:]) > 0

@@ -1,4 +1,4 @@
-"""Exporters take a checkpoint folder of the original, as evaluation and prediction do."""
+"""Exporters read a checkpoint folder of the original code, as evaluation and prediction do."""
 
 import argparse
 import pathlib
@@ -9,6 +9,7 @@ from golden_weights import recipe_states
 from legacy_torch import original_arguments, write_checkpoint
 
 from export import onnx, saved_model, tflite
+from export.formats import FORMATS
 from export.options import make_parser, read_options
 from rsis_tf.errors import InputError
 from rsis_tf.inference import open_predictor
@@ -27,19 +28,19 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def parsed(*arguments: object) -> argparse.Namespace:
-    return make_parser(module="export.x", default_out="model.x", example="").parse_args(list(map(str, arguments)))
+    return make_parser(FORMATS["tflite"]).parse_args(list(map(str, arguments)))
 
 
 def test_the_result_goes_into_the_folder(checkpoint):
-    options = read_options(parsed(checkpoint), default_out="model.x")
+    options = read_options(parsed(checkpoint), FORMATS["tflite"])
     assert options.source == options.folder == checkpoint
-    assert options.out == checkpoint / "model.x"
-    options = read_options(parsed(checkpoint, "--out", checkpoint.parent / "y.x"), default_out="model.x")
-    assert options.out == checkpoint.parent / "y.x"
+    assert options.out == checkpoint / "model.tflite"
+    options = read_options(parsed(checkpoint, "--out", checkpoint.parent / "y.tflite"), FORMATS["tflite"])
+    assert options.out == checkpoint.parent / "y.tflite"
 
 
 @pytest.mark.parametrize("exporter", [onnx, saved_model, tflite])
-def test_every_exporter_says_what_is_missing(exporter, tmp_path, capsys):
+def test_every_exporter_names_the_missing_file(exporter, tmp_path, capsys):
     (tmp_path / "encoder.pt").write_bytes(b"")
     with pytest.raises(SystemExit) as stopped:
         exporter.main([str(tmp_path)])
@@ -51,17 +52,17 @@ def test_every_exporter_says_what_is_missing(exporter, tmp_path, capsys):
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"")
-    with pytest.raises(InputError, match=r"expected a run folder .* or a checkpoint folder of the original code"):
-        read_options(parsed(tmp_path / "model.onnx"), default_out="model.x")
+    with pytest.raises(InputError, match=r"expected the folder of a run, .* or a checkpoint folder of the original"):
+        read_options(parsed(tmp_path / "model.onnx"), FORMATS["tflite"])
 
 
 @pytest.mark.slow
-def test_the_onnx_file_answers_as_the_checkpoint_does(checkpoint):
+def test_the_onnx_file_finds_the_objects_of_the_checkpoint(checkpoint):
     onnx.main([str(checkpoint)])
-    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     options = {"stop_mode": "each", "stop_threshold": 0}
-    ours = Predictor(checkpoint / "model.onnx", **options)(picture)
-    wanted = open_predictor(checkpoint, **options)(picture)
+    ours = Predictor(checkpoint / "model.onnx", **options)(image)
+    wanted = open_predictor(checkpoint, **options)(image)
     assert [instance.class_name for instance in ours] == [instance.class_name for instance in wanted]
     assert len(wanted) == 2
     for one, other in zip(ours, wanted, strict=True):

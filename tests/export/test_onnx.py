@@ -1,4 +1,4 @@
-"""`python -m export.onnx`: the file answers as the Keras model does, says what it is, and wrong calls are refused."""
+"""`python -m export.onnx`: outputs of the Keras model, names and metadata of the file, and refused calls."""
 
 import json
 import pathlib
@@ -13,8 +13,8 @@ import pytest
 
 from export import onnx as exporter
 from export.graph import GraphSpec, infer
-from export.onnx_graph import convert
-from export.verify import textured_picture
+from export.images import synthetic_image
+from export.onnx_graphs.convert import convert
 from rsis_tf.inference import KerasPredictor
 from rsis_tf.models import ModelConfig, build_model
 from rsis_tf.runtime import Predictor, open_session, resize_image
@@ -28,23 +28,23 @@ def exported(run_folder: pathlib.Path) -> pathlib.Path:
     return run_folder / "model.onnx"
 
 
-def test_same_instances_as_the_keras_model(exported: pathlib.Path, pictures: list[np.ndarray]):
-    onnx_answers = Predictor(exported).batch(pictures)
-    keras_answers = list(KerasPredictor(exported.with_name("best.keras")).stream(pictures))
-    assert sum(map(len, keras_answers)) >= 6  # the comparison has something to compare
-    for ours, theirs in zip(onnx_answers, keras_answers, strict=True):
+def test_same_instances_as_the_keras_model(exported: pathlib.Path, images: list[np.ndarray]):
+    ours_all = Predictor(exported).batch(images)
+    theirs_all = list(KerasPredictor(exported.with_name("best.keras")).stream(images))
+    assert sum(map(len, theirs_all)) >= 6  # the comparison has something to compare
+    for ours, theirs in zip(ours_all, theirs_all, strict=True):
         assert [(i.step, i.class_name) for i in ours] == [(i.step, i.class_name) for i in theirs]
         for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(one.mask, other.mask)
             assert one.score == pytest.approx(other.score, abs=1e-5)
 
 
-def test_graph_scales_pictures_itself(exported: pathlib.Path, pictures: list[np.ndarray]):
-    """A program without Pillow feeds the picture as it is."""
+def test_graph_resizes_images(exported: pathlib.Path, images: list[np.ndarray]):
+    """A program without Pillow passes the image as it is."""
     predictor, session = Predictor(exported), open_session(exported)
-    for picture in pictures:
-        (masks,) = session.run(["masks"], {"image": picture[None]})
-        scaled, _, _ = predictor.run(resize_image(picture, (48, 64))[None])
+    for image in images:
+        (masks,) = session.run(["masks"], {"image": image[None]})
+        scaled, _, _ = predictor.run(resize_image(image, (48, 64))[None])
         assert masks.shape == (1, 4, 48, 64)
         assert (np.abs(masks - scaled) > 0.1).mean() < 0.01
 
@@ -85,7 +85,7 @@ def test_names_axes_and_metadata(exported: pathlib.Path):
 def test_graph_is_lean(exported: pathlib.Path):
     graph = onnx.load(exported).graph
     operators = Counter(node.op_type for node in graph.node)
-    assert operators["Transpose"] <= 3  # picture in, masks out: none between the cells
+    assert operators["Transpose"] <= 3  # image in, masks out: none between the cells
     values = sum(int(np.prod(tensor.dims)) for tensor in graph.initializer)
     variables = KerasPredictor(exported.with_name("best.keras")).model.count_params()
     assert values < 1.05 * variables  # no kernel is stored once per step
@@ -103,7 +103,7 @@ def _config(**fields) -> ModelConfig:
         ({"skip_mode": "mul", "decoder_stages": 3, "kernel_size": 1}, (40, 40)),
         ({"skip_mode": "none", "decoder_stages": 1}, (32, 64)),
         ({"encoder": "mobilenet_v2"}, (32, 48)),
-        ({"encoder": "vgg16"}, (107, 32)),  # levels of 53, 26, 13 rows: an upsampling that float32 scales miss
+        ({"encoder": "vgg16"}, (107, 32)),  # levels of 53, 26, 13 rows: float32 scales lead to another size
     ],
     ids=str,
 )
@@ -117,16 +117,16 @@ def test_every_kind_of_network_converts(fields: dict, size: tuple[int, int]):
         outputs={"masks": ("batch", 2, *size), "classes": ("batch", 2, 4), "stop": ("batch", 2)},
         opset=18,
     )
-    images = np.stack([textured_picture(size, seed) for seed in range(2)])
+    images = np.stack([synthetic_image(size, seed) for seed in range(2)])
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     got = session.run(["masks", "classes", "stop"], {"image": images})
     for ours, wanted in zip(got, infer(model, images, spec).values(), strict=True):
         np.testing.assert_allclose(ours, wanted, atol=1e-4)
 
 
-def test_size_batch_steps_type_and_thresholds_as_asked(run_folder: pathlib.Path, tmp_path: pathlib.Path):
+def test_size_batch_steps_type_and_thresholds_of_the_options(run_folder: pathlib.Path, tmp_path: pathlib.Path):
     out = tmp_path / "small.onnx"
-    options = "--size 40x32 --no-resize --batch 2 --steps 3 --input-type float32 --opset 18 --stop-threshold 0.25"
+    options = "--size 40x32 --no-resize --batch-size 2 --steps 3 --input-type float32 --opset 18 --stop-threshold 0.25"
     exporter.main([str(run_folder / "best.keras"), "--out", str(out), *options.split(), "--license", "CC0-1.0"])
     session = open_session(out)
     assert (session.get_inputs()[0].shape, session.get_inputs()[0].type) == ([2, 40, 32, 3], "tensor(float)")
@@ -138,7 +138,7 @@ def test_size_batch_steps_type_and_thresholds_as_asked(run_folder: pathlib.Path,
     assert len(predictor.batch([np.zeros((9, 9, 3), np.uint8)] * 3)) == 3
 
 
-def test_open_size_answers_at_every_size(run_folder: pathlib.Path, tmp_path: pathlib.Path):
+def test_dynamic_size_runs_at_every_size(run_folder: pathlib.Path, tmp_path: pathlib.Path):
     out = tmp_path / "open.onnx"
     exporter.main([str(run_folder), "--out", str(out), "--size", "dynamic", "--steps", "2"])
     model = KerasPredictor(run_folder).model
@@ -156,12 +156,12 @@ def test_open_size_answers_at_every_size(run_folder: pathlib.Path, tmp_path: pat
     [
         (["nowhere"], "Received: nowhere"),
         (["RUN", "--bogus"], "unrecognized arguments: --bogus"),
-        (["RUN", "--size", "64"], "received '64'"),
-        (["RUN", "--size", "0x64"], "received '0x64'"),
-        (["RUN", "--batch", "many"], "received 'many'"),
-        (["RUN", "--steps", "0"], "received '0'"),
-        (["RUN", "--atol", "-1"], "received '-1'"),
-        (["RUN", "--stop-threshold", "2"], "received '2'"),
+        (["RUN", "--size", "64"], "Received: '64'"),
+        (["RUN", "--size", "0x64"], "Received: '0x64'"),
+        (["RUN", "--batch-size", "many"], "Received: 'many'"),
+        (["RUN", "--steps", "0"], "Received: '0'"),
+        (["RUN", "--atol", "-1"], "Received: '-1'"),
+        (["RUN", "--stop-threshold", "2"], "Received: '2'"),
         (["RUN", "--opset", "20"], "invalid choice: 20"),
         (["RUN", "--out", "no/such/folder/model.onnx"], "Received: no/such/folder/model.onnx"),
         (["RUN", "--out", "RUN"], "which is a folder"),
@@ -195,7 +195,7 @@ def test_command_as_a_user_calls_it(run_folder: pathlib.Path, tmp_path: pathlib.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.json"]
 
 
-def test_file_run_as_a_script_says_how_to_call_it():
+def test_file_run_as_a_script_names_the_command():
     done = subprocess.run([sys.executable, "export/onnx.py"], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [

@@ -1,4 +1,4 @@
-"""Each pass keeps the results and leaves behind what it promises; graphs of a few nodes."""
+"""Each pass keeps the results and leaves the expected operators; graphs of a few nodes."""
 
 from collections import Counter
 
@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from export import onnx_passes
+from export.onnx_graphs import passes
 
 RNG = np.random.default_rng(0)
 
@@ -43,7 +43,7 @@ node = helper.make_node
 
 
 def _after(model: onnx.ModelProto, rewrite, x: np.ndarray, atol: float = 0.0) -> dict[str, int]:
-    """Applies a pass, compares the results and returns the operators left."""
+    """Applies a pass, compares the results, and returns the operators that remain."""
     before = _run(model, x)
     rewrite(model)
     for old, new in zip(before, _run(model, x), strict=True):
@@ -58,27 +58,27 @@ def test_weights_become_constants():
     before = _run(model, x)
     del model.graph.initializer[:]
     model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 3]))
-    onnx_passes.embed_weights(model, weights)
+    passes.embed_weights(model, weights)
     assert [value.name for value in model.graph.input] == ["x"]
     np.testing.assert_array_equal(_run(model, x)[0], before[0])
 
 
-def test_what_depends_on_constants_alone_is_computed_once():
+def test_nodes_of_constants_become_constants():
     nodes = [
         node("Transpose", ["w"], ["t"], perm=[1, 0]),
         node("Mul", ["t", "two"], ["u"]),
         node("MatMul", ["x", "u"], ["y"]),
-        node("Add", ["t", "two"], ["nobody reads this"]),
+        node("Add", ["t", "two"], ["unread"]),
     ]
     model = _model(nodes, {"y": [2, 5, 6, 3]}, {"w": _random(3, 4), "two": np.float32(2)})
-    assert _after(model, onnx_passes.fold_constants, _random(2, 5, 6, 4)) == {"MatMul": 1}
+    assert _after(model, passes.fold_constants, _random(2, 5, 6, 4)) == {"MatMul": 1}
     assert [tensor.name for tensor in model.graph.initializer] == ["w/u"]
 
 
 def test_constant_output_stays_an_output():
     nodes = [node("Neg", ["w"], ["v"]), node("Neg", ["v"], ["constant"]), node("Relu", ["x"], ["y"])]
     model = _model(nodes, {"y": [2, 5, 6, 4], "constant": [3]}, {"w": _random(3)})
-    assert _after(model, onnx_passes.fold_constants, _random(2, 5, 6, 4)) == {"Neg": 1, "Relu": 1}
+    assert _after(model, passes.fold_constants, _random(2, 5, 6, 4)) == {"Neg": 1, "Relu": 1}
 
 
 def _convolution(*, tail: list, constants: dict) -> onnx.ModelProto:
@@ -89,24 +89,24 @@ def _convolution(*, tail: list, constants: dict) -> onnx.ModelProto:
 def test_batch_normalisation_goes_into_the_convolution():
     tail = [node("Mul", ["c", "scale"], ["m"]), node("Add", ["shift", "m"], ["a"]), node("Relu", ["a"], ["y"])]
     model = _convolution(tail=tail, constants={"scale": _random(1, 3, 1, 1), "shift": _random(3, 1, 1)})
-    assert _after(model, onnx_passes.fold_scales, _random(2, 4, 5, 6), atol=1e-5) == {"Conv": 1, "Relu": 1}
+    assert _after(model, passes.fold_scales, _random(2, 4, 5, 6), atol=1e-5) == {"Conv": 1, "Relu": 1}
 
 
 def test_folding_down_to_the_output_of_the_graph_keeps_its_name():
     model = _convolution(tail=[node("Mul", ["c", "scale"], ["y"])], constants={"scale": _random(1, 3, 1, 1)})
-    assert _after(model, onnx_passes.fold_scales, _random(2, 4, 5, 6), atol=1e-5) == {"Conv": 1}
+    assert _after(model, passes.fold_scales, _random(2, 4, 5, 6), atol=1e-5) == {"Conv": 1}
 
 
-def test_scale_stays_where_it_cannot_be_folded():
+def test_scale_stays_where_folding_is_impossible():
     twice = [node("Mul", ["c", "scale"], ["m"]), node("Add", ["m", "c"], ["y"])]  # c is read once more
     model = _convolution(tail=twice, constants={"scale": _random(1, 3, 1, 1)})
-    assert _after(model, onnx_passes.fold_scales, _random(2, 4, 5, 6)) == {"Conv": 1, "Mul": 1, "Add": 1}
+    assert _after(model, passes.fold_scales, _random(2, 4, 5, 6)) == {"Conv": 1, "Mul": 1, "Add": 1}
     per_pixel = [node("Add", ["c", "map"], ["y"])]
     model = _convolution(tail=per_pixel, constants={"map": _random(1, 3, 5, 6)})
-    assert _after(model, onnx_passes.fold_scales, _random(2, 4, 5, 6)) == {"Conv": 1, "Add": 1}
+    assert _after(model, passes.fold_scales, _random(2, 4, 5, 6)) == {"Conv": 1, "Add": 1}
 
 
-def test_kernel_that_two_convolutions_share_is_scaled_for_one_of_them():
+def test_kernel_of_two_convolutions_is_scaled_for_one_of_them():
     nodes = [
         node("Conv", ["x", "kernel"], ["a"], pads=[1, 1, 1, 1]),
         node("Conv", ["x", "kernel"], ["b"], pads=[1, 1, 1, 1]),
@@ -115,7 +115,7 @@ def test_kernel_that_two_convolutions_share_is_scaled_for_one_of_them():
     ]
     constants = {"kernel": _random(3, 4, 3, 3), "scale": _random(1, 3, 1, 1)}
     model = _model(nodes, {"y": [2, 3, 5, 6]}, constants, (2, 4, 5, 6))
-    assert _after(model, onnx_passes.fold_scales, _random(2, 4, 5, 6), atol=1e-5) == {"Conv": 2, "Sub": 1}
+    assert _after(model, passes.fold_scales, _random(2, 4, 5, 6), atol=1e-5) == {"Conv": 2, "Sub": 1}
 
 
 def _cell(opset: int) -> tuple[list, dict]:
@@ -144,11 +144,11 @@ def test_cells_stay_in_the_layout_of_the_convolutions():
     for opset in (17, 18):
         nodes, constants = _cell(opset)
         model = _model(nodes, {"y": [2, 2, 5, 6], "pooled": [2, 2]}, constants, (2, 4, 5, 6), opset)
-        left = _after(model, onnx_passes.channels_first, _random(2, 4, 5, 6))
+        left = _after(model, passes.channels_first, _random(2, 4, 5, 6))
         assert left == {"Add": 1, "Split": 1, "Sigmoid": 1, "Tanh": 1, "Mul": 2, "Relu": 1, "ReduceMax": 1}
 
 
-def test_what_must_see_channels_last_still_does():
+def test_operators_that_need_channels_last_get_them():
     nodes = [
         node("Transpose", ["x"], ["last"], perm=[0, 2, 3, 1]),
         node("Sigmoid", ["last"], ["s"]),
@@ -163,10 +163,10 @@ def test_what_must_see_channels_last_still_does():
     nodes.insert(0, node("Neg", ["x"], ["other"]))
     constants = {"w": _random(4, 3), "map": _random(1, 5, 6, 4)}
     model = _model(nodes, {"y": [2, 4, 5, 6], "z": [2, 3]}, constants, (2, 4, 5, 6))
-    _after(model, onnx_passes.channels_first, _random(2, 4, 5, 6))
+    _after(model, passes.channels_first, _random(2, 4, 5, 6))
 
 
-def test_resize_lands_on_the_size_that_was_meant():
+def test_resize_gives_the_intended_size():
     """26 · (53 / 26) is less than 53 in float32."""
     scales = np.array([1, 1, 53 / 26, 2], np.float32)
     resize = node(
@@ -177,7 +177,7 @@ def test_resize_lands_on_the_size_that_was_meant():
     )
     x = _random(1, 1, 26, 3)
     assert _run(model, x)[0].shape == (1, 1, 52, 6)
-    onnx_passes.safe_resizes(model)
+    passes.safe_resizes(model)
     (y,) = _run(model, x)
     assert y.shape == (1, 1, 53, 6)
     np.testing.assert_array_equal(y[0, 0, [0, 52]][:, [0, 5]], x[0, 0, [0, 25]][:, [0, 2]])  # corners on corners

@@ -1,4 +1,4 @@
-"""`python -m export.saved_model`: a folder that TensorFlow alone can serve."""
+"""`python -m export.saved_model`: a folder that TensorFlow serves without the project."""
 
 import json
 import pathlib
@@ -10,6 +10,8 @@ import pytest
 
 from export import saved_model as exporter
 from export.graph import GraphSpec, infer
+from export.options import Options
+from rsis_tf.errors import InputError
 from rsis_tf.inference import load_model
 
 
@@ -19,28 +21,28 @@ def exported(run_folder: pathlib.Path) -> pathlib.Path:
     return run_folder / "saved_model"
 
 
-def test_served_by_a_process_without_the_project(exported: pathlib.Path, tmp_path: pathlib.Path, pictures):
-    picture = pictures[2]
-    np.save(tmp_path / "picture.npy", picture)
+def test_served_by_a_process_without_the_project(exported: pathlib.Path, tmp_path: pathlib.Path, images):
+    image = images[2]
+    np.save(tmp_path / "image.npy", image)
     program = f"""
 import sys
 import numpy as np
 import tensorflow as tf
 loaded = tf.saved_model.load({str(exported)!r})
 serve = loaded.signatures["serving_default"]
-answer = serve(image=tf.constant(np.load("picture.npy")[None]))
-np.savez("answer.npz", **{{name: value.numpy() for name, value in answer.items()}})
+outputs = serve(image=tf.constant(np.load("image.npy")[None]))
+np.savez("outputs.npz", **{{name: value.numpy() for name, value in outputs.items()}})
 assert "rsis_tf" not in sys.modules and "export" not in sys.modules
 """
     subprocess.run([sys.executable, "-I", "-c", program], cwd=tmp_path, check=True)
-    answer = np.load(tmp_path / "answer.npz")
-    wanted = infer(load_model(exported.parent), picture[None], GraphSpec(size=(48, 64), batch=None, steps=2))
-    assert sorted(answer) == ["classes", "masks", "stop"]
-    for name in answer:
-        np.testing.assert_allclose(answer[name], wanted[name], atol=1e-5)
+    outputs = np.load(tmp_path / "outputs.npz")
+    wanted = infer(load_model(exported.parent), image[None], GraphSpec(size=(48, 64), batch=None, steps=2))
+    assert sorted(outputs) == ["classes", "masks", "stop"]
+    for name in outputs:
+        np.testing.assert_allclose(outputs[name], wanted[name], atol=1e-5)
 
 
-def test_says_what_it_is(exported: pathlib.Path):
+def test_json_file_describes_the_export(exported: pathlib.Path):
     side = json.loads((exported.parent / "saved_model.json").read_text())
     assert (side["format"], side["signature"], side["num_steps"]) == ("saved_model", "serving_default", 2)
     assert side["input"]["shape"] == ["batch", "height", "width", 3]
@@ -49,12 +51,12 @@ def test_says_what_it_is(exported: pathlib.Path):
 def test_replaces_a_saved_model_and_nothing_else(run_folder: pathlib.Path, tmp_path: pathlib.Path, capsys):
     mine = tmp_path / "mine"
     mine.mkdir()
-    (mine / "thesis.txt").write_text("years of work")
+    (mine / "notes.txt").write_text("kept")
     with pytest.raises(SystemExit) as stop:
         exporter.main([str(run_folder), "--out", str(mine)])
     assert stop.value.code == 2
-    assert "a SavedModel to replace" in capsys.readouterr().err
-    assert (mine / "thesis.txt").read_text() == "years of work"
+    assert "an earlier export with saved_model.pb in it" in capsys.readouterr().err
+    assert (mine / "notes.txt").read_text() == "kept"
     out = tmp_path / "served"
     for steps in ("1", "2"):
         exporter.main([str(run_folder), "--out", str(out), "--steps", steps, "--no-verify"])
@@ -63,8 +65,11 @@ def test_replaces_a_saved_model_and_nothing_else(run_folder: pathlib.Path, tmp_p
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_precision_it_cannot_honour(run_folder: pathlib.Path, precision: str, capsys):
+def test_other_precisions_are_refused(run_folder: pathlib.Path, precision: str, capsys):
     with pytest.raises(SystemExit) as stop:
         exporter.main([str(run_folder), "--precision", precision])
     assert stop.value.code == 2
-    assert f"Received: --precision {precision}" in capsys.readouterr().err
+    assert f"invalid choice: '{precision}'" in capsys.readouterr().err
+    options = Options(source=run_folder / "best.keras", out=run_folder / "other", precision=precision)
+    with pytest.raises(InputError, match=f"Received: --precision {precision}"):
+        exporter.export_saved_model(options)

@@ -1,4 +1,4 @@
-"""Folders for model servers: names, versions, shapes that are the graph's, batching."""
+"""Folders for model servers: names, versions, the shapes of the graph, batching."""
 
 import json
 import pathlib
@@ -21,7 +21,7 @@ def _dims(config: str) -> dict[str, tuple[str, list[int]]]:
 
 @pytest.fixture
 def served(toy_model):
-    """A toy graph with all the metadata an export has."""
+    """Writes a toy graph with all the metadata of an export."""
     metadata = {
         "class_names": '["background", "le\\"af", "stone"]',
         "image_size": "[8, 8]",
@@ -41,7 +41,7 @@ def served(toy_model):
 def test_triton_repository(served, tmp_path):
     model = served(size=("height", "width"))
     repository = tmp_path / "models"
-    options = ["--to", str(repository), "--name", "leaves", "--max-batch", "4", "--delay-us", "500"]
+    options = ["--out", str(repository), "--name", "leaves", "--max-batch", "4", "--delay-us", "500"]
     serving.main([str(model), *options])
     assert sorted(str(path.relative_to(repository)) for path in repository.rglob("*") if path.is_file()) == [
         "leaves/1/model.onnx",
@@ -60,23 +60,23 @@ def test_triton_repository(served, tmp_path):
 
 
 def test_triton_config_is_protobuf_text(served, tmp_path):
-    """Parsed against the fields of Triton's ModelConfig that are used here."""
+    """It is parsed with the fields of Triton's ModelConfig that are used here."""
     serving.write_triton(served(), tmp_path, name="leaves")
     parsed = text_format.Parse((tmp_path / "leaves/config.pbtxt").read_text(), _model_config()())
     assert [list(value.dims) for value in (*parsed.input, *parsed.output)] == [[8, 8, 3], [3, 8, 8], [3, 3], [3]]
     assert (parsed.max_batch_size, parsed.dynamic_batching.max_queue_delay_microseconds) == (8, 2000)
     texts = {entry.key: entry.value.string_value for entry in parsed.parameters}
     assert json.loads(texts["class_names"]) == ["background", 'le"af', "stone"]
-    assert texts["aspect"] == "stretch"  # the file does not say
+    assert texts["aspect"] == "stretch"  # the file holds no aspect
 
 
-def test_triton_config_says_how_images_fill_the_frame(served, tmp_path):
+def test_triton_config_holds_the_aspect(served, tmp_path):
     serving.write_triton(served(aspect="keep"), tmp_path, name="leaves")
     assert 'key: "aspect" value { string_value: "keep" }' in (tmp_path / "leaves/config.pbtxt").read_text()
 
 
 def _model_config() -> type:
-    """A message class with Triton's names; field numbers do not matter in text."""
+    """Returns a message class with Triton's names; field numbers do not matter in text."""
     file = descriptor_pb2.FileDescriptorProto(name="model_config.proto", package="served", syntax="proto2")
     field = descriptor_pb2.FieldDescriptorProto
     text, number, repeated = field.TYPE_STRING, field.TYPE_INT64, "repeated"
@@ -133,7 +133,7 @@ def test_each_call_adds_a_version(served, tmp_path):
 
 
 def _server_config() -> type:
-    """ModelServerConfig with the names and numbers of TensorFlow Serving's model_server_config.proto."""
+    """Returns ModelServerConfig with the names and numbers of TensorFlow Serving's model_server_config.proto."""
     file = descriptor_pb2.FileDescriptorProto(name="model_server_config.proto", package="serving", syntax="proto3")
     field = descriptor_pb2.FieldDescriptorProto
     model = file.message_type.add(name="ModelConfig")
@@ -163,7 +163,7 @@ def _paths(folder: pathlib.Path) -> dict[str, str]:
 
 @pytest.fixture
 def saved(tmp_path) -> pathlib.Path:
-    """A folder with the files of a SavedModel and the exporter's JSON file; nothing here opens the graph."""
+    """A folder with the files of a SavedModel and the exporter's JSON file; the graph is not opened."""
     folder = tmp_path / "saved"
     (folder / "variables").mkdir(parents=True)
     (folder / "saved_model.pb").write_bytes(b"graph")
@@ -176,8 +176,8 @@ def test_tf_serving(run_folder: pathlib.Path, tmp_path):
     source = tmp_path / "exported"
     saved_model.main([str(run_folder), "--out", str(source), "--no-verify", "--steps", "1"])
     folder = tmp_path / "models"
-    for name in ("leaves", "leaves", "stones"):
-        serving.main([str(source), "--to", str(folder), "--name", name, "--max-batch", "16"])
+    for name, option in (("leaves", "--out"), ("leaves", "--to"), ("stones", "--out")):
+        serving.main([str(source), option, str(folder), "--name", name, "--max-batch", "16"])
     assert sorted(str(path.relative_to(folder).parent) for path in folder.rglob("saved_model.pb")) == [
         "leaves/1",
         "leaves/2",
@@ -185,33 +185,33 @@ def test_tf_serving(run_folder: pathlib.Path, tmp_path):
     ]
     assert list(_paths(folder)) == ["leaves", "stones"]
     assert "max_batch_size { value: 16 }" in (folder / "batching.config").read_text()
-    told = json.loads((folder / "stones/1/assets.extra/rsis.json").read_text())
-    assert told["class_names"][0] == "background"
+    described = json.loads((folder / "stones/1/assets.extra/rsis.json").read_text())
+    assert described["class_names"][0] == "background"
 
 
 def test_paths_move_with_the_folder(saved, tmp_path):
-    serving.main([str(saved), "--to", str(tmp_path / "models"), "--name", "leaves"])
+    serving.main([str(saved), "--out", str(tmp_path / "models"), "--name", "leaves"])
     moved = tmp_path / "elsewhere"
     (tmp_path / "models").rename(moved)
     for path in moved.rglob("*.config"):
         assert str(tmp_path) not in path.read_text(encoding="utf-8")
-    if pathlib.Path("/proc/self/cwd").exists():  # as a server does that is started in that folder
+    if pathlib.Path("/proc/self/cwd").exists():  # as for a server with this working directory
         program = "import os, sys; print(*os.listdir(sys.argv[1]))"
         command = [sys.executable, "-c", program, _paths(moved)["leaves"]]
         assert subprocess.run(command, cwd=moved, capture_output=True, text=True, check=True).stdout == "1\n"
 
 
 @pytest.mark.parametrize(("root", "path"), [("/models", "/models/leaves"), ("gs://bucket/a/", "gs://bucket/a/leaves")])
-def test_place_where_the_server_sees_the_folder(saved, tmp_path, root, path):
-    serving.main([str(saved), "--to", str(tmp_path / "models"), "--name", "leaves", "--server-root", root])
+def test_folder_as_the_server_sees_it(saved, tmp_path, root, path):
+    serving.main([str(saved), "--out", str(tmp_path / "models"), "--name", "leaves", "--server-root", root])
     assert _paths(tmp_path / "models") == {"leaves": path}
 
 
 def test_one_folder_for_both_servers(served, saved, tmp_path):
-    """TensorFlow Serving is told of SavedModels alone, and a name is of one kind."""
+    """TensorFlow Serving gets the SavedModels only, and all versions of a name have the same format."""
     folder = tmp_path / "models"
-    serving.main([str(served()), "--to", str(folder), "--name", "stones"])
-    serving.main([str(saved), "--to", str(folder), "--name", "leaves"])
+    serving.main([str(served()), "--out", str(folder), "--name", "stones"])
+    serving.main([str(saved), "--out", str(folder), "--name", "leaves"])
     assert list(_paths(folder)) == ["leaves"]
     before = sorted(folder.rglob("*"))
     with pytest.raises(InputError, match="stones, which holds ONNX models for Triton"):
@@ -228,25 +228,25 @@ def test_stepwise_exports_are_refused_with_the_reason(toy_model, tmp_path, capsy
         (folder / name).write_bytes(toy_model(metadata={"layout": "stepwise", "class_names": "[]"}).read_bytes())
     for model in (folder, folder / "step.onnx"):
         with pytest.raises(SystemExit) as stop:
-            serving.main([str(model), "--to", str(tmp_path / "models")])
+            serving.main([str(model), "--out", str(tmp_path / "models")])
         assert stop.value.code == 2
         error = capsys.readouterr().err
-        assert error.startswith("error: a stepwise export is two graphs")
-        assert error.endswith(f"Take --layout unrolled or loop. Received: {model}\n")
+        assert error.startswith("error: a stepwise export consists of two graphs")
+        assert error.endswith(f"Use --layout unrolled or loop. Received: {model}\n")
     assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ("nowhere.onnx --to models", "Received: nowhere.onnx"),
-        ("FOREIGN --to models", "expected an unrolled or loop export"),
-        ("FOLDER --to models", "expected a SavedModel"),
-        ("MODEL", "--to"),
-        ("MODEL --to models --name ../up", "Received: '../up'"),
-        ("MODEL --to models --max-batch 0", "Received: 0, 2000"),
-        ("MODEL --to models --server-root /models", "--server-root is for SavedModels"),
-        ("FOLDER --to models --server-root here", "with a leading slash or a scheme"),
+        ("nowhere.onnx --out models", "Received: nowhere.onnx"),
+        ("FOREIGN --out models", "expected an unrolled or loop export"),
+        ("FOLDER --out models", "expected a SavedModel"),
+        ("MODEL", "arguments are required: --out"),
+        ("MODEL --out models --name ../up", "Received: '../up'"),
+        ("MODEL --out models --max-batch 0", "Received: 0, 2000"),
+        ("MODEL --out models --server-root /models", "--server-root is for SavedModels"),
+        ("FOLDER --out models --server-root here", "with a leading slash or a scheme"),
     ],
 )
 def test_wrong_calls(served, toy_model, tmp_path, monkeypatch, call, message, capsys):

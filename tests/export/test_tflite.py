@@ -1,4 +1,4 @@
-"""`python -m export.tflite`: run by LiteRT with its own operators, with the Keras model's answers."""
+"""`python -m export.tflite`: a file that LiteRT runs, with the outputs of the Keras model."""
 
 import json
 import pathlib
@@ -17,17 +17,17 @@ def exported(run_folder: pathlib.Path) -> pathlib.Path:
     return run_folder / "model.tflite"
 
 
-def test_same_outputs_as_the_keras_model(exported: pathlib.Path, pictures):
+def test_same_outputs_as_the_keras_model(exported: pathlib.Path, images):
     run = exporter.open_run(exported)
-    picture = pictures[0]  # of the size of the network
-    got = run(picture[None])
-    wanted = infer(load_model(exported.parent), picture[None], GraphSpec(size=(48, 64), batch=1, steps=2, resize=False))
+    image = images[0]  # of the size of the network
+    got = run(image[None])
+    wanted = infer(load_model(exported.parent), image[None], GraphSpec(size=(48, 64), batch=1, steps=2, resize=False))
     assert sorted(got) == ["classes", "masks", "stop"]
     for name in got:
         np.testing.assert_allclose(got[name], wanted[name], atol=1e-4)
 
 
-def test_says_what_it_is(exported: pathlib.Path):
+def test_json_file_describes_the_export(exported: pathlib.Path):
     side = json.loads((exported.parent / "model.tflite.json").read_text())
     assert (side["format"], side["input"]["shape"]) == ("tflite", [1, 48, 64, 3])
 
@@ -41,8 +41,8 @@ def test_half_precision_is_half_the_size_and_close(exported: pathlib.Path, tmp_p
     assert 0 < max(side["verification"][0]["differences"].values()) < 0.02
 
 
-@pytest.mark.parametrize("option", ["--size dynamic", "--batch dynamic", "--resize"])
-def test_options_it_cannot_honour(run_folder: pathlib.Path, option: str, capsys):
+@pytest.mark.parametrize("option", ["--size dynamic", "--batch-size dynamic", "--resize"])
+def test_dynamic_shapes_are_refused(run_folder: pathlib.Path, option: str, capsys):
     with pytest.raises(SystemExit) as stop:
         exporter.main([str(run_folder), *option.split()])
     assert stop.value.code == 2

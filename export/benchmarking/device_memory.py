@@ -1,24 +1,25 @@
-"""Memory that a process holds on NVIDIA GPUs, as the driver counts it."""
+"""The memory that a process holds on NVIDIA GPUs, as the driver counts it."""
 
 import os
 import shutil
 import subprocess
 
 QUERY = ("--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits")
-"""What nvidia-smi is asked: one line for each process and GPU, `PID, MiB` (`nvidia-smi --help-query-compute-apps`)."""
+"""Arguments with which nvidia-smi prints one line for each process and GPU, `PID, MiB`
+(`nvidia-smi --help-query-compute-apps`)."""
 
 
 def device_memory_mb(process: int | None = None) -> float | None:
     """Returns the MiB that a process holds on all GPUs: weights, activations, workspaces and the CUDA context.
 
-    Frameworks keep what they have once taken, so after a measurement this is the peak.
+    Frameworks do not return the memory they have allocated, so after a measurement this is the peak.
 
     Args:
-        process: its number; default: this process.
+        process: its id; default: this process.
 
     Returns:
-        None where it cannot be measured: without nvidia-smi, where the driver does not tell (`[N/A]`), or in a
-        container that numbers processes otherwise than the driver does.
+        None if it cannot be measured: without nvidia-smi, if the driver gives no number (`[N/A]`), or in a container
+        in which processes have other ids than the driver sees.
     """
     program = shutil.which("nvidia-smi")
     if program is None:

@@ -1,10 +1,10 @@
-"""From a Keras model to an ONNX graph, quickly: the weights stay out of the conversion and are put in at its end.
+"""Converts a Keras model to an ONNX graph.
 
-tf2onnx copies every constant in each of its passes, which for 30 million weights is most of its time. Here kernels are
-inputs of the graph while it is converted, and become constants afterwards.
+tf2onnx copies every constant in each of its passes, which takes most of its time for 30 million weights. Kernels are
+therefore inputs of the graph while it is converted, and become constants afterwards.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from typing import Any
 
 import keras
@@ -15,9 +15,9 @@ from onnx import helper
 from tf2onnx import optimizer, tf_loader
 from tf2onnx.tfonnx import process_tf_graph
 
-from export import onnx_passes
+from export.onnx_graphs import passes
 
-Tensor = Any
+Tensor = Any  # TensorFlow has no type information
 Shape = tuple[int | str, ...]
 
 
@@ -29,17 +29,17 @@ def convert(
     outputs: dict[str, Shape],
     opset: int = 17,
 ) -> onnx.ModelProto:
-    """Converts what `build` computes with the model.
+    """Converts the function `build`, which computes with the model.
 
     Args:
-        model: owner of the weights.
-        build: from input tensors by name to output tensors by name.
-        inputs: shape and dtype of each input; an open axis bears its name.
-        outputs: shape of each output, in the order they shall have.
+        model: holds the weights.
+        build: input tensors by name → output tensors by name.
+        inputs: shape and dtype of each input; a dynamic axis is given by its name.
+        outputs: shape of each output, in the order of the graph's outputs.
         opset: version of the ONNX operators, 17 or 18.
 
     Returns:
-        The model; float32 weights, cells in the layout of the convolutions, batch normalisation folded.
+        The ONNX model: float32 weights, ConvLSTM cells in the layout of the convolutions, batch normalisation folded.
     """
     graph_def, weights = _trace(model, build, inputs, list(outputs))
     input_names, output_names = [f"{name}:0" for name in (*inputs, *weights)], [f"{name}:0" for name in outputs]
@@ -56,11 +56,11 @@ def convert(
             tensors_to_rename={name: name.removesuffix(":0") for name in input_names + output_names},
         )
     proto = optimizer.optimize_graph(converted, catch_errors=False).make_model("rsis")
-    onnx_passes.embed_weights(proto, weights)
-    onnx_passes.fold_constants(proto)
-    onnx_passes.fold_scales(proto)
-    onnx_passes.channels_first(proto)
-    onnx_passes.safe_resizes(proto)
+    passes.embed_weights(proto, weights)
+    passes.fold_constants(proto)
+    passes.fold_scales(proto)
+    passes.channels_first(proto)
+    passes.safe_resizes(proto)
     _declare(proto.graph.input, {name: shape for name, (shape, _) in inputs.items()})
     _declare(proto.graph.output, outputs)
     onnx.checker.check_model(proto)
@@ -68,7 +68,7 @@ def convert(
 
 
 def add_metadata(proto: onnx.ModelProto, text: dict[str, str], version: str) -> None:
-    """Writes what the file says about itself."""
+    """Writes metadata, and the version of this package, into a model."""
     helper.set_model_props(proto, text)
     proto.producer_name, proto.producer_version = "rsis_tf", version
 
@@ -79,8 +79,8 @@ def _trace(
     inputs: dict[str, tuple[Shape, str]],
     outputs: list[str],
 ) -> tuple[tf.compat.v1.GraphDef, dict[str, np.ndarray]]:
-    """Returns the TensorFlow graph and the weights that are inputs of it, by name."""
-    # A name tells the layer, and the passes hand it on: tools that treat parts of the network apart read it.
+    """Returns the TensorFlow graph, and by name the weights that are inputs of it."""
+    # The name contains that of the layer, and the passes keep it: `quantize` reads the part of the network from it.
     values = [(f"weight_{i}/{variable.path}", variable, variable.numpy()) for i, variable in enumerate(model.variables)]
     weights = {name: value for name, _, value in values if value.ndim > 1}
     with tf.Graph().as_default() as graph:
@@ -101,8 +101,8 @@ def _trace(
         return graph.as_graph_def(add_shapes=True), weights
 
 
-def _declare(values: Any, shapes: dict[str, Shape]) -> None:
-    """Writes names in the order of `shapes`, and sizes and names of axes, over what the converter made up."""
+def _declare(values: MutableSequence[onnx.ValueInfoProto], shapes: dict[str, Shape]) -> None:
+    """Gives inputs or outputs the order and the axes of `shapes`, in place of those that the converter chose."""
     by_name = {value.name: value for value in values}
     declared = [
         helper.make_tensor_value_info(name, by_name[name].type.tensor_type.elem_type, shape)

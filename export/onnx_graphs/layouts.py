@@ -13,7 +13,7 @@ import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
 from export.graph import GraphSpec, resample
-from export.onnx_graph import Shape, convert
+from export.onnx_graphs.convert import Shape, convert
 from rsis_tf.models import RSIS
 from rsis_tf.models.decoder import Memory, Reading, stage_channels
 from rsis_tf.models.mask_heads.voting import Ballot

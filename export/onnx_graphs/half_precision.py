@@ -1,21 +1,21 @@
-"""An ONNX graph in float16: half the size, and fast where the hardware computes in it (GPUs; CPUs convert back)."""
+"""Converts an ONNX graph to float16: half the size, and faster on GPUs. CPUs convert the values back to float32."""
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx_passes import GraphEditor
+from export.onnx_graphs.passes import GraphEditor
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 ALWAYS_FLOAT = {"Resize": (1, 2)}
-"""Inputs that the operator's definition wants in float32: region and scales."""
+"""Operator → inputs that its definition requires in float32 (region and scales)."""
 
 
 def to_half(model: onnx.ModelProto) -> None:
-    """Turns weights and arithmetic to float16; `image`, `masks`, `classes` and `stop` keep their type.
+    """Converts weights and arithmetic to float16; `image`, `masks`, `classes` and `stop` keep their type.
 
-    What comes before the first convolution stays in float32: colours from 0 to 255 and pixel positions of large
-    pictures have more digits than float16 holds.
+    Nodes before the first convolution stay in float32: colours from 0 to 255 and pixel positions in large images have
+    more digits than float16 holds.
     """
     types = _element_types(model)
     editor = GraphEditor(model)
@@ -50,7 +50,7 @@ def to_half(model: onnx.ModelProto) -> None:
             if types.get(name) == FLOAT:
                 if name in editor.outputs:
                     node.output[i] = f"{name}/half"
-                    ready[name] = node.output[i]  # for those that read it besides the caller
+                    ready[name] = node.output[i]  # for nodes that read this output too
                     nodes.append(helper.make_node("Cast", [node.output[i]], [name], name=f"{name}/float", to=FLOAT))
                 half.add(node.output[i])
     del model.graph.value_info[:]
@@ -58,10 +58,10 @@ def to_half(model: onnx.ModelProto) -> None:
 
 
 def nodes_before_convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Returns the nodes that no convolution feeds."""
+    """Returns the nodes that do not depend on a convolution."""
     fed: set[str] = set()
     before = []
-    for node in model.graph.node:  # in an order in which they can run
+    for node in model.graph.node:  # in topological order
         if node.op_type == "Conv" or fed.intersection(node.input):
             fed.update(node.output)
         else:

@@ -1,8 +1,8 @@
-"""8-bit ONNX graphs by ONNX Runtime's quantiser, with the layers left out that a measurement shows to be sensitive.
+"""Quantises ONNX graphs to 8 bits with ONNX Runtime; parts that a measurement shows to be sensitive are left out.
 
-Convolutions hold nearly all weights and arithmetic, so they alone are quantised: weights per channel to signed, inputs
-and outputs to unsigned 8 bits. Such graphs run on the CPU provider. On processors without 8-bit dot products (AVX2
-alone) sums may saturate; measure there before use.
+Convolutions hold nearly all weights and arithmetic, so only they are quantised: weights per channel to signed, inputs
+and outputs to unsigned 8 bits. Such graphs run on the CPU provider. On processors without 8-bit dot products (with AVX2
+only) sums may saturate: measure the accuracy there before use.
 """
 
 import dataclasses
@@ -20,13 +20,14 @@ from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_infer_metadata, add_pre_process_metadata
 
-from export.onnx_passes import GraphEditor
+from export.onnx_graphs.passes import GraphEditor
+from export.options import Thresholds
 from rsis_tf.evaluation.metrics.agreement import agreement
-from rsis_tf.runtime import OUTPUTS, decode
+from rsis_tf.runtime import OUTPUTS, Instance, decode
 
 Array = np.ndarray
 JUDGED = 16
-"""Pictures on which the effect of a part is measured."""
+"""Number of images on which the effect of a part is measured."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,8 @@ class Quantized:
 
     Attributes:
         model: the 8-bit graph.
-        agreement: with the float32 graph on calibration pictures, see `rsis_tf.evaluation.metrics.agreement.agreement`.
-        parts: agreement when that part alone is quantised; empty when no part had to be judged.
+        agreement: with the float32 graph on calibration images, see `rsis_tf.evaluation.metrics.agreement.agreement`.
+        parts: part → agreement if only this part is quantised; empty if the whole graph reached the target.
         excluded: parts left in float32.
     """
 
@@ -47,23 +48,24 @@ class Quantized:
 
 
 def quantize(
-    model: onnx.ModelProto, inputs: Sequence[Array], *, thresholds: dict[str, float], target: float = 0.97
+    model: onnx.ModelProto, inputs: Sequence[Array], *, thresholds: Thresholds, target: float = 0.97
 ) -> Quantized:
-    """Quantises statically: value ranges come from pictures.
+    """Quantises statically: the ranges of activations are measured on images.
 
-    If the whole in 8 bits agrees with float32 less than `target`, every part of the network is quantised alone, and
-    the parts that do most harm stay in float32, one by one, until the target is met.
+    If the agreement of the 8-bit graph with the float32 graph is less than `target`, every part of the network is
+    quantised alone. Then the parts with the lowest agreement are left in float32, one more at a time, until the target
+    is reached.
 
     Args:
         model: float32 graph with the input `image`.
-        inputs: pictures for it, from `export.calibration.read_inputs`.
-        thresholds: `stop_threshold` and `mask_threshold`.
+        inputs: images for it, from `export.calibration.read_inputs`.
+        thresholds: those of the file.
         target: agreement to reach.
     """
     prepared = onnx.ModelProto()
     prepared.CopyFrom(model)
     prepared = onnx.shape_inference.infer_shapes(prepared)
-    add_infer_metadata(prepared)  # what the quantiser wants prepared has been done by the exporter's own passes
+    add_infer_metadata(prepared)  # the passes of the exporter have prepared the graph
     add_pre_process_metadata(prepared)
     ranges = _ranges(prepared, inputs)
     judged = [inputs[i] for i in np.linspace(0, len(inputs) - 1, min(len(inputs), JUDGED)).round().astype(int)]
@@ -91,18 +93,19 @@ def quantize(
 
 
 def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Stores the kernels of convolutions as 8-bit integers with a scale per channel; needs no pictures.
+    """Stores the kernels of convolutions as 8-bit integers with a scale per channel; needs no images.
 
-    A quarter of the size; arithmetic stays in float32, so it is as fast and nearly as exact as before. Quantising what
-    convolutions read as it comes was no faster on the CPUs measured, and lost most objects of a model that votes.
+    The file is a quarter of the size. Arithmetic stays in float32, so the graph is as fast as before and nearly as
+    exact. Dynamic quantisation of activations was no faster on the CPUs measured, and lost most objects of a model with
+    pixel votes.
 
-    The values are restored by Cast and Mul, which ONNX Runtime computes once, when a file is opened. A DequantizeLinear
-    it would leave in the graph, for the sake of integer kernels, and compute in every run.
+    Cast and Mul restore the values. ONNX Runtime computes them when it opens a file. It would leave a DequantizeLinear
+    in the graph, in order to use integer kernels, and compute it in every run.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     editor = GraphEditor(copy)
-    restored: dict[str, str] = {}  # kernel → its float32 values at run time; all steps share one
+    restored: dict[str, str] = {}  # kernel → tensor of its float32 values, shared by all steps
     nodes = []
     for node in copy.graph.node:
         if node.op_type == "Conv" and node.input[1] in editor.constants:
@@ -112,11 +115,11 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
                 largest = np.abs(kernel).max(axis=(1, 2, 3))
                 scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)[:, None, None, None]
                 integers = editor.add_constant(f"{name}/int8", np.round(kernel / scale).astype(np.int8))
-                scale = editor.add_constant(f"{name}/scale", scale)
+                stored_scale = editor.add_constant(f"{name}/scale", scale)
                 whole, restored[name] = f"{name}/float", f"{name}/restored"
                 nodes += [
                     helper.make_node("Cast", [integers], [whole], name=whole, to=TensorProto.FLOAT),
-                    helper.make_node("Mul", [whole, scale], [restored[name]], name=restored[name]),
+                    helper.make_node("Mul", [whole, stored_scale], [restored[name]], name=restored[name]),
                 ]
             node.input[1] = restored[name]
         nodes.append(node)
@@ -151,7 +154,7 @@ class _Reader(CalibrationDataReader):
 
 
 def _ranges(model: onnx.ModelProto, inputs: Sequence[Array]) -> TensorsData:
-    """Returns the smallest and the largest value of what convolutions read and write."""
+    """Returns the smallest and the largest value of each input and output of a convolution."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "float.onnx"
         path.write_bytes(model.SerializeToString())
@@ -184,9 +187,9 @@ def _quantize(model: onnx.ModelProto, ranges: TensorsData, excluded: list[str]) 
     return quantizer.model.model
 
 
-def _decoded(model: onnx.ModelProto, inputs: Sequence[Array], thresholds: dict[str, float]) -> list[list]:
+def _decoded(model: onnx.ModelProto, inputs: Sequence[Array], thresholds: Thresholds) -> list[Sequence[Instance]]:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    found = []
+    found: list[Sequence[Instance]] = []
     for image in inputs:
         outputs = session.run(list(OUTPUTS), {"image": image})
         for output in zip(*outputs, strict=True):

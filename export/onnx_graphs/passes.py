@@ -1,4 +1,4 @@
-"""Rewriting passes over an ONNX graph: each keeps what the graph computes and says by how much results may round."""
+"""Passes that rewrite an ONNX graph without changing what it computes; each docstring states the rounding."""
 
 from collections.abc import Iterable
 
@@ -14,9 +14,9 @@ TO_FIRST = [0, 3, 1, 2]
 
 
 class GraphEditor:
-    """Tables over a graph: who makes a tensor, who reads it, and the constants.
+    """Tables of a graph: the node that produces each tensor, the nodes that read it, and the constants.
 
-    They are true until the graph changes; `commit` writes a new list of nodes and makes the tables anew.
+    They are valid until the graph changes. `commit` writes a new list of nodes and rebuilds the tables.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -43,21 +43,21 @@ class GraphEditor:
         return name
 
     def only_reader(self, name: str) -> onnx.NodeProto | None:
-        """Returns the node that alone reads a tensor, or None if several do or the caller of the graph does."""
+        """Returns the only node that reads a tensor, or None if there are several or the tensor is an output."""
         readers = self.readers.get(name, [])
         return readers[0] if len(readers) == 1 and name not in self.outputs else None
 
     def commit(self, nodes: Iterable[onnx.NodeProto], renamed: dict[str, str] | None = None) -> None:
-        """Writes the nodes (in an order in which they can run); readers of a renamed tensor read the other one."""
-        nodes = [_copy(node) for node in nodes]
-        for node in nodes:
+        """Writes the nodes of the graph, given in topological order; inputs in `renamed` get their new names."""
+        copies = [_copy(node) for node in nodes]
+        for node in copies:
             for i, name in enumerate(node.input):
                 while renamed and name in renamed:
                     name = renamed[name]
                 node.input[i] = name
         del self.graph.node[:]
-        self.graph.node.extend(nodes)
-        used = {name for node in nodes for name in node.input}
+        self.graph.node.extend(copies)
+        used = {name for node in copies for name in node.input}
         self.constants = {name: tensor for name, tensor in self.constants.items() if name in used}
         del self.graph.initializer[:]
         self.graph.initializer.extend(self.constants.values())
@@ -73,27 +73,27 @@ def embed_weights(model: onnx.ModelProto, weights: dict[str, np.ndarray]) -> Non
 
 
 def fold_constants(model: onnx.ModelProto) -> None:
-    """Computes once what depends on constants alone, with onnx's reference evaluator.
+    """Replaces nodes that depend on constants only by their values, computed with onnx's reference evaluator.
 
-    What is computed bears the name of the first constant it came from, then its own.
+    The name of a new constant is that of the first constant it depends on, followed by its own.
     """
     editor = GraphEditor(model)
     opsets = {entry.domain: entry.version for entry in model.opset_import}
-    known: dict[str, np.ndarray | None] = dict.fromkeys(editor.constants)
-    origin = {name: name for name in known}
+    known: dict[str, np.ndarray] = {}
+    origin = {name: name for name in editor.constants}
     kept = []
     for node in model.graph.node:
-        varies = not node.input or any(name and name not in known for name in node.input)
+        varies = not node.input or any(name and name not in origin for name in node.input)
         if varies or editor.outputs.intersection(node.output):
             kept.append(node)
             continue
         feed = {}
         for name in filter(None, node.input):
-            if known[name] is None:
+            if name not in known:
                 known[name] = editor.value(name)
             feed[name] = known[name]
         values = ReferenceEvaluator(node, opsets=opsets).run(None, feed)
-        known.update(zip(node.output, values, strict=True))
+        known.update(zip(node.output, map(np.asarray, values), strict=True))
         origin.update(dict.fromkeys(node.output, origin[next(iter(feed))]))
     renamed = {}
     for name in dict.fromkeys(name for node in kept for name in node.input):
@@ -103,9 +103,9 @@ def fold_constants(model: onnx.ModelProto) -> None:
 
 
 def fold_scales(model: onnx.ModelProto) -> None:
-    """Draws a product or sum with a constant per channel (batch normalisation) into the convolution before it.
+    """Folds a product or sum with a constant per channel (batch normalisation) into the convolution before it.
 
-    Rounds differently in the last bit of a weight.
+    Changes the rounding of a weight in the last bit.
     """
     editor = GraphEditor(model)
     gone = set()
@@ -128,7 +128,7 @@ def fold_scales(model: onnx.ModelProto) -> None:
             gone.add(id(reader))
             output, changed = reader.output[0], True
         if changed:
-            # New names: the same kernel may serve another convolution.
+            # New names, since another convolution may read the same kernel.
             kernel_name = editor.add_constant(f"{node.input[1]}/{output}", kernel.astype(np.float32))
             bias_name = editor.add_constant(f"{kernel_name}/bias", bias.astype(np.float32))
             node.input[:] = [node.input[0], kernel_name, bias_name]
@@ -137,13 +137,15 @@ def fold_scales(model: onnx.ModelProto) -> None:
 
 
 def channels_first(model: onnx.ModelProto) -> None:
-    """Keeps the ConvLSTM cells in the layout of the convolutions, so nothing is transposed between them.
+    """Keeps the ConvLSTM cells in the layout of the convolutions, so that nothing is transposed between them.
 
-    The converter goes to channels last before each split of the gates and back after the cell. Bit for bit the same.
+    The converter transposes to channels last before each split of the gates, and back after the cell. Results stay the
+    same, bit for bit.
     """
     editor = GraphEditor(model)
     last = set()  # tensors that are channels last now and channels first afterwards
-    nodes, renamed = [], {}
+    nodes: list[onnx.NodeProto] = []
+    renamed: dict[str, str] = {}
     for node in model.graph.node:
         if node.op_type == "Transpose" and _attribute(node, "perm") == TO_LAST and node.output[0] not in editor.outputs:
             renamed[node.output[0]] = node.input[0]
@@ -158,7 +160,7 @@ def channels_first(model: onnx.ModelProto) -> None:
         elif (converted := _move_channels(editor, node, last)) is not None:
             nodes.extend(converted)
             last.update(name for name in node.output if node.op_type != "ReduceMax")
-        else:  # an operation that must see channels last
+        else:  # an operator that needs channels last
             for name in last.intersection(node.input):
                 back = f"{name}/{node.name}/channels_last"
                 nodes.append(helper.make_node("Transpose", [name], [back], name=back, perm=TO_LAST))
@@ -171,11 +173,11 @@ def channels_first(model: onnx.ModelProto) -> None:
 
 
 def safe_resizes(model: onnx.ModelProto) -> None:
-    """Makes every Resize land on the size that was meant, and frees it of the constant that all of them share.
+    """Makes the output of every Resize the intended size, and removes its region of interest.
 
-    A size is floor(n · scale) in float32, and 26 · (53 / 26) is less than 53 there: scales grow by one millionth.
-    With aligned corners only the resulting size counts. The region of interest is left out, since it is read in
-    another mode only, and tools that rename constants per node trip over a shared one.
+    The size is floor(n · scale) in float32, where 26 · (53 / 26) is less than 53. Scales are therefore enlarged by one
+    millionth; with aligned corners only the resulting size matters. The region of interest is read in another mode
+    only. All nodes share it as one constant, which tools that rename constants per node cannot handle.
     """
     editor = GraphEditor(model)
     for node in model.graph.node:
@@ -192,7 +194,7 @@ def safe_resizes(model: onnx.ModelProto) -> None:
 
 
 def _move_channels(editor: GraphEditor, node: onnx.NodeProto, last: set[str]) -> list[onnx.NodeProto] | None:
-    """Returns nodes that do the same on channels-first input, or None if there is no such thing here."""
+    """Returns nodes that compute the same from channels-first input, or None if this pass knows none."""
     if node.op_type in ("Sigmoid", "Tanh", "Relu"):
         return [node]
     if node.op_type in ("Split", "Concat"):
@@ -233,7 +235,7 @@ def _move_channels(editor: GraphEditor, node: onnx.NodeProto, last: set[str]) ->
 
 
 def _per_channel(editor: GraphEditor, name: str, channels: int) -> np.ndarray | None:
-    """Returns a constant as (channels,) float64 if it acts on each channel of a (B, C, H, W) tensor by itself."""
+    """Returns a constant as (channels,) float64; None if it is not one value per channel of a (B, C, H, W) tensor."""
     if name not in editor.constants:
         return None
     value = editor.value(name).astype(np.float64)

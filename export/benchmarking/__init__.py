@@ -1,0 +1,1 @@
+"""What `export.benchmark` is made of: one worker process for each measurement, rows, tables and plots."""

@@ -1,0 +1,1 @@
+"""ONNX graphs: conversion, layouts, rewriting passes and lower precisions."""

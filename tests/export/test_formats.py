@@ -1,0 +1,45 @@
+"""The table of formats: every row names a command, and its help and checks follow the row."""
+
+import pytest
+
+from export.formats import FORMATS
+from export.options import Options, check_format, make_parser, read_options
+from rsis_tf.errors import InputError
+
+
+@pytest.mark.parametrize("row", FORMATS.values(), ids=lambda row: row.name)
+def test_every_row_names_a_command(row, capsys):
+    for prog in (None, f"rsis export {row.name}"):
+        with pytest.raises(SystemExit) as stop:
+            row.command()(["--help"], prog=prog)
+        assert stop.value.code == 0
+        text = capsys.readouterr().out
+        assert text.startswith(f"usage: {prog or f'python -m {row.module}'} ")
+        assert row.description in text
+        assert f"default: {row.default_out}" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("row", FORMATS.values(), ids=lambda row: row.name)
+def test_defaults_of_a_format_are_accepted(row, run_folder):
+    options = read_options(make_parser(row).parse_args([str(run_folder)]), row)
+    assert options.out == run_folder / row.default_out
+    check_format(options, row)
+
+
+@pytest.mark.parametrize("spelling", ["--batch", "--batch-size"])
+def test_both_spellings_of_the_batch_size(run_folder, spelling):
+    row = FORMATS["onnx"]
+    assert read_options(make_parser(row).parse_args([str(run_folder), spelling, "3"]), row).batch == 3
+
+
+def test_a_folder_is_replaced_only_by_its_own_format(tmp_path):
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "saved_model.pb").touch()
+    (tmp_path / "other").mkdir()
+    row = FORMATS["saved_model"]
+    for name in ("earlier", "new"):
+        check_format(Options(source=tmp_path, out=tmp_path / name), row)
+    with pytest.raises(InputError, match=r"an earlier export with saved_model\.pb"):
+        check_format(Options(source=tmp_path, out=tmp_path / "other"), row)
+    with pytest.raises(InputError, match="expected --out to be a file"):
+        check_format(Options(source=tmp_path, out=tmp_path / "earlier"), FORMATS["onnx"])
