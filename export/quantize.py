@@ -21,6 +21,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_infer_metadata, add_pre_process_metadata
 
 from export.onnx_passes import GraphEditor
+from rsis_tf.config.mask_heads import MASK_HEADS
 from rsis_tf.evaluation.metrics.agreement import agreement
 from rsis_tf.runtime import OUTPUTS, decode
 
@@ -94,7 +95,8 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Stores the kernels of convolutions as 8-bit integers with a scale per channel; needs no pictures.
 
     A quarter of the size; arithmetic stays in float32, so it is as fast and nearly as exact as before. Quantising what
-    convolutions read as it comes was no faster on the CPUs measured, and lost most objects of a model that votes.
+    convolutions read as it comes was no faster on the CPUs measured, and lost most objects of a model with the voting
+    head.
 
     The values are restored by Cast and Mul, which ONNX Runtime computes once, when a file is opened. A DequantizeLinear
     it would leave in the graph, for the sake of integer kernels, and compute in every run.
@@ -132,9 +134,10 @@ def parts_of(model: onnx.ModelProto) -> dict[str, str]:
     layers; a kernel's name holds that of its layer.
     """
     kernels = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+    heads = "|".join(spec.layer for spec in MASK_HEADS.values())
     parts = {}
     for name, kernel in kernels.items():
-        found = re.search(r"(skip|stage)_\d|mask_head|neck|voting", kernel)
+        found = re.search(rf"(skip|stage)_\d|neck|{heads}", kernel)
         if found:
             parts[name] = found.group(0)
     encoder = [name for name in kernels if name not in parts]

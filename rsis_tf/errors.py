@@ -26,6 +26,13 @@ _EXTRAS = {
 """Extra of this package → the modules it brings; a base install has none of them."""
 
 
+def reason_of(error: Exception) -> str:
+    """Returns the first line of an error's message, or the name of its type if it has no message."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def missing_module(error: ImportError) -> str | None:
     """Returns what to install if the error is that of a package of an extra that is not there, None otherwise."""
     name = (error.name or "").partition(".")[0]

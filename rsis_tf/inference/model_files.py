@@ -4,7 +4,6 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from rsis_tf.errors import InputError
-from rsis_tf.inference.streaming import reason_of
 
 if TYPE_CHECKING:
     from rsis_tf.models import RSIS
@@ -52,26 +51,7 @@ def find_model(path: str | pathlib.Path) -> tuple[str, pathlib.Path]:
 
 
 def load_model(path: str | pathlib.Path) -> "RSIS":
-    """Reads a Keras model from a `.keras` file, a run's folder, or a checkpoint's folder of the original code.
+    """Reads a Keras model: `rsis_tf.models.loading.load_model`, imported when it is called, since it starts Keras."""
+    from rsis_tf.models.loading import load_model
 
-    Raises:
-        InputError: if it is not there, broken, or not a model of this project.
-    """
-    kind, path = find_model(path)
-    if kind == "pytorch":
-        from rsis_tf.models.pytorch.convert import load_checkpoint
-
-        return load_checkpoint(path)
-    if kind != "keras":
-        raise InputError(f"expected a .keras file. Received: {path}")
-    from rsis_tf.models import RSIS  # first: it starts Keras without notices
-
-    import keras  # isort: skip
-
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises what it stumbled on: zip, JSON, HDF5, key and value errors
-        raise InputError(f"expected a whole model file of rsis_tf. Received: {path} ({reason_of(error)})") from None
-    if not isinstance(model, RSIS):
-        raise InputError(f"expected a model of rsis_tf. Received: a {type(model).__name__} in {path}")
-    return model
+    return load_model(path)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from rsis_tf.replicas import divided, total
+from rsis_tf.replicas import all_reduce, in_replica
 
 
 @keras.saving.register_keras_serializable(package="rsis_tf")
@@ -25,16 +25,16 @@ class BatchNorm(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         before = ops.copy(ops.convert_to_tensor(self.moving_variance))
         outputs = super().call(inputs, training=training, mask=mask)
-        count = total(ops.cast(ops.size(inputs) / inputs.shape[-1], before.dtype))
+        count = all_reduce(ops.cast(ops.size(inputs) / inputs.shape[-1], before.dtype))
         new_part = self.moving_variance - self.momentum * before
         self.moving_variance.assign(self.moving_variance + new_part / ops.maximum(count - 1, 1))
         return outputs
 
     def _moments(self, inputs: Any, mask: Any) -> Any:
         """Mean and variance (C,) of (…, C); Keras' own `synchronized` takes E(x²) − E(x)², which cancels digits."""
-        if not divided():
+        if not in_replica():
             return super()._moments(inputs, mask)
         axes = self._reduction_axes
-        count = total(ops.cast(ops.size(inputs) / inputs.shape[-1], inputs.dtype))
-        mean = total(ops.sum(inputs, axis=axes)) / count
-        return mean, total(ops.sum(ops.square(inputs - mean), axis=axes)) / count
+        count = all_reduce(ops.cast(ops.size(inputs) / inputs.shape[-1], inputs.dtype))
+        mean = all_reduce(ops.sum(inputs, axis=axes)) / count
+        return mean, all_reduce(ops.sum(ops.square(inputs - mean), axis=axes)) / count

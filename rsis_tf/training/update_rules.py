@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from rsis_tf.replicas import total
+from rsis_tf.replicas import all_reduce
 
 
 class _Coupled:
@@ -34,7 +34,7 @@ class _Coupled:
     def apply(self, grads: list, trainable_variables: list | None = None) -> None:
         if self.enabled:
             # Summed here and not, as Keras would, after clipping: the norm that counts is the whole batch's.
-            known = iter(total([grad for grad in grads if grad is not None]))
+            known = iter(all_reduce([grad for grad in grads if grad is not None]))
             super().apply([None if grad is None else next(known) for grad in grads], trainable_variables)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
