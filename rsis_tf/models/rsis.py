@@ -19,6 +19,19 @@ from rsis_tf.models.neck import TopDownNeck
 from rsis_tf.models.normalization import BatchNorm
 from rsis_tf.ops import resize, spatial_size
 
+NETWORK_FIELDS = (
+    "encoder",
+    "hidden_size",
+    "min_channels",
+    "neck_channels",
+    "mask_head",
+    "class_features",
+    "skip_mode",
+    "kernel_size",
+    "decoder_stages",
+)
+"""Fields of a `ModelConfig` that decide, together with `num_classes`, which weights there are and what they compute."""
+
 
 class Objective(Protocol):
     """What `rsis_tf.training.compile_model` attaches to a model: its losses, and how it is called in training.

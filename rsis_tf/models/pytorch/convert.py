@@ -1,6 +1,5 @@
 """Imports PyTorch weights: checkpoints of the original code, and torchvision backbones for the encoder alone."""
 
-import os
 import pathlib
 import re
 import sys
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rsis_tf import files
 from rsis_tf.config import ModelConfig
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.models.pytorch.checkpoint import Unread, read_arguments, read_state
@@ -51,10 +51,12 @@ def load_state_dicts(model: Any, encoder_state: dict[str, np.ndarray], decoder_s
         decoder_state: arrays by PyTorch name, e.g. "clstm_list.0.Gates.weight".
 
     Raises:
-        InputError: listing what is missing, unexpected or of another shape.
+        InputError: for a network that the original does not have, and for names that are missing or unexpected and
+            arrays of another shape; all of them are listed.
     """
     from rsis_tf.models.pytorch.names import decoder_pairs, encoder_pairs
 
+    _check_form(model.config)
     checked = [
         *_check("encoder", list(encoder_pairs(model)), encoder_state),
         *_check("decoder", list(decoder_pairs(model)), decoder_state),
@@ -80,15 +82,37 @@ def load_backbone(model: Any, state: dict[str, np.ndarray]) -> None:
 
 
 def state_dicts(model: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Returns the model's weights as the original's encoder and decoder state: the inverse of `load_state_dicts`."""
+    """Returns the model's weights as the original's encoder and decoder state: the inverse of `load_state_dicts`.
+
+    Raises:
+        InputError: for a network that the original does not have.
+    """
     from keras import ops
 
     from rsis_tf.models.pytorch.names import decoder_pairs, encoder_pairs
+
+    _check_form(model.config)
 
     def collect(pairs: Iterable[Any]) -> dict[str, np.ndarray]:
         return {pair.name: pair.to_torch(ops.convert_to_numpy(pair.variable)).copy() for pair in pairs}
 
     return collect(encoder_pairs(model)), collect(decoder_pairs(model))
+
+
+def _check_form(config: ModelConfig) -> None:
+    """Raises an `InputError` for a network that the original code does not have."""
+    paper = ModelConfig()
+    fields = ("mask_head", "neck_channels", "min_channels", "class_features")
+    foreign = [name for name in fields if getattr(config, name) != getattr(paper, name)]
+    if foreign:
+        raise InputError(
+            f"checkpoints of the original code only hold networks with {_settings(paper, foreign)}. "
+            f"Received: {_settings(config, foreign)}"
+        )
+
+
+def _settings(config: ModelConfig, names: list[str]) -> str:
+    return ", ".join(f"{name}={getattr(config, name)!r}" for name in names)
 
 
 def _check(part: str, pairs: list, state: dict[str, np.ndarray]) -> list[tuple[Any, np.ndarray]]:
@@ -202,12 +226,8 @@ def convert(checkpoint: pathlib.Path, out: pathlib.Path) -> None:
     model = load_checkpoint(checkpoint)
     config = model.config
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.stem}.partial.keras")
-    try:
+    with files.replacing(out) as partial:
         model.save(partial)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
     print(f"{out}: {config.encoder}, hidden size {config.hidden_size}, {config.num_classes} classes")
 
 
