@@ -38,7 +38,7 @@ def load_model(path: str | pathlib.Path) -> "RSIS":
             f"({', '.join(CHECKPOINT_FILES)}). Received: {path}"
         )
     if not path.is_file():
-        raise InputError(f"expected a run folder or a .keras file. Received: {path}, which does not exist")
+        raise InputError(f"expected a run folder or a .keras file. Received: {path}, which is not there")
     if path.suffix.lower() != ".keras":
         raise InputError(f"expected a .keras file. Received: {path}")
     return _read_keras_file(path)

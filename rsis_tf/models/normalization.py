@@ -1,4 +1,4 @@
-"""Batch normalisation with PyTorch's bookkeeping."""
+"""Batch normalisation that updates its statistics as PyTorch does."""
 
 from typing import Any
 
@@ -13,8 +13,9 @@ class BatchNorm(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` whose moving variance follows the unbiased batch variance.
 
     Keras stores the biased variance; PyTorch multiplies it by n/(n − 1), n the values a channel has in the batch. In a
-    deep level of a small picture (n = 8, say) that is a difference of many per cent. Momentum (0.9, PyTorch's 0.1)
-    and epsilon (1e-5) are PyTorch's too. Where a batch is divided over replicas, the statistics are the whole batch's.
+    deep level of a small image (n = 8, say) that is a difference of more than ten per cent. Momentum (0.9, PyTorch's
+    0.1) and epsilon (1e-5) are PyTorch's too. Where a batch is divided over replicas, the statistics are those of the
+    whole batch.
     """
 
     def __init__(self, *, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
@@ -31,7 +32,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         return outputs
 
     def _moments(self, inputs: Any, mask: Any) -> Any:
-        """Mean and variance (C,) of (…, C); Keras' own `synchronized` takes E(x²) − E(x)², which cancels digits."""
+        """Returns mean and variance (C,) of (…, C); Keras' `synchronized` takes E(x²) − E(x)², which loses digits."""
         if not in_replica():
             return super()._moments(inputs, mask)
         axes = self._reduction_axes

@@ -56,7 +56,7 @@ def test_other_paths_are_refused(tmp_path):
         load_model(tmp_path / "model.onnx")
     with pytest.raises(InputError, match=r"expected a whole model file of rsis_tf\. Received: .*model\.keras"):
         load_model(tmp_path / "model.keras")
-    with pytest.raises(InputError, match=r"Received: .*gone\.keras, which does not exist$"):
+    with pytest.raises(InputError, match=r"Received: .*gone\.keras, which is not there$"):
         RSIS.from_pretrained(tmp_path / "gone.keras")
 
 

@@ -1,4 +1,4 @@
-"""Imports PyTorch weights: checkpoints of the original code, and torchvision backbones for the encoder alone."""
+"""Imports PyTorch weights: checkpoints of the original code, and backbones of torchvision for the encoder."""
 
 import pathlib
 import re
@@ -13,7 +13,7 @@ from rsis_tf.config import ModelConfig
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.models.pytorch.checkpoint import Unread, read_arguments, read_state
 
-# In every checkpoint, and read by nothing in this network: torchvision's classifier and a counter of newer PyTorch.
+# In every checkpoint, but not part of this network: torchvision's classifier and a counter of newer PyTorch versions.
 _UNUSED = re.compile(r"((base\.)?(fc|classifier(\.\d+)?)\.(weight|bias))|(.*\.num_batches_tracked)")
 _ARGUMENTS = frozenset(
     (
@@ -28,7 +28,7 @@ _ARGUMENTS = frozenset(
         "use_stop_loss visdom weight_decay weight_decay_cnn zoom"
     ).split()
 )
-"""What the original's `args.py` and `train.py` put into a namespace; most of it does not touch the network."""
+"""The arguments of the original's `args.py` and `train.py`; most of them do not affect the network."""
 _CLASS_NAMES = {
     "pascal": (
         "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
@@ -43,7 +43,7 @@ def load_state_dicts(model: Any, encoder_state: dict[str, np.ndarray], decoder_s
     """Loads the original's `encoder.pt` and `decoder.pt` into a model.
 
     Every name and shape is checked before anything is assigned; classifier weights of the backbone and
-    `num_batches_tracked` are the only entries passed over.
+    `num_batches_tracked` are the only entries that are skipped.
 
     Args:
         model: of the same configuration, from `build_model`.
@@ -116,7 +116,7 @@ def _settings(config: ModelConfig, names: list[str]) -> str:
 
 
 def _check(part: str, pairs: list, state: dict[str, np.ndarray]) -> list[tuple[Any, np.ndarray]]:
-    """Pairs every variable with its array, or raises one error that names all that does not fit."""
+    """Pairs every variable with its array, or raises one error that lists everything that does not fit."""
     state = {name: array for name, array in state.items() if not _UNUSED.fullmatch(name)}
     expected = {pair.name for pair in pairs}
     problems = []
@@ -146,7 +146,7 @@ def config_from_arguments(arguments: dict[str, Any]) -> ModelConfig:
     """Returns the configuration that a run's arguments (`args.pkl`) describe.
 
     Raises:
-        InputError: if one that the network needs is missing or of another type.
+        InputError: if an argument that the network needs is missing or of another type.
     """
     values = {}
     for field, (name, kind) in _FIELDS.items():
@@ -177,12 +177,12 @@ _FIELDS = {
     "num_steps": ("maxseqlen", int),
     "image_size": ("imsize", int),
 }
-"""Fields of a `ModelConfig`: the argument that gives it, and its type."""
+"""Field of a `ModelConfig` → the argument that holds it, and its type."""
 _REQUIRED = ("base_model", "hidden_size", "kernel_size", "num_classes", "skip_mode")
 
 
 def ignored_arguments(arguments: dict[str, Any]) -> list[str]:
-    """Returns the arguments that the original does not know, and those whose values are not read, for a message."""
+    """Returns the arguments that the original does not have, and those whose values are not read, for a message."""
     return [
         f"{name} ({arguments[name]!r})" if isinstance(arguments[name], Unread) else name
         for name in sorted(arguments)
@@ -191,13 +191,13 @@ def ignored_arguments(arguments: dict[str, Any]) -> list[str]:
 
 
 def load_checkpoint(folder: pathlib.Path) -> Any:
-    """Returns the model of the original's checkpoint folder; arguments of no known use are listed on standard error.
+    """Returns the model in a checkpoint folder of the original; unknown arguments are listed on standard error.
 
     Args:
         folder: with `encoder.pt`, `decoder.pt` and `args.pkl`; the optimisers' files beside them are not read.
 
     Raises:
-        InputError: if one is missing or broken, or they do not fit each other.
+        InputError: if a file is missing or broken, or they do not fit each other.
     """
     if not folder.is_dir():
         raise InputError(f"expected a folder with encoder.pt, decoder.pt and args.pkl. Received: {folder}")
@@ -219,7 +219,7 @@ def convert(checkpoint: pathlib.Path, out: pathlib.Path) -> None:
 
     Args:
         checkpoint: folder with `encoder.pt`, `decoder.pt` and `args.pkl`.
-        out: the file to write; it appears only when complete.
+        out: the file to write; it appears when it is complete.
     """
     if out.suffix != ".keras":
         raise InputError(f"expected an output file that ends in .keras. Received: {out}")

@@ -1,6 +1,6 @@
-"""Reads the files of `torch.save` with NumPy: no PyTorch, no code from the file, no memory for what it only declares.
+"""Reads the files of `torch.save` with NumPy: no PyTorch, no code from the file, no memory beyond the file's size.
 
-Three formats, told apart by their first bytes:
+There are three formats, which differ in their first bytes:
 
 - a zip of raw storages and one pickle (since PyTorch 1.6);
 - a stream of pickles, then raw storages (0.1.10 to 1.5, torchvision's VGG16, `_use_new_zipfile_serialization=False`);
@@ -42,17 +42,17 @@ _STORAGES: dict[str, np.dtype | str] = {
 
 
 class FileError(PickleError):
-    """What is around the pickle is not whole, or not of torch.save."""
+    """The file around the pickle is incomplete, or was not written by torch.save."""
 
 
 @dataclasses.dataclass
 class Storage:
-    """A row of numbers that tensors are views of.
+    """A sequence of numbers that tensors are views of.
 
     Attributes:
         kind: a NumPy dtype, or "bfloat16", which NumPy lacks.
-        count: numbers in it.
-        values: (count,), once the file is read to there.
+        count: how many numbers it has.
+        values: (count,), None until they are read.
     """
 
     kind: np.dtype | str
@@ -64,7 +64,7 @@ class Storage:
         return self.count * (2 if self.kind == _BFLOAT16 else np.dtype(self.kind).itemsize)
 
     def fill(self, content: memoryview) -> None:
-        """Takes its numbers from exactly `nbytes` bytes."""
+        """Reads the numbers from exactly `nbytes` bytes."""
         if len(content) != self.nbytes:
             raise FileError(f"a storage of {self.nbytes} bytes has {len(content)}")
         if self.kind == _BFLOAT16:  # the upper half of a float32
@@ -96,7 +96,7 @@ class Tensor:
 
 
 class Parameter(Buildable):
-    """A tensor in the wrapping that early versions saved it in."""
+    """A tensor in the wrapper that early versions saved it in."""
 
     def __init__(self, tensor: Any = None) -> None:
         self.tensor = tensor
@@ -108,7 +108,7 @@ class Parameter(Buildable):
 
 
 class _OrderedDict(dict, Buildable):
-    """A dictionary; what PyTorch keeps in its attributes (`_metadata`) is not needed."""
+    """A dictionary; its attributes (`_metadata`) are not needed."""
 
     def __init__(self, items: Any = ()) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class _OrderedDict(dict, Buildable):
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
-    """Checks a view against its storage: no number of it may lie outside, and it is no longer than the storage."""
+    """Checks that a view lies inside its storage and has no more numbers than the storage."""
     if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise PickleError("a tensor has a storage, a shape and strides")
     numbers = (offset, *shape, *strides)
@@ -134,7 +134,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if (count and last >= storage.count) or count > storage.count or offset > storage.count:
         raise PickleError(f"a tensor of shape {shape} does not lie in its storage of {storage.count} numbers")
-    if not count:  # the strides of no numbers mean nothing
+    if not count:  # without numbers the strides have no meaning
         if math.prod(max(size, 1) for size in shape) >= 1 << 48:
             raise PickleError(f"a tensor has the shape {shape}")
         strides = (0,) * len(shape)
@@ -179,7 +179,7 @@ def read(path: pathlib.Path) -> Any:
         Plain values and dictionaries, with a `Tensor` or `Parameter` for each tensor.
 
     Raises:
-        PickleError: if it is not whole, or not of tensors alone.
+        PickleError: if it is incomplete, or holds anything other than tensors.
         OSError: if it cannot be read.
     """
     with path.open("rb") as file:
@@ -218,10 +218,10 @@ def _read_zip(data: memoryview, file: BinaryIO) -> Any:
 
 
 def _zip_records(data: memoryview, file: BinaryIO) -> dict[str, Callable[[], memoryview]]:
-    """Returns a function for each record that gives its bytes and checks their CRC (PyTorch may leave it out: 0)."""
+    """Returns for each record a function that returns its bytes and checks their CRC (0 if PyTorch left it out)."""
     try:
         entries = zipfile.ZipFile(file).infolist()
-    # What the module stumbles on in broken files; it checks a few things only.
+    # What `zipfile` raises for broken files; it checks few things itself.
     except (zipfile.BadZipFile, struct.error, ValueError, OSError, NotImplementedError, IndexError) as error:
         raise FileError(f"it is a broken zip file: {error}") from None
     records: dict[str, Callable[[], memoryview]] = {}
@@ -354,7 +354,7 @@ def _tar_storages(data: memoryview) -> dict[int, Any]:
 
 
 def _ids(entry: Any, length: int) -> Any:
-    """Returns an entry of a tar's lists: a tuple whose first item is a key, and whose second one can be looked up."""
+    """Returns an entry of a list in the tar: a tuple with a key first, and second a value that can be looked up."""
     if not isinstance(entry, tuple) or len(entry) != length or type(entry[0]) is not int:
         raise FileError("its list of objects is broken")
     return entry if isinstance(entry[1], str | int) else (entry[0], None, *entry[2:])

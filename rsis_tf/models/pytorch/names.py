@@ -1,4 +1,4 @@
-"""Every variable of a model beside its PyTorch name, and how the two layouts turn into each other."""
+"""The PyTorch name of every variable of a model, and the conversion between the two layouts."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from rsis_tf.models.rsis import RSIS
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One PyTorch tensor and the Keras variable that takes it.
+    """One PyTorch tensor and the Keras variable that corresponds to it.
 
     Attributes:
         name: in the state dictionary, e.g. "base.layer1.0.conv1.weight".
         variable: of the Keras model.
-        permutation: axes that bring the PyTorch array into Keras's order; None if the order is the same.
+        permutation: order of the PyTorch array's axes in Keras; None if it is the same.
         channels: input channels in Keras's order, as indices into PyTorch's; None if the order is the same.
     """
 
