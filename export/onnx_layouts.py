@@ -32,8 +32,10 @@ class Layout:
     """
 
     def __init__(self, model: RSIS, spec: GraphSpec) -> None:
-        self.model, self.spec = model, spec
-        context = self.read(tf.zeros((1, *spec.size, 3)))
+        if spec.size is None:
+            raise ValueError("expected a graph of fixed size. Received: spec.size=None")
+        self.model, self.spec, self.size = model, spec, spec.size
+        context = self.read(tf.zeros((1, *self.size, 3)))
         self.sizes = [(int(height), int(width)) for height, width in context.sizes]
         self.batch = spec.named_input_shape[0]
         self.contexts: dict[str, Shape] = {
@@ -50,7 +52,7 @@ class Layout:
 
     def read(self, images: Tensor) -> ImageContext:
         """Returns what every step reads of (B, H, W, 3) images."""
-        return self.model.decoder.prepare(self.model.project(images, training=False), self.spec.size)
+        return self.model.decoder.prepare(self.model.project(images, training=False), self.size)
 
     def tensors_of(self, context: ImageContext) -> dict[str, Tensor]:
         """Returns the parts of a context that depend on the image, by name, each (B, h, w, C)."""
@@ -70,7 +72,7 @@ class Layout:
             gates = tensors.get(f"gates_{stage}", constant.gates)
             stages.append(StageContext(constant._replace(gates=gates), tensors.get(f"skip_{stage}")))
         head = {name: tensors[name] for name in self.head_contexts}
-        return ImageContext(stages, self.sizes, self.spec.size, head, {})
+        return ImageContext(stages, self.sizes, self.size, head, {})
 
     def state_from(self, tensors: dict[str, Tensor]) -> StepState:
         """Returns the state whose parts are these tensors, by the names in `states`."""
@@ -89,7 +91,7 @@ def encoder_graph(layout: Layout, opset: int) -> onnx.ModelProto:
 
     def build(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         image = inputs["image"]
-        context = layout.read(resample(image, spec.size, spec.aspect) if spec.resize else image)
+        context = layout.read(resample(image, layout.size, spec.aspect) if spec.resize else image)
         outputs = {name: _first(part) for name, part in layout.tensors_of(context).items()}
         batch = tf.shape(image)[0] if spec.batch is None else spec.batch
         for name, (_, *shape) in layout.states.items():
@@ -107,22 +109,22 @@ def encoder_graph(layout: Layout, opset: int) -> onnx.ModelProto:
 
 def step_graph(layout: Layout, opset: int) -> onnx.ModelProto:
     """Returns the graph of one step: contexts and states → mask, classes, stop, and the next states (`next_…`)."""
-    model, spec = layout.model, layout.spec
+    model = layout.model
     decoder = model.decoder
 
     def build(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         last = {name: _last(value) for name, value in inputs.items()}
         step = decoder.step(layout.context_from(last), layout.state_from(last), training=False)
-        logits = resize(step.mask_logits, spec.size)[..., 0]  # (B, H, W)
+        logits = resize(step.mask_logits, layout.size)[..., 0]  # (B, H, W)
         class_probs, stop_logits = decoder.heads(step.features, training=False)
         outputs = dict(zip(STEP_OUTPUTS, (tf.sigmoid(logits), class_probs, tf.sigmoid(stop_logits)), strict=True))
-        for stage, (hidden, cell) in enumerate(step.state.stages):
+        for stage, (hidden, cell) in enumerate(step.state.stages or []):
             outputs[f"next_hidden_{stage}"], outputs[f"next_cell_{stage}"] = _first(hidden), _first(cell)
         outputs |= {f"next_{name}": _first(part) for name, part in step.state.head.items()}
         return outputs
 
     batch = layout.batch
-    shapes = ((batch, *spec.size), (batch, model.config.num_classes), (batch,))
+    shapes = ((batch, *layout.size), (batch, model.config.num_classes), (batch,))
     return convert(
         model,
         build,
@@ -156,7 +158,7 @@ def loop_graph(layout: Layout, opset: int, *, stop_threshold: float) -> onnx.Mod
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     shapes = {
-        "masks": (layout.batch, "step", *spec.size),
+        "masks": (layout.batch, "step", *layout.size),
         "classes": (layout.batch, "step", layout.model.config.num_classes),
         "stop": (layout.batch, "step"),
     }

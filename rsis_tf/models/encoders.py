@@ -140,7 +140,7 @@ def _application_encoder(
     )
 
 
-_HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+_HALF: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
 ENCODERS: dict[str, Encoder] = {
     "compact": Encoder(build=_compact),

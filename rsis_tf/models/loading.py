@@ -59,14 +59,14 @@ def load_pretrained(path: str | pathlib.Path) -> "RSIS":
 
 
 def _read_keras_file(path: pathlib.Path) -> "RSIS":
-    from rsis_tf.models import RSIS  # first: it starts Keras without its notices
+    import keras
 
-    import keras  # isort: skip
+    from rsis_tf.models.registry import network_class
 
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever failed: zip, JSON, HDF5, key and value errors
         raise InputError(f"expected a whole model file of rsis_tf. Received: {path} ({reason_of(error)})") from None
-    if not isinstance(model, RSIS):
+    if not isinstance(model, network_class()):
         raise InputError(f"expected a model of rsis_tf. Received: a {type(model).__name__} in {path}")
     return model

@@ -34,13 +34,11 @@ NETWORK_FIELDS = (
 
 
 class Objective(Protocol):
-    """What `rsis_tf.training.compile_model` attaches to a model: its losses, and how it is called in training.
+    """What `rsis_tf.training.compile_model` attaches to a model: its losses, and how it is called in training."""
 
-    Attributes:
-        means: loss term → its mean over the batches so far.
-    """
-
-    means: Mapping[str, keras.metrics.Metric]
+    @property
+    def means(self) -> Mapping[str, keras.metrics.Metric]:
+        """Loss term → its mean over the batches so far."""
 
     def call(
         self, model: "RSIS", images: Tensor | dict[str, Tensor], num_steps: int | None, training: bool | None

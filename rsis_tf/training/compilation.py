@@ -43,6 +43,8 @@ def apply_stage(model: RSIS, config: TrainConfig, stage: Stage) -> None:
         stage: steps, losses and parts of the model that are in force from now on.
     """
     objective = model.objective
+    if not isinstance(objective, Objective):
+        raise ValueError("expected a model prepared by compile_model. Received: one without an objective")
     objective.num_steps = stage.num_steps
     objective.sequence_length = None if config.train_steps is None else min(config.train_steps, stage.num_steps)
     objective.criterion = Criterion(

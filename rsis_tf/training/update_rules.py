@@ -13,7 +13,7 @@ from keras import ops
 from rsis_tf.replicas import all_reduce
 
 
-class _Coupled:
+class _Coupled(keras.optimizers.Optimizer):
     """Adds to a Keras optimiser an L2 penalty in the gradient, an on/off switch, and averages of the weights.
 
     Args:

@@ -1,6 +1,7 @@
 """Reads the original's state dictionaries and arguments, without PyTorch and without running code from the files."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from rsis_tf.errors import InputError
 from rsis_tf.models.pytorch import file as pytorch_file
 from rsis_tf.models.pytorch.closed_pickle import MAX_BYTES, Buildable, Foreign, Name, PickleError, load
+from rsis_tf.models.pytorch.tensors import Parameter, Tensor
 
 
 def read_state(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -39,8 +41,8 @@ def read_state(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 def _arrays(state: dict[Any, Any], path: pathlib.Path) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     for name, value in state.items():
-        tensor = value.tensor if isinstance(value, pytorch_file.Parameter) else value
-        if not isinstance(name, str) or not isinstance(tensor, pytorch_file.Tensor):
+        tensor = value.tensor if isinstance(value, Parameter) else value
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
             shown = repr(name) if isinstance(name, str) else f"an entry under a {_kind(name)}"
             raise InputError(f"expected tensors by name. Received: {path}, where {shown} is {_kind(tensor)}")
         if (short := name.removeprefix("module.")) in arrays:
@@ -152,7 +154,7 @@ def _encode(text: Any, encoding: Any) -> bytes:
 _OBJECT = ("__builtin__.object", "builtins.object")
 _DTYPES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 _ORDERS = ("<", ">", "|", "=")
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "_codecs.encode": _encode,
     "argparse.Namespace": _Namespace,
     "copy_reg._reconstructor": _reconstruct,

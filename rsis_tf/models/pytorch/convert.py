@@ -148,7 +148,7 @@ def config_from_arguments(arguments: dict[str, Any]) -> ModelConfig:
     Raises:
         InputError: if an argument that the network needs is missing or of another type.
     """
-    values = {}
+    values: dict[str, Any] = {}
     for field, (name, kind) in _FIELDS.items():
         if name in arguments:
             value = arguments[name]
@@ -205,9 +205,9 @@ def load_checkpoint(folder: pathlib.Path) -> Any:
     arguments = read_arguments(path)
     config = config_from_arguments(arguments)
     encoder_state, decoder_state = read_state(folder / "encoder.pt"), read_state(folder / "decoder.pt")
-    from rsis_tf.models import build_model
+    from rsis_tf.models.registry import network_class
 
-    model = build_model(config)
+    model = network_class()(config)
     load_state_dicts(model, encoder_state, decoder_state)
     if ignored := ignored_arguments(arguments):
         print(f"{path}: not used: {', '.join(ignored)}", file=sys.stderr)
