@@ -76,7 +76,9 @@ def main() -> None:
         def losses(outputs=outputs, model=model):
             with tf.GradientTape() as tape:
                 tape.watch(outputs)
-                loss = model.criterion({key: tf.constant(value) for key, value in targets.items()}, outputs)["loss"]
+                loss = model.objective.criterion({key: tf.constant(value) for key, value in targets.items()}, outputs)[
+                    "loss"
+                ]
             return tape.gradient(loss, outputs)
 
         cost = median_cost(losses, options.repeats)

@@ -1,4 +1,4 @@
-"""What a file says about itself: kept inside the ONNX file and in a JSON file beside every format."""
+"""The metadata of an exported file: inside the ONNX file, and in a JSON file beside every format."""
 
 import datetime
 import json
@@ -10,10 +10,10 @@ from export.graph import GraphSpec
 from export.options import Options
 from rsis_tf.models import RSIS
 from rsis_tf.models.encoders import ENCODERS
+from rsis_tf.models.rsis import NETWORK_FIELDS
 
 FORMAT_VERSION = 1
-"""Of the names, shapes and keys; a reader may refuse a number it does not know."""
-
+"""Version of the names, shapes and keys; a reader may refuse a number that it does not know."""
 
 _PADDING = {
     "stretch": "none: the image fills image_size, each axis scaled by itself",
@@ -23,14 +23,14 @@ _PADDING = {
 
 
 def describe(model: RSIS, spec: GraphSpec, options: Options, *, format: str, **extra: Any) -> dict[str, Any]:
-    """Returns what an application needs to know to run the file and to show its answers.
+    """Returns what an application needs in order to run the file and to show its results.
 
     Args:
         model: the network.
         spec: shape of the graph.
         options: thresholds, precision and terms of use.
         format: "onnx", "saved_model" or "tflite".
-        **extra: what this format alone has.
+        **extra: what only this format has.
 
     Returns:
         Plain values, ready for JSON.
@@ -62,11 +62,8 @@ def describe(model: RSIS, spec: GraphSpec, options: Options, *, format: str, **e
         "normalization": {"in_graph": True, "scale": 1 / 255, "mean": list(encoder.mean), "std": list(encoder.std)},
         "resize": "antialiased triangle filter, in the graph" if spec.resize else "none in the graph",
         "padding": _PADDING[spec.aspect],
-        "encoder": config.encoder,
-        "hidden_size": config.hidden_size,
-        "skip_mode": config.skip_mode,
-        "kernel_size": config.kernel_size,
-        "decoder_stages": config.decoder_stages,
+        "num_classes": config.num_classes,
+        **{name: getattr(config, name) for name in NETWORK_FIELDS},
         "precision": options.precision,
         "version": rsis_tf.__version__,
         "license": options.license,
@@ -76,7 +73,7 @@ def describe(model: RSIS, spec: GraphSpec, options: Options, *, format: str, **e
 
 
 def as_text(metadata: dict[str, Any]) -> dict[str, str]:
-    """Returns the same as text: words as they are, all else as JSON."""
+    """Returns the metadata as text: strings as they are, everything else as JSON."""
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
 
 

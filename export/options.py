@@ -7,6 +7,7 @@ import re
 from typing import Literal, TypedDict
 
 from export.formats import ExportFormat
+from rsis_tf.config.mask_heads import MASK_HEADS
 from rsis_tf.errors import ArgumentParser, InputError
 from rsis_tf.inference import find_model
 
@@ -14,9 +15,6 @@ ATOL = {"fp32": 1e-4, "fp16": 2e-2, "int8": 1.0}
 """Largest difference of an output from the Keras model's that a verification lets pass by default."""
 MIN_AGREEMENT = {"fp32": 0.0, "fp16": 0.0, "int8": 0.8}
 """Least agreement of instances by default. 8-bit graphs change single pixels, so for int8 the instances decide."""
-VOTING_AGREEMENT = 0.9
-"""The same in fp16 for a model that votes. Two objects pointed at almost alike may change places there, and then whole
-masks differ: the instances decide, and the difference of a probability may be anything."""
 
 
 class Thresholds(TypedDict):
@@ -163,17 +161,16 @@ def make_parser(format: ExportFormat, *, prog: str | None = None) -> ArgumentPar
         help="compare the file with the Keras model; a file that differs is not kept",
     )
     largest = ", ".join(f"{name} {value:g}" for name, value in ATOL.items())
-    voting = "fp16 with voting"
     add(
         "--atol",
         type=_tolerance,
-        help=f"largest difference of a probability that passes (default: {largest}, {voting} 1)",
+        help=f"largest difference of a probability that passes (default: {largest}{_exceptions(0)})",
     )
     least = ", ".join(f"{name} {value:g}" for name, value in MIN_AGREEMENT.items())
     add(
         "--min-agreement",
         type=_share,
-        help=f"least agreement of the instances, 0 to 1 (default: {least}, {voting} {VOTING_AGREEMENT:g})",
+        help=f"least agreement of the instances, 0 to 1 (default: {least}{_exceptions(1)})",
     )
     add(
         "--verify-images",
@@ -199,19 +196,25 @@ def make_parser(format: ExportFormat, *, prog: str | None = None) -> ArgumentPar
 
 
 def tolerances(options: Options, mask_head: str) -> tuple[float, float]:
-    """Returns the largest difference and the least agreement that a verification lets pass.
+    """Returns the largest difference and the smallest agreement that a verification accepts.
 
     Args:
         options: what was asked for, or None.
         mask_head: of the model.
     """
     atol, least = ATOL[options.precision], MIN_AGREEMENT[options.precision]
-    if mask_head == "voting" and options.precision == "fp16":
-        atol, least = 1.0, VOTING_AGREEMENT
+    if options.precision == "fp16":
+        atol, least = MASK_HEADS[mask_head].fp16_tolerance or (atol, least)
     return (
         atol if options.atol is None else options.atol,
         least if options.min_agreement is None else options.min_agreement,
     )
+
+
+def _exceptions(which: int) -> str:
+    """Returns the tolerances of mask heads that have their own, for a help text; 0: difference, 1: agreement."""
+    own = {name: spec.fp16_tolerance for name, spec in MASK_HEADS.items() if spec.fp16_tolerance}
+    return "".join(f", fp16 with {name} {tolerance[which]:g}" for name, tolerance in own.items())
 
 
 def read_options(arguments: argparse.Namespace, format: ExportFormat) -> Options:

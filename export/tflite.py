@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from export.formats import FORMATS
 from export.options import Options, check_format, make_parser, read_options
+from rsis_tf.config.mask_heads import MASK_HEADS
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import InputError, command_line
 from rsis_tf.inference.tflite import open_run
@@ -35,10 +36,11 @@ def export_tflite(options: Options) -> pathlib.Path:
     from export.saved_model import serving_module
 
     model, options = open_source(options)
-    if model.config.mask_head == "voting" and options.precision == "int8" and options.calibration is not None:
+    mask_head = model.config.mask_head
+    if options.precision == "int8" and options.calibration is not None and not MASK_HEADS[mask_head].static_int8:
         raise InputError(
-            "the converter would bring votes for centres to 256 values, and masks with them; without --calibration it "
-            f"quantises the weights alone. Received: --calibration {options.calibration} for a model that votes"
+            f"256 values are too few for the activations of the mask head {mask_head}; without --calibration only the "
+            f"weights are quantised. Received: --calibration {options.calibration}"
         )
     spec = make_spec(model, options)
     module, function = serving_module(model, spec)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 # The runtime is one file that an application may copy, so the class that it raises is defined there.
-from rsis_tf.runtime import InputError
+from rsis_tf.runtime import InputError, reason_of
 
-__all__ = ["ArgumentParser", "InputError", "command_line", "missing_module"]
+__all__ = ["ArgumentParser", "InputError", "command_line", "missing_module", "reason_of"]
 
 _EXTRAS = {
     "train": (

@@ -1,4 +1,4 @@
-"""Array operations the model and the losses are built from, in `keras.ops`, for any Keras backend."""
+"""Array operations for the model and the losses, in `keras.ops`, for every Keras backend."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ Tensor = Any
 
 
 def spatial_size(x: Tensor) -> tuple[Any, Any]:
-    """Returns (height, width) of a (B, H, W, …) tensor: integers where they are known, else scalar tensors."""
+    """Returns (height, width) of a (B, H, W, …) tensor: integers where they are known, otherwise scalar tensors."""
     height, width = ops.shape(x)[1:3]
     return height, width
 
@@ -30,7 +30,7 @@ def resize(x: Tensor, size: tuple[Any, Any]) -> Tensor:
     if tuple(x.shape[1:3]) == tuple(size):
         return x
     if keras.backend.backend() == "tensorflow":
-        # One operation that ONNX, TFLite and XLA know. keras.ops.image.resize has no aligned corners.
+        # One operation that ONNX, TFLite and XLA support. keras.ops.image.resize cannot align corners.
         import tensorflow as tf
 
         if None in x.shape[1:3]:
@@ -55,7 +55,7 @@ def _interpolation_matrix(n_in: int, n_out: int) -> np.ndarray:
 
 
 def pairwise_product(masks: Tensor, maps: Tensor) -> Tensor:
-    """Returns Σ over pixels of masks·maps for every pair, as one batched matrix product.
+    """Returns the sum over pixels of masks·maps for every pair, as one batched matrix product.
 
     Args:
         masks: (B, N, H, W).
@@ -68,7 +68,7 @@ def pairwise_product(masks: Tensor, maps: Tensor) -> Tensor:
 
 
 def pairwise_soft_iou(masks: Tensor, mask_probs: Tensor) -> Tensor:
-    """Soft intersection over union of every true with every predicted mask (paper, equation 1).
+    """Returns the soft intersection over union of every true and every predicted mask (paper, equation 1).
 
     Args:
         masks: (B, N, H, W) float, 0 or 1.

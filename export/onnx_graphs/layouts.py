@@ -1,8 +1,8 @@
 """Layouts of an ONNX export that stop early: an encoder graph and a step graph, or both in one graph with a Loop.
 
-`stepwise`: the program that runs them passes the states from step to step and ends when it likes; both graphs keep all
-of ONNX Runtime's optimisations. `loop`: one file, ends by itself once no picture of the batch has an object left; ONNX
-Runtime optimises the body of a loop less.
+`stepwise`: the program that runs the two graphs passes the states from step to step and decides when to end; both
+graphs keep all of ONNX Runtime's optimisations. `loop`: one file, ends by itself when no image of the batch has an
+object left; ONNX Runtime optimises the body of a loop less.
 """
 
 from typing import Any
@@ -15,12 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 from export.graph import GraphSpec, resample
 from export.onnx_graphs.convert import Shape, convert
 from rsis_tf.models import RSIS
-from rsis_tf.models.decoder import Memory, Reading, stage_channels
-from rsis_tf.models.mask_heads.voting import Ballot
+from rsis_tf.models.decoder import StepState, stage_channels
+from rsis_tf.models.mask_heads.interface import ImageContext, StageContext
 from rsis_tf.ops import resize
 
 Tensor = Any
-BALLOT = ("foreground_logits", "votes", "candidates", "appearance")
 STEP_OUTPUTS = ("mask", "classes_of_step", "stop_of_step")
 
 
@@ -33,46 +32,67 @@ class Layout:
     """
 
     def __init__(self, model: RSIS, spec: GraphSpec) -> None:
-        self.model, self.spec = model, spec
-        reading = self.read(tf.zeros((1, *spec.size, 3)))
-        self.sizes = [tuple(map(int, size)) for size in reading.sizes]
+        if spec.size is None:
+            raise ValueError("expected a graph of fixed size. Received: spec.size=None")
+        self.model, self.spec, self.size = model, spec, spec.size
+        context = self.read(tf.zeros((1, *self.size, 3)))
+        self.sizes = [(int(height), int(width)) for height, width in context.sizes]
         self.batch = spec.named_input_shape[0]
         self.contexts: dict[str, Shape] = {
-            name: (self.batch, part.shape[3], *part.shape[1:3]) for name, part in self.parts(reading).items()
+            name: self._shape(part.shape) for name, part in self.tensors_of(context).items()
         }
         self.states: dict[str, Shape] = {
             f"{kind}_{stage}": (self.batch, channels, *self.sizes[stage])
             for stage, channels in enumerate(stage_channels(model.config))
             for kind in ("hidden", "cell")
         }
-        if reading.ballot:
-            self.states["found"] = (self.batch, 1, *self.sizes[-1])
+        head = model.decoder.start(context).head
+        self.states |= {name: self._shape(part.shape) for name, part in head.items()}
+        self.head_contexts, self.head_states = tuple(context.head), tuple(head)
 
-    def read(self, images: Tensor) -> Reading:
-        """Returns what all steps read of (B, H, W, 3) pictures."""
-        return self.model.decoder.prepare(self.model.project(images, training=False), self.spec.size)
+    def read(self, images: Tensor) -> ImageContext:
+        """Returns what every step reads of (B, H, W, 3) images."""
+        return self.model.decoder.prepare(self.model.project(images, training=False), self.size)
 
-    def parts(self, reading: Reading) -> dict[str, Tensor]:
-        """Returns what depends on the image of all that a step reads, by name, each (B, h, w, C)."""
-        parts = {}
-        if reading.ballot:
-            parts |= {name: part for name in BALLOT if (part := getattr(reading.ballot, name)) is not None}
-        for stage, (prepared, projection) in enumerate(reading.contexts):
-            if len(prepared.gates.shape) == 4:  # else it is the bias alone, a constant of the step
-                parts[f"gates_{stage}"] = prepared.gates
-            if projection is not None and self.model.config.skip_mode == "mul":
-                parts[f"skip_{stage}"] = projection
-        return parts
+    def tensors_of(self, context: ImageContext) -> dict[str, Tensor]:
+        """Returns the parts of a context that depend on the image, by name, each (B, h, w, C)."""
+        tensors = dict(context.head)
+        for stage, (cell, projection) in enumerate(context.stages):
+            if len(cell.gates.shape) == 4:  # otherwise only the bias, a constant of the step
+                tensors[f"gates_{stage}"] = cell.gates
+            if projection is not None:
+                tensors[f"skip_{stage}"] = projection
+        return tensors
+
+    def context_from(self, tensors: dict[str, Tensor]) -> ImageContext:
+        """Returns the context whose parts are these tensors: the inverse of `tensors_of`."""
+        stages = []
+        for stage, cell in enumerate(self.model.decoder.cells):
+            constant = cell.prepare(None)
+            gates = tensors.get(f"gates_{stage}", constant.gates)
+            stages.append(StageContext(constant._replace(gates=gates), tensors.get(f"skip_{stage}")))
+        head = {name: tensors[name] for name in self.head_contexts}
+        return ImageContext(stages, self.sizes, self.size, head, {})
+
+    def state_from(self, tensors: dict[str, Tensor]) -> StepState:
+        """Returns the state whose parts are these tensors, by the names in `states`."""
+        stages = range(len(self.model.decoder.cells))
+        cells = [(tensors[f"hidden_{stage}"], tensors[f"cell_{stage}"]) for stage in stages]
+        return StepState(cells, {name: tensors[name] for name in self.head_states})
+
+    def _shape(self, channels_last: Any) -> Shape:
+        _, height, width, channels = channels_last
+        return (self.batch, channels, height, width)
 
 
 def encoder_graph(layout: Layout, opset: int) -> onnx.ModelProto:
-    """Returns the graph `image` → what every step reads, and the states before the first."""
+    """Returns the graph `image` → what every step reads, and the states before the first step."""
     model, spec = layout.model, layout.spec
 
     def build(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         image = inputs["image"]
-        reading = layout.read(resample(image, spec.size, spec.aspect) if spec.resize else image)
-        outputs = {name: _first(part) for name, part in layout.parts(reading).items()}
+        context = layout.read(resample(image, layout.size, spec.aspect) if spec.resize else image)
+        outputs = {name: _first(part) for name, part in layout.tensors_of(context).items()}
         batch = tf.shape(image)[0] if spec.batch is None else spec.batch
         for name, (_, *shape) in layout.states.items():
             outputs[name] = tf.zeros(tf.stack([batch, *shape]))
@@ -89,34 +109,22 @@ def encoder_graph(layout: Layout, opset: int) -> onnx.ModelProto:
 
 def step_graph(layout: Layout, opset: int) -> onnx.ModelProto:
     """Returns the graph of one step: contexts and states → mask, classes, stop, and the next states (`next_…`)."""
-    model, spec = layout.model, layout.spec
+    model = layout.model
     decoder = model.decoder
 
     def build(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         last = {name: _last(value) for name, value in inputs.items()}
-        contexts = []
-        for stage, cell in enumerate(decoder.cells):
-            prepared = cell.prepare(None)
-            gates = last.get(f"gates_{stage}", prepared.gates)
-            contexts.append((prepared._replace(gates=gates), last.get(f"skip_{stage}")))
-        states = [(last[f"hidden_{stage}"], last[f"cell_{stage}"]) for stage in range(len(decoder.cells))]
-        ballot = None
-        if decoder.voting:
-            # Radii are read by training alone; a step has them among its candidates.
-            ballot = Ballot(log_radius=None, **{name: last.get(name) for name in BALLOT})
-        reading = Reading(contexts, layout.sizes, spec.size, ballot)
-        step = decoder.step(reading, Memory(states, last.get("found")), training=False)
-        logits = resize(step.mask_logits, spec.size)[..., 0]  # (B, H, W)
+        step = decoder.step(layout.context_from(last), layout.state_from(last), training=False)
+        logits = resize(step.mask_logits, layout.size)[..., 0]  # (B, H, W)
         class_probs, stop_logits = decoder.heads(step.features, training=False)
         outputs = dict(zip(STEP_OUTPUTS, (tf.sigmoid(logits), class_probs, tf.sigmoid(stop_logits)), strict=True))
-        for stage, (hidden, cell) in enumerate(step.memory.states):
+        for stage, (hidden, cell) in enumerate(step.state.stages or []):
             outputs[f"next_hidden_{stage}"], outputs[f"next_cell_{stage}"] = _first(hidden), _first(cell)
-        if step.memory.found is not None:
-            outputs["next_found"] = _first(step.memory.found)
+        outputs |= {f"next_{name}": _first(part) for name, part in step.state.head.items()}
         return outputs
 
     batch = layout.batch
-    shapes = ((batch, *spec.size), (batch, model.config.num_classes), (batch,))
+    shapes = ((batch, *layout.size), (batch, model.config.num_classes), (batch,))
     return convert(
         model,
         build,
@@ -128,9 +136,9 @@ def step_graph(layout: Layout, opset: int) -> onnx.ModelProto:
 
 
 def loop_graph(layout: Layout, opset: int, *, stop_threshold: float) -> onnx.ModelProto:
-    """Returns one graph that repeats the step until no picture has an object left, `spec.steps` times at most.
+    """Returns one graph that repeats the step until no image has an object left, `spec.steps` times at most.
 
-    Its outputs are those of the unrolled graph with as many steps as were taken; the last of them is the one that
+    Its outputs are those of the unrolled graph with the number of steps that were taken; the last step is the one that
     ended the sequences.
     """
     spec = layout.spec
@@ -150,7 +158,7 @@ def loop_graph(layout: Layout, opset: int, *, stop_threshold: float) -> onnx.Mod
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     shapes = {
-        "masks": (layout.batch, "step", *spec.size),
+        "masks": (layout.batch, "step", *layout.size),
         "classes": (layout.batch, "step", layout.model.config.num_classes),
         "stop": (layout.batch, "step"),
     }
@@ -163,7 +171,7 @@ def loop_graph(layout: Layout, opset: int, *, stop_threshold: float) -> onnx.Mod
 
 
 def _body(layout: Layout, step: onnx.ModelProto, stop_threshold: float) -> onnx.GraphProto:
-    """The step as a loop's body: contexts come from the graph around it, every other name is its own."""
+    """Returns the step as a loop's body; contexts come from the graph around it, all other names get a prefix."""
 
     def own(name: str) -> str:
         return name if not name or name in layout.contexts else f"step/{name}"

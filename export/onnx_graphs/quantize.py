@@ -22,6 +22,7 @@ from onnxruntime.quantization.quant_utils import add_infer_metadata, add_pre_pro
 
 from export.onnx_graphs.passes import GraphEditor
 from export.options import Thresholds
+from rsis_tf.config.mask_heads import MASK_HEADS
 from rsis_tf.evaluation.metrics.agreement import agreement
 from rsis_tf.runtime import OUTPUTS, Instance, decode
 
@@ -135,9 +136,10 @@ def parts_of(model: onnx.ModelProto) -> dict[str, str]:
     layers; a kernel's name holds that of its layer.
     """
     kernels = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+    heads = "|".join(spec.layer for spec in MASK_HEADS.values())
     parts = {}
     for name, kernel in kernels.items():
-        found = re.search(r"(skip|stage)_\d|mask_head|neck|voting", kernel)
+        found = re.search(rf"(skip|stage)_\d|neck|{heads}", kernel)
         if found:
             parts[name] = found.group(0)
     encoder = [name for name in kernels if name not in parts]

@@ -5,7 +5,6 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from rsis_tf.errors import InputError
-from rsis_tf.runtime import reason_of
 
 if TYPE_CHECKING:
     from rsis_tf.models import RSIS
@@ -53,26 +52,7 @@ def find_model(path: str | os.PathLike) -> tuple[str, pathlib.Path]:
 
 
 def load_model(path: str | os.PathLike) -> "RSIS":
-    """Reads a Keras model from a `.keras` file, a run's folder, or a checkpoint's folder of the original code.
+    """Reads a Keras model: `rsis_tf.models.loading.load_model`, imported when it is called, since it starts Keras."""
+    from rsis_tf.models.loading import load_model
 
-    Raises:
-        InputError: if it is not there, broken, or not a model of this project.
-    """
-    kind, path = find_model(path)
-    if kind == "pytorch":
-        from rsis_tf.models.pytorch.convert import load_checkpoint
-
-        return load_checkpoint(path)
-    if kind != "keras":
-        raise InputError(f"expected a .keras file. Received: {path}")
-    from rsis_tf.models import RSIS  # first: it starts Keras without notices
-
-    import keras  # isort: skip
-
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except Exception as error:  # zip, JSON, HDF5, key and value errors
-        raise InputError(f"expected a complete model file of rsis_tf. Received: {path} ({reason_of(error)})") from None
-    if not isinstance(model, RSIS):
-        raise InputError(f"expected a model of rsis_tf. Received: a {type(model).__name__} in {path}")
-    return model
+    return load_model(path)

@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
     _missing = error.name
 
     def __getattr__(name: str) -> NoReturn:
-        # Raised where the network is asked for: a command in this package can then say what to install.
+        # Raised when the network is used, so that a command in this package can say what to install.
         if name not in __all__:
             raise AttributeError(name)
         raise ModuleNotFoundError(f"rsis_tf.models.{name} needs {_missing}", name=_missing)

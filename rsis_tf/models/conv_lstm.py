@@ -1,4 +1,4 @@
-"""The ConvLSTM cell: one fused gate convolution, with the part that does not change from step to step split off."""
+"""The ConvLSTM cell: one convolution for all gates; what is the same at every step is computed once per image."""
 
 from typing import Any, NamedTuple
 
@@ -10,22 +10,22 @@ State = tuple[Tensor, Tensor]
 """Hidden and cell state of one stage, each (B, h, w, filters)."""
 
 
-class Prepared(NamedTuple):
-    """What a cell reads unchanged at every step.
+class CellContext(NamedTuple):
+    """What a cell reads at every step, computed once per image.
 
     Attributes:
-        gates: (B, h, w, 4·filters), the context's share of the gates and the bias; the bias (4·filters,) alone
-            without a context.
-        kernel: (k, k, input_channels + filters, 4·filters), the part of the kernel that reads input and hidden state.
-            Taken out here, once: the gradient of a slice is as large as the whole kernel.
+        gates: (B, h, w, 4·filters), the bias and what the features contribute to the gates; only the bias,
+            (4·filters,), without features.
+        kernel: (k, k, input_channels + filters, 4·filters), the part of the kernel that reads the input and the hidden
+            state. It is sliced once per image, because the gradient of every slice is as large as the whole kernel.
     """
 
     gates: Tensor
     kernel: Tensor
 
 
-def _remember(shape: tuple[int, ...], dtype: Any = None) -> Tensor:
-    """Starts the forget gates at 1 and the others at 0, so that a fresh cell keeps what it has seen."""
+def _forget_bias(shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+    """Initialises the bias of the forget gates with 1 and the others with 0, so that a fresh cell keeps its state."""
     gate = ops.arange(shape[0]) // (shape[0] // 4)
     return ops.cast(gate == 1, dtype)
 
@@ -35,13 +35,13 @@ class ConvLSTMCell(keras.layers.Layer):
     """Convolutional LSTM without peepholes (Shi et al., 2015), gates in the order input, forget, output, candidate.
 
     c = σ(f)·c + σ(i)·tanh(g) and h = σ(o)·tanh(c), all four gates from one convolution with bias over the channels
-    [context, input, previous hidden]. A convolution is linear in its input, so the context's share, which is the same
-    at every step, is computed once per image by `prepare` and added at each step.
+    [features, input, previous hidden]. The features of the encoder are the same at every step. A convolution is linear
+    in its input, so `prepare` computes their contribution once per image, and every step adds it.
 
     Args:
         filters: channels of the hidden state.
-        context_channels: channels of what stays the same over the steps, 0 for none.
-        input_channels: channels of what changes, 0 for none.
+        context_channels: channels of the features, which are the same at every step; 0 for none.
+        input_channels: channels of the input, which changes from step to step; 0 for none.
         kernel_size: 1 or 3.
     """
 
@@ -59,40 +59,40 @@ class ConvLSTMCell(keras.layers.Layer):
             shape=(kernel_size, kernel_size, channels, 4 * filters),
             initializer=keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform"),
         )
-        self.gate_bias = self.add_weight(name="gate_bias", shape=(4 * filters,), initializer=_remember)
+        self.gate_bias = self.add_weight(name="gate_bias", shape=(4 * filters,), initializer=_forget_bias)
         self.built = True
 
-    def prepare(self, context: Tensor | None, *, shared_kernel: bool = False) -> Prepared:
-        """Does what is the same at every step: the context's share of the gates, and the rest of the kernel.
+    def prepare(self, features: Tensor | None, *, shared_kernel: bool = False) -> CellContext:
+        """Computes what is the same at every step.
 
         Args:
-            context: (B, h, w, C), or None if the cell has none.
-            shared_kernel: the context is added to the input before the convolution (skip mode "sum"), so the input's
-                part of the kernel reads it.
+            features: (B, h, w, C), or None if the cell reads none.
+            shared_kernel: whether the features are added to the input (skip mode "sum"), so that the input's part of
+                the kernel reads them.
         """
         kernel, gates = ops.convert_to_tensor(self.gate_kernel), ops.convert_to_tensor(self.gate_bias)
-        if context is not None:
+        if features is not None:
             channels = self.input_channels if shared_kernel else self.context_channels
-            gates = self._convolve(context, kernel[:, :, :channels]) + ops.cast(gates, context.dtype)
-        return Prepared(gates, kernel[:, :, self.context_channels :])
+            gates = self._convolve(features, kernel[:, :, :channels]) + ops.cast(gates, features.dtype)
+        return CellContext(gates, kernel[:, :, self.context_channels :])
 
-    def call(self, prepared: Prepared, inputs: Tensor | None, state: State | None) -> State:
-        """One step.
+    def call(self, context: CellContext, inputs: Tensor | None, state: State | None) -> State:
+        """Computes one step.
 
         Args:
-            prepared: from `prepare`.
-            inputs: (B, h, w, input_channels), or None if the cell has none.
+            context: from `prepare`.
+            inputs: (B, h, w, input_channels), or None if the cell has no input.
             state: hidden and cell state, or None at the first step (both zero).
 
         Returns:
             The next (hidden, cell), each (B, h, w, filters).
         """
-        gates, kernel = prepared
+        gates, kernel = context
         if state is None:
             kernel = kernel[:, :, : self.input_channels]
-        changing = [part for part in (inputs, state and state[0]) if part is not None]
-        if changing:
-            changing = changing[0] if len(changing) == 1 else ops.concatenate(changing, axis=-1)
+        parts = [part for part in (inputs, state and state[0]) if part is not None]
+        if parts:
+            changing = parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
             gates = gates + self._convolve(changing, kernel)
         in_gate, forget, out_gate, candidate = ops.split(gates, 4, axis=-1)
         cell = ops.sigmoid(in_gate) * ops.tanh(candidate)

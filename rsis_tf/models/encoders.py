@@ -1,8 +1,8 @@
-"""Image encoders: VGG16 and ResNets in torchvision's form, backbones of keras.applications, and a small one of ours.
+"""Image encoders: VGG16 and ResNets in torchvision's form, backbones of keras.applications, and a small one.
 
 Every encoder is a functional Keras model from a normalised image (B, H, W, 3) to five feature maps, deepest first.
-Layers of the torchvision forms bear the names that their parameters have in PyTorch, with "-" for ".", which Keras on
-PyTorch cannot have in a name.
+Layers in torchvision's form have the names of their parameters in PyTorch, with "-" for ".", which Keras on PyTorch
+does not allow in a name.
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ class Encoder:
     """One row of the table `ENCODERS`.
 
     Attributes:
-        build: makes the functional model.
+        build: builds the functional model.
         mean, std: normalisation per channel of an image in [0, 1].
         min_size: smallest height and width whose deepest map is not empty.
-        torchvision: whether PyTorch checkpoints fit.
-        pretrained: makes the same network in keras.applications with weights, given "imagenet" or a file; None where
+        torchvision: whether checkpoints of torchvision fit.
+        pretrained: builds the same network of keras.applications with weights, given "imagenet" or a file; None where
             Keras has no weights that fit (torchvision's form differs in padding, stride and epsilon).
     """
 
@@ -68,7 +68,7 @@ def _resnet(name: str, repeats: tuple[int, ...], *, bottleneck: bool) -> keras.M
     x = _conv(inputs, 64, 7, 2, "conv1")
     x = layers.ReLU()(BatchNorm(name="bn1")(x))
     levels = [x]
-    # The values are not negative after the ReLU, so padding with zeros is padding with minus infinity.
+    # After the ReLU no value is negative, so padding with zeros has the effect of padding with minus infinity.
     x = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x))
     for level, repeat in enumerate(repeats):
         for block in range(repeat):
@@ -110,7 +110,7 @@ def _vgg16() -> keras.Model:
 
 
 def _compact() -> keras.Model:
-    """Five levels of two 3×3 convolutions, 0.5 million parameters, for training from nothing in minutes."""
+    """Five levels of two 3×3 convolutions, 0.5 million parameters, for training from scratch in minutes."""
     inputs = x = keras.Input((None, None, 3))
     levels = []
     for level, filters in enumerate((16, 32, 64, 96, 128), start=1):
@@ -140,13 +140,13 @@ def _application_encoder(
     )
 
 
-_HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+_HALF: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
 ENCODERS: dict[str, Encoder] = {
     "compact": Encoder(build=_compact),
     "convnext_tiny": _application_encoder(
         "ConvNeXtTiny",
-        # Its stem has stride 4: the finest level stands in for the missing stride 2.
+        # Its stem has stride 4: it takes the place of the level with stride 2, which does not exist.
         (
             "convnext_tiny_stage_3_block_2_identity",
             "convnext_tiny_stage_2_block_8_identity",

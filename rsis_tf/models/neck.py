@@ -1,4 +1,4 @@
-"""A top-down path that joins the encoder's levels, so that fine maps know what the coarse ones have seen."""
+"""A top-down path that adds the coarse levels of the encoder to the fine ones, so that fine maps have context."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ Tensor = Any
 
 
 class TopDownNeck(keras.layers.Layer):
-    """Feature pyramid (Lin et al., arXiv 1612.03144): from deep to fine, each level takes in the one before.
+    """Feature pyramid (Lin et al., arXiv 1612.03144): from deep to fine, the map of each level is added to the next.
 
     P₅ = f(x₅), Pᵢ = f(lateral(xᵢ) + up(Pᵢ₊₁)), where lateral is a 1×1 convolution, f a 3×3 convolution with batch
-    normalisation and ReLU, and up a bilinear resize. It is computed once per image; no step repeats it.
+    normalisation and ReLU, and up a bilinear resize. It is computed once per image, before the first step.
 
     Args:
         channels: of every map.
@@ -45,7 +45,7 @@ class TopDownNeck(keras.layers.Layer):
         self.built = True
 
     def call(self, features: list[Tensor], training: bool | None = None) -> list[Tensor]:
-        """Joins the levels: maps (B, h, w, C) deepest first → as many (B, h, w, channels)."""
+        """Returns one map (B, h, w, channels) per level, from the encoder's maps (B, h, w, C), deepest first."""
         maps: list[Tensor] = []
         for feature, lateral, convolution, norm in zip(
             features, self.laterals, self.convolutions, self.norms, strict=True

@@ -1,11 +1,11 @@
-"""Batch normalisation with PyTorch's bookkeeping."""
+"""Batch normalisation that updates its statistics as PyTorch does."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
-from rsis_tf.replicas import divided, total
+from rsis_tf.replicas import all_reduce, in_replica
 
 
 @keras.saving.register_keras_serializable(package="rsis_tf")
@@ -13,8 +13,9 @@ class BatchNorm(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` whose moving variance follows the unbiased batch variance.
 
     Keras stores the biased variance; PyTorch multiplies it by n/(n − 1), n the values a channel has in the batch. In a
-    deep level of a small picture (n = 8, say) that is a difference of many per cent. Momentum (0.9, PyTorch's 0.1)
-    and epsilon (1e-5) are PyTorch's too. Where a batch is divided over replicas, the statistics are the whole batch's.
+    deep level of a small image (n = 8, say) that is a difference of more than ten per cent. Momentum (0.9, PyTorch's
+    0.1) and epsilon (1e-5) are PyTorch's too. Where a batch is divided over replicas, the statistics are those of the
+    whole batch.
     """
 
     def __init__(self, *, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
@@ -25,16 +26,16 @@ class BatchNorm(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         before = ops.copy(ops.convert_to_tensor(self.moving_variance))
         outputs = super().call(inputs, training=training, mask=mask)
-        count = total(ops.cast(ops.size(inputs) / inputs.shape[-1], before.dtype))
+        count = all_reduce(ops.cast(ops.size(inputs) / inputs.shape[-1], before.dtype))
         new_part = self.moving_variance - self.momentum * before
         self.moving_variance.assign(self.moving_variance + new_part / ops.maximum(count - 1, 1))
         return outputs
 
     def _moments(self, inputs: Any, mask: Any) -> Any:
-        """Mean and variance (C,) of (…, C); Keras' own `synchronized` takes E(x²) − E(x)², which cancels digits."""
-        if not divided():
+        """Returns mean and variance (C,) of (…, C); Keras' `synchronized` takes E(x²) − E(x)², which loses digits."""
+        if not in_replica():
             return super()._moments(inputs, mask)
         axes = self._reduction_axes
-        count = total(ops.cast(ops.size(inputs) / inputs.shape[-1], inputs.dtype))
-        mean = total(ops.sum(inputs, axis=axes)) / count
-        return mean, total(ops.sum(ops.square(inputs - mean), axis=axes)) / count
+        count = all_reduce(ops.cast(ops.size(inputs) / inputs.shape[-1], inputs.dtype))
+        mean = all_reduce(ops.sum(inputs, axis=axes)) / count
+        return mean, all_reduce(ops.sum(ops.square(inputs - mean), axis=axes)) / count

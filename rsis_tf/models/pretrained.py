@@ -1,23 +1,23 @@
-"""Weights for the encoder from elsewhere: torchvision files, or those of keras.applications."""
+"""Pretrained weights for the encoder: files of torchvision, or of keras.applications."""
 
 import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Mapping
 
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, reason_of
 from rsis_tf.models.encoders import ENCODERS
 from rsis_tf.models.rsis import RSIS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Download:
-    """A file of weights and where it lies.
+    """A file of weights and its address.
 
     Attributes:
         address: of the file; its last part is the file's name in the cache.
-        sha256: of its content. torchvision publishes the first eight digits, in the file's name; the others are those
-            that several projects have recorded of the same file.
+        sha256: of its content. torchvision publishes the first eight digits in the file's name; several projects have
+            recorded the others.
     """
 
     address: str
@@ -47,7 +47,7 @@ TORCHVISION: Mapping[str, Download] = {
         sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
     ),
 }
-"""torchvision's `IMAGENET1K_V1`: the weights that the original started from, its ResNets saved anew since."""
+"""torchvision's `IMAGENET1K_V1`: the weights that the original code started from (the ResNets in newer files)."""
 
 
 def load_encoder_weights(
@@ -57,7 +57,7 @@ def load_encoder_weights(
     downloads: Mapping[str, Download] = TORCHVISION,
     cache: pathlib.Path | None = None,
 ) -> None:
-    """Loads trained weights into the encoder.
+    """Loads pretrained weights into the encoder.
 
     Args:
         model: whose encoder is filled.
@@ -65,10 +65,10 @@ def load_encoder_weights(
             file: torchvision's `.pth` for VGG16 and the ResNets, a `.h5` file without top for the backbones of
             keras.applications.
         downloads: torchvision's file by the encoder's name.
-        cache: folder for what is downloaded of torchvision; None for Keras's own.
+        cache: folder for downloads from torchvision; None for Keras's cache.
 
     Raises:
-        InputError: if the encoder takes no such weights, they cannot be downloaded, or the file does not fit.
+        InputError: if there are no such weights for the encoder, they cannot be downloaded, or the file does not fit.
     """
     name = model.config.encoder
     spec = ENCODERS[name]
@@ -83,10 +83,10 @@ def load_encoder_weights(
     elif spec.pretrained and (source == "imagenet" or path.suffix == ".h5"):
         try:
             backbone = spec.pretrained(source)
-        except Exception as error:  # Keras raises what it stumbled on: network, HDF5, value errors
+        except Exception as error:  # Keras raises whatever failed: network, HDF5, value errors
             raise InputError(
-                f"expected {name} weights without top from {source} (--encoder-weights takes a file of them too, or "
-                f"none to start from nothing). Received: {error}"
+                f"expected {name} weights without top from {source} (--encoder-weights also takes a file, or "
+                f"none to start from scratch). Received: {error}"
             ) from None
         for layer in model.encoder.layers:
             if layer.weights:
@@ -99,33 +99,33 @@ def load_encoder_weights(
             if spec.pretrained
             else "none"
         )
-        raise InputError(f"the encoder {name} takes as trained weights: {fitting}. Received: {source}")
+        raise InputError(f"the encoder {name} takes as pretrained weights: {fitting}. Received: {source}")
 
 
 def download(wanted: Download, cache: pathlib.Path | None = None) -> pathlib.Path:
-    """Returns the file in the cache (None: Keras's own), downloaded if it is not there whole.
+    """Returns the file in the cache (None: Keras's cache); downloads it if it is missing or incomplete.
 
     Raises:
-        InputError: if it cannot be had, or is another file; nothing of it is left in the cache.
+        InputError: if it cannot be downloaded or has another content; nothing of it stays in the cache.
     """
     import keras
 
     reason = ""
-    for _ in range(2):  # what lies in the cache may be half of it
+    for _ in range(2):  # the file in the cache may be incomplete
         try:
             path = pathlib.Path(
                 keras.utils.get_file(wanted.name, wanted.address, cache_subdir="models", cache_dir=cache)
             )
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
-        except Exception as error:  # Keras raises plain exceptions for what the network does
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        except Exception as error:  # Keras raises plain exceptions for network errors
+            reason = reason_of(error)
             break
         if found == wanted.sha256:
             return path
         path.unlink()
         reason = f"a file of the SHA-256 {found}"
     raise InputError(
-        f"expected to download {wanted.address}. Where it cannot be reached, get {wanted.name} (SHA-256 "
-        f"{wanted.sha256}) another way and give it with --encoder-weights {wanted.name}. Received: {reason}"
+        f"expected to download {wanted.address}. If this machine cannot reach it, copy {wanted.name} (SHA-256 "
+        f"{wanted.sha256}) here and pass it with --encoder-weights {wanted.name}. Received: {reason}"
     )

@@ -1,11 +1,15 @@
-"""The whole network: an image in, a sequence of objects out."""
+"""The whole network (paper, section 3): an image in, a sequence of objects out."""
 
 import dataclasses
-from typing import Any
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self
 
 import keras
+import numpy as np
 from keras import ops
 
+from rsis_tf import runtime
 from rsis_tf.config import ModelConfig
 from rsis_tf.config.json_file import from_dict
 from rsis_tf.models.conv_lstm import State, Tensor
@@ -14,19 +18,44 @@ from rsis_tf.models.encoders import ENCODERS, build_encoder
 from rsis_tf.models.neck import TopDownNeck
 from rsis_tf.models.normalization import BatchNorm
 from rsis_tf.ops import resize, spatial_size
-from rsis_tf.replicas import divided
 
-LOSSES = ("mask_loss", "class_loss", "stop_loss")
-VOTING_LOSSES = ("pointing_loss", "voting_loss")
+NETWORK_FIELDS = (
+    "encoder",
+    "hidden_size",
+    "min_channels",
+    "neck_channels",
+    "mask_head",
+    "class_features",
+    "skip_mode",
+    "kernel_size",
+    "decoder_stages",
+)
+"""Fields of a `ModelConfig` that decide, together with `num_classes`, which weights there are and what they compute."""
+
+
+class Objective(Protocol):
+    """What `rsis_tf.training.compile_model` attaches to a model: its losses, and how it is called in training."""
+
+    @property
+    def means(self) -> Mapping[str, keras.metrics.Metric]:
+        """Loss term → its mean over the batches so far."""
+
+    def call(
+        self, model: "RSIS", images: Tensor | dict[str, Tensor], num_steps: int | None, training: bool | None
+    ) -> dict[str, Tensor]:
+        """Returns the outputs of `RSIS.predict_sequence`, with the number of steps that is in force."""
+
+    def loss(self, targets: dict[str, Tensor], outputs: dict[str, Tensor]) -> Tensor:
+        """Returns the loss of a batch, a scalar, and updates the means."""
 
 
 @keras.saving.register_keras_serializable(package="rsis_tf")
 class RSIS(keras.Model):
     """Recurrent semantic instance segmentation (Salvador et al., arXiv 1712.00617).
 
-    An encoder reads the image once; a chain of ConvLSTMs, fed by skip connections, then emits one object per step.
-    Each step gives a mask, class probabilities, and the probability that there was an object left (sigmoid of the
-    stop logit); the sequence ends at the first step where the latter falls under the configuration's `stop_threshold`.
+    An encoder reads the image once. A chain of ConvLSTMs, fed by skip connections, then emits one object per step: a
+    mask, class probabilities, and the probability that there was an object left (the sigmoid of the stop logit). The
+    sequence ends at the first step whose stop probability is below the configuration's `stop_threshold`.
 
     The call takes images (B, H, W, 3), uint8 or float, RGB in 0..255, of any size (normalisation is inside), and
     `num_steps` T, and returns a dictionary:
@@ -37,32 +66,31 @@ class RSIS(keras.Model):
     | `class_probs` | (B, T, K) | after the softmax, class 0 = background |
     | `stop_logits` | (B, T) | before the sigmoid, high = there is an object |
 
-    With `mask_head="voting"` there are four more, which only training reads: `pointing_logits` (B, h', w', T), and
-    `foreground_logits` (B, h, w, 1), `votes` (B, h, w, 2) and `log_radius` (B, h, w, 1), see
-    `rsis_tf.models.mask_heads.voting`; and the images may come as a dictionary `images` and
-    `found` (B, H, W), which is 1 where something counts as found.
+    A mask head may add outputs that only training reads, as `rsis_tf.models.mask_heads.voting` does. If it works with
+    partial sequences, the images may also come as a dictionary with `images` and `found` (B, H, W), which is 1 where
+    there is an object that counts as found.
 
-    Use `build_model` to make one, `keras.models.load_model` to read one from a `.keras` file, and
+    Use `build_model` to make a model, `RSIS.from_pretrained` or `keras.models.load_model` to read one, and
     `rsis_tf.training.compile_model` before training.
+
+    Args:
+        config: the network's configuration.
+        kwargs: of `keras.Model`.
 
     Attributes:
         config: the `ModelConfig` it was built from.
-        num_steps: T when a call names none.
-        train_steps: the same in training, if it is not None.
         update_encoder: whether gradients flow into the encoder.
-        encoder_batch_statistics: whether the encoder's batch normalisation follows the batch in training.
-        criterion: (targets, outputs) → loss terms; set by `compile_model`.
+        encoder_batch_statistics: whether the encoder's batch normalisation uses the batch's statistics in training.
+        objective: what the model is trained for; set by `compile_model`, None before.
     """
 
     def __init__(self, config: ModelConfig, **kwargs: Any) -> None:
         kwargs.setdefault("name", "rsis")
         super().__init__(**kwargs)
         self.config = config
-        self.num_steps = config.num_steps
-        self.train_steps: int | None = None
         self.update_encoder = True
         self.encoder_batch_statistics = True
-        self.criterion = None
+        self.objective: Objective | None = None
         self.encoder = build_encoder(config.encoder)
         self.neck = None
         if config.neck_channels:
@@ -80,22 +108,22 @@ class RSIS(keras.Model):
             self.skip_convolutions.append(convolution)
             self.skip_norms.append(norm)
         self.decoder = Decoder(config, name="decoder")
-        names = LOSSES + (VOTING_LOSSES if config.mask_head == "voting" else ())
-        self.loss_means = {name: keras.metrics.Mean(name=name) for name in names}
         self.built = True
 
     def call(
         self, images: Tensor | dict[str, Tensor], num_steps: int | None = None, training: bool | None = None
     ) -> dict[str, Tensor]:
-        found = None
+        if self.objective is not None:
+            return self.objective.call(self, images, num_steps, training)
+        return self.predict_sequence(images, num_steps, training=training)
+
+    def predict_sequence(
+        self, images: Tensor | dict[str, Tensor], num_steps: int | None = None, *, training: bool | None = None
+    ) -> dict[str, Tensor]:
+        """Returns the outputs of the call; `images` may be a dictionary with `images` and `found`."""
         if isinstance(images, dict):
-            images, found = images["images"], images["found"]
-        size, may_be_empty = ops.shape(images)[0], divided() and images.shape[0] is None
-        if may_be_empty:
-            # A replica may have no picture of the last batch, and TensorFlow's convolutions fail without any.
-            images, found = (None if x is None else _at_least_one(x) for x in (images, found))
-        outputs, _ = self.unroll(images, num_steps, found=found, training=training)
-        return {name: output[:size] for name, output in outputs.items()} if may_be_empty else outputs
+            return self.unroll(images["images"], num_steps, found=images["found"], training=training)[0]
+        return self.unroll(images, num_steps, training=training)[0]
 
     def unroll(
         self,
@@ -105,49 +133,48 @@ class RSIS(keras.Model):
         found: Tensor | None = None,
         training: bool | None = None,
     ) -> tuple[dict[str, Tensor], list[State]]:
-        """Runs encoder and T decoder steps.
+        """Runs the encoder and T decoder steps.
 
         Args:
             images: (B, H, W, 3).
-            num_steps: T.
-            found: (B, H, W), 1 where an object is that is not to be found any more; voting only.
-            training: whether dropout is on and batch statistics are followed.
+            num_steps: T; None for the configuration's.
+            found: (B, H, W), 1 where there is an object that counts as found; only some mask heads read it.
+            training: whether dropout is on and batch statistics are used and followed.
 
         Returns:
-            The call's outputs, and the (hidden, cell) states of every stage after the last step.
+            The outputs of the call, and the (hidden, cell) states of every stage after the last step.
         """
         if num_steps is None:
-            num_steps = self.train_steps if training and self.train_steps else self.num_steps
+            num_steps = self.config.num_steps
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1. Received: num_steps={num_steps}")
         image_size = spatial_size(images)
-        decoder = self.decoder
-        reading = decoder.prepare(self.project(images, training=training), image_size)
-        memory = decoder.start(reading, found)
+        context = self.decoder.prepare(self.project(images, training=training), image_size)
+        state = self.decoder.start(context, found)
         steps = []
         for _ in range(num_steps):
-            steps.append(decoder.step(reading, memory, training=training))
-            memory = steps[-1].memory
-        # Steps lie on the channel axis, so one resize serves all.
+            steps.append(self.decoder.step(context, state, training=training))
+            state = steps[-1].state
+        # The steps lie on the channel axis, so that one resize serves all.
         masks = resize(ops.concatenate([step.mask_logits for step in steps], axis=-1), image_size)  # (B, H, W, T)
         features = ops.stack([step.features for step in steps], axis=1)  # (B, T, F)
-        class_probs, stop_logits = decoder.heads(features, training=training)
+        class_probs, stop_logits = self.decoder.heads(features, training=training)
         outputs = {
             "mask_logits": ops.cast(ops.transpose(masks, (0, 3, 1, 2)), "float32"),  # (B, T, H, W)
             "class_probs": class_probs,
             "stop_logits": stop_logits,
         }
-        if decoder.voting:
-            pointing = ops.concatenate([step.pointing_logits for step in steps], axis=-1)  # (B, h', w', T)
-            outputs["pointing_logits"] = ops.cast(pointing, "float32")
-            for name in ("foreground_logits", "votes", "log_radius"):
-                outputs[name] = ops.cast(getattr(reading.ballot, name), "float32")
-        return outputs, memory.states
+        for name in steps[0].outputs:
+            joined = ops.concatenate([step.outputs[name] for step in steps], axis=-1)  # (B, h, w, T)
+            outputs[name] = ops.cast(joined, "float32")
+        outputs |= {name: ops.cast(output, "float32") for name, output in context.outputs.items()}
+        return outputs, state.stages or []
 
     def project(self, images: Tensor, *, training: bool | None = None) -> list[Tensor]:
-        """Returns what the decoder reads of normalised encoder features, deepest first, each (B, h, w, C).
+        """Returns the encoder's features as the decoder reads them, deepest first, each (B, h, w, C).
 
-        Without a neck: the projections of as many levels as there are stages. With one: its maps, of all five levels.
+        Without a neck they are the skip projections, one per stage. With a neck they are its maps, one per level of the
+        encoder.
         """
         features = self.encode(images, training=training)
         if self.neck:
@@ -177,31 +204,71 @@ class RSIS(keras.Model):
             features = [ops.stop_gradient(feature) for feature in features]
         return features
 
+    def predict_instances(self, image: np.ndarray, **options: Any) -> Sequence[runtime.Instance]:
+        """Returns the objects in one image, in predicted order.
+
+        The image is resized to the configuration's `image_size` for the network, and the masks back to the image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, of any size.
+            options: of `rsis_tf.runtime.decode`, such as `stop_threshold` (default: the configuration's),
+                `mask_threshold` and `stop_mode`.
+
+        Raises:
+            rsis_tf.runtime.RuntimeInputError: for an image or an option of another kind.
+        """
+        config = self.config
+        image = runtime.check_image(image)
+        outputs = self.predict_on_batch(runtime.resize_image(image, config.image_size, config.aspect)[None])
+        settings = {
+            "class_names": config.class_names,
+            "stop_threshold": config.stop_threshold,
+            "aspect": config.aspect,
+            **options,
+        }
+        return runtime.decode(
+            _sigmoid(outputs["mask_logits"][0]),
+            outputs["class_probs"][0],
+            _sigmoid(outputs["stop_logits"][0]),
+            size=image.shape[:2],
+            **settings,
+        )
+
+    @classmethod
+    def from_pretrained(cls, path: str | pathlib.Path) -> Self:
+        """Reads a trained model, as `rsis_tf.models.loading.load_model` does.
+
+        Args:
+            path: a `.keras` file, a run folder, or a checkpoint folder of the original code.
+
+        Raises:
+            InputError: for a name instead of a path, and for a file that is missing, broken or of another kind.
+        """
+        from rsis_tf.models.loading import load_pretrained
+
+        return load_pretrained(path)
+
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Tensor:
-        """Returns the weighted sum of the losses; called by Keras in its train and test steps."""
-        if self.criterion is None:
+        """Returns the loss of a batch; called by Keras in its train and test steps."""
+        if self.objective is None:
             raise ValueError("expected a model prepared by rsis_tf.training.compile_model. Received: one without")
-        losses = self.criterion(y, y_pred)
-        # A smaller last batch weighs less, as it does in what Keras makes of the sum.
-        pictures = ops.cast(ops.shape(y_pred["stop_logits"])[0], "float32")
-        for name, mean in self.loss_means.items():
-            mean.update_state(losses[name], sample_weight=pictures)
-        return losses["loss"]
+        return self.objective.loss(y, y_pred)
 
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Tensor]:
-        """Returns the means of the losses so far; called by Keras."""
-        return self.get_metrics_result()
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The means that Keras reports and resets: the loss, and the objective's terms."""
+        return [*super().metrics, *(() if self.objective is None else self.objective.means.values())]
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        """Does nothing: the model is built when it is made, and Keras would sum a batch of pictures over replicas."""
+        """Does nothing: the model is built when it is made, and Keras would need a batch of a fixed shape."""
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype_policy.name, "config": dataclasses.asdict(self.config)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "RSIS":
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         return cls(from_dict(ModelConfig, config["config"]), name=config["name"], dtype=config["dtype"])
 
     def get_compile_config(self) -> None:
@@ -218,10 +285,9 @@ class RSIS(keras.Model):
             )
 
 
-def _at_least_one(batch: Tensor) -> Tensor:
-    """Returns the batch, or one blank entry in the place of none."""
-    blank = ops.zeros((1, *ops.shape(batch)[1:]), dtype=batch.dtype)
-    return ops.concatenate([batch, blank])[: ops.maximum(ops.shape(batch)[0], 1)]
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    # Computed with tanh, which is exact at both ends and does not overflow.
+    return 0.5 * (1 + np.tanh(0.5 * np.asarray(logits, np.float32)))
 
 
 def build_model(config: ModelConfig) -> RSIS:

@@ -1,30 +1,21 @@
-"""Where the weights of a training run start: fresh, or from another run with other classes."""
+"""The weights that a training starts from: fresh ones, or those of a trained model that may have other classes."""
 
 import keras
 
 from rsis_tf.config import ModelConfig
 from rsis_tf.errors import InputError
 from rsis_tf.models import RSIS
+from rsis_tf.models.rsis import NETWORK_FIELDS
 
-SHARED_FIELDS = (
-    "encoder",
-    "hidden_size",
-    "min_channels",
-    "neck_channels",
-    "mask_head",
-    "class_features",
-    "skip_mode",
-    "kernel_size",
-    "decoder_stages",
-)
+SHARED_FIELDS = NETWORK_FIELDS
 """What two models must have in common for weights to be copied."""
 
 
 def build_for_training(config: ModelConfig, *, precision: str = "float32") -> RSIS:
     """Builds the network with fresh weights, for computing in a given precision.
 
-    The weights are float32 whatever the precision, and so is the model that a saved file gives back: precision is a
-    property of the training, not of the model.
+    The weights are float32 in every precision, and a model read from a saved file computes in float32: the precision is
+    a property of the training, not of the model.
 
     Args:
         config: of the model.
@@ -33,28 +24,28 @@ def build_for_training(config: ModelConfig, *, precision: str = "float32") -> RS
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        # The layers follow the policy; the model around them takes pictures and gives logits in float32.
+        # The layers follow the policy; the model around them takes images and returns logits in float32.
         return RSIS(config, dtype="float32")
     finally:
         keras.config.set_dtype_policy(before)
 
 
 def transfer_weights(model: RSIS, source: RSIS) -> bool:
-    """Copies all weights of a trained model but those of a class layer for other classes.
+    """Copies the weights of a trained model, except those of the class layer if the classes differ.
 
     Args:
         model: receives the weights.
-        source: of the same form (`SHARED_FIELDS`).
+        source: with the same `NETWORK_FIELDS`.
 
     Returns:
-        Whether the class layer was copied too: only if both models name the same classes.
+        Whether the class layer was copied too, which is the case if both models have the same classes.
 
     Raises:
-        InputError: if the models differ in form.
+        InputError: if the networks differ.
     """
     differing = [
-        f"{name}={getattr(source.config, name)!r} where {getattr(model.config, name)!r} is wanted"
-        for name in SHARED_FIELDS
+        f"{name}={getattr(source.config, name)!r} instead of {getattr(model.config, name)!r}"
+        for name in NETWORK_FIELDS
         if getattr(source.config, name) != getattr(model.config, name)
     ]
     if differing:

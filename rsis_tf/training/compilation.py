@@ -1,6 +1,4 @@
-"""Joins a model with its criterion and optimisers."""
-
-import dataclasses
+"""Prepares a model for training: its objective and its optimisers."""
 
 import keras
 
@@ -8,17 +6,16 @@ from rsis_tf.config import TrainConfig
 from rsis_tf.models import RSIS
 from rsis_tf.training.curriculum import Stage, first_stage
 from rsis_tf.training.losses.criterion import Criterion
+from rsis_tf.training.objective import Objective
 from rsis_tf.training.optimizer import build_optimizer, optimizer_parts
 
 
 def compile_model(model: RSIS, config: TrainConfig, *, total_steps: int | None = None) -> RSIS:
-    """Prepares a model for `fit`, `train_on_batch` and `test_on_batch`, in the stage that epoch 0 has.
+    """Prepares a model for `fit`, `train_on_batch` and `test_on_batch`, in the stage of epoch 0.
 
-    Targets are a dictionary with `masks` (B, N, H, W), `classes` (B, N) and `valid` (B, N), valid objects first; the
-    results are `loss`, `mask_loss`, `class_loss` and `stop_loss`, and of a model that votes `voting_loss` and
-    `pointing_loss`. `remaining` (B,) may be among the targets: so many objects, the first ones, are left to find; and
-    `ignored` (B, H, W): 1 where it is not known whether there is an object; and `padding` (B, H, W): 1 beside the
-    image.
+    Targets are a dictionary with `masks` (B, N, H, W), `classes` (B, N) and `valid` (B, N), valid objects first, and
+    optionally `remaining`, `ignored` and `padding` (see `rsis_tf.training.losses.criterion.Criterion`). The results are
+    `loss`, `mask_loss`, `class_loss`, `stop_loss` and the terms of the mask head.
 
     Args:
         model: from `build_model` or `keras.models.load_model`.
@@ -28,8 +25,9 @@ def compile_model(model: RSIS, config: TrainConfig, *, total_steps: int | None =
     Returns:
         The same model.
     """
+    model.objective = Objective(model.config.mask_head)
     model.encoder_batch_statistics = config.encoder_batch_norm == "train"
-    # XLA cannot call the host, and the matcher is on the host; JAX has a callback for that.
+    # The matcher runs on the host. TensorFlow's XLA cannot call the host; JAX has a callback for that.
     jit = "auto" if keras.backend.backend() == "jax" else False
     model.compile(optimizer=build_optimizer(model, config, total_steps=total_steps), jit_compile=jit)
     apply_stage(model, config, first_stage(config))
@@ -37,22 +35,28 @@ def compile_model(model: RSIS, config: TrainConfig, *, total_steps: int | None =
 
 
 def apply_stage(model: RSIS, config: TrainConfig, stage: Stage) -> None:
-    """Brings a compiled model into a stage; weights and optimiser state stay.
+    """Changes a compiled model to a stage; weights and optimiser state stay.
 
     Args:
         model: prepared by `compile_model`.
         config: as given to it.
-        stage: steps, losses and parts that are in force from now on.
+        stage: steps, losses and parts of the model that are in force from now on.
     """
-    model.num_steps = stage.num_steps
-    model.train_steps = None if config.train_steps is None else min(config.train_steps, stage.num_steps)
-    model.update_encoder = stage.update_encoder
-    model.criterion = Criterion(
-        dataclasses.replace(config, use_class_loss=stage.use_class_loss, use_stop_loss=stage.use_stop_loss)
+    objective = model.objective
+    if not isinstance(objective, Objective):
+        raise ValueError("expected a model prepared by compile_model. Received: one without an objective")
+    objective.num_steps = stage.num_steps
+    objective.sequence_length = None if config.train_steps is None else min(config.train_steps, stage.num_steps)
+    objective.criterion = Criterion(
+        config,
+        mask_head=model.config.mask_head,
+        use_class_loss=stage.use_class_loss,
+        use_stop_loss=stage.use_stop_loss,
     )
+    model.update_encoder = stage.update_encoder
     parts = optimizer_parts(model.optimizer)
     parts["encoder"].enabled = stage.update_encoder
     parts["class_head"].enabled = stage.use_class_loss
     parts["stop_head"].enabled = stage.use_stop_loss
-    # All of these are read when a step is traced, and Keras traces anew where there is no function.
+    # All of these are read when a step is traced; without its function, Keras traces the step again.
     model.train_function = model.test_function = model.predict_function = None

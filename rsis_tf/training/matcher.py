@@ -1,4 +1,4 @@
-"""Assignment of true objects to predictions: the one piece that leaves the graph and runs on the host."""
+"""Assignment of true objects to predictions: the only computation that leaves the graph and runs on the host."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ Tensor = Any
 
 
 def match(cost: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Assigns objects to predictions at least total cost (paper, section 3.3).
+    """Assigns objects to predictions with the smallest total cost (paper, section 3.3).
 
-    All n objects of an image are assigned among its first min(n, T) predictions; when n > T, the T objects that fit
-    best win.
+    All n objects of an image are assigned among its first min(n, T) predictions; when n > T, the T objects
+    that fit best are assigned.
 
     Args:
-        cost: (B, N, T) float, cost of explaining object n by prediction t. Only the first `count` rows are read.
-        count: (B,) integer, the objects n of each image.
+        cost: (B, N, T) float, cost of assigning object n to prediction t. Only the first `count` rows are read.
+        count: (B,) integer, the number n of objects of each image.
 
     Returns:
-        assignment: (B, T) int32, the object given to prediction t; 0 where there is none.
+        assignment: (B, T) int32, the object assigned to prediction t; 0 where there is none.
         weight: (B, T) float32, 1 where prediction t has an object, else 0.
     """
-    # A NaN would stop the solver here; let the loss carry it to where training is watched.
+    # The solver fails on NaN. It is replaced here and stays in the loss, which the training checks.
     cost = np.nan_to_num(np.asarray(cost, np.float64), nan=1.0, posinf=1e6, neginf=-1e6)
     batch, objects, steps = cost.shape
     assignment = np.zeros((batch, steps), np.int32)
@@ -38,9 +38,9 @@ def match(cost: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def match_in_graph(cost: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """`match` on tensors of the Keras backend, inside a compiled step; no gradient passes through.
+    """Computes `match` on tensors of the Keras backend, inside a compiled step; no gradient passes through.
 
-    Args and returns: as `match`.
+    Arguments and results are those of `match`.
     """
     backend = keras.backend.backend()
     shape = (cost.shape[0], cost.shape[2])

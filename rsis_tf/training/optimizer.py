@@ -1,4 +1,4 @@
-"""One optimiser per part of the model, the clock that their schedules share, and averages of the weights."""
+"""One optimiser per part of the model, the step count that their schedules share, and averages of the weights."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -14,16 +14,16 @@ Part = CoupledAdam | CoupledRMSprop | CoupledSGD
 
 
 def build_optimizer(model: RSIS, config: TrainConfig, *, total_steps: int | None = None) -> keras.optimizers.Optimizer:
-    """Makes one optimiser per part: encoder, class head, stop head, and all the rest.
+    """Builds one optimiser per part: encoder, class head, stop head, and everything else.
 
-    A part whose loss or update is switched off (`enabled`) keeps its weights, moments and step count, so that switching
-    it on later starts it afresh (PyTorch keeps a step count per parameter for that). Only the learning rate goes on:
-    its schedule reads `step_clock`, not the part's own count, so a part that starts late has no warm-up of its own and
-    ends with the others.
+    A part whose loss or update is switched off (`enabled`) keeps its weights, moments and step count, so that its first
+    update is computed like the first step of a training (PyTorch has a step count per parameter for that). Only the
+    learning rate goes on: its schedule reads `step_clock`, not the part's own count, so a part that starts late has no
+    warm-up and ends with the others.
 
     Args:
-        model: whose variables are divided.
-        config: kinds, rates, decay, clipping, average; float16 gets a loss scale.
+        model: whose variables are divided among the parts.
+        config: kinds, rates, decay, clipping, average; with float16 the loss is scaled.
         total_steps: steps of the whole training, for `schedule="cosine"`.
     """
     parts = {
@@ -57,28 +57,28 @@ def build_optimizer(model: RSIS, config: TrainConfig, *, total_steps: int | None
 
 
 def optimizer_parts(optimizer: keras.optimizers.Optimizer) -> dict[str, Part]:
-    """Returns the optimisers made by `build_optimizer` by the name of their part."""
+    """Returns part → optimiser, for an optimiser from `build_optimizer`."""
     return {part.name: part for part in getattr(optimizer, "inner_optimizer", optimizer).optimizers}
 
 
 def step_clock(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
-    """Returns the number of steps of the training so far, which the schedules of all parts read.
+    """Returns the number of training steps so far, which the schedules of all parts read.
 
-    It is a count of `build_optimizer`'s optimiser itself and ticks whichever parts are enabled.
+    It increases with every step, whichever parts are enabled.
     """
     return getattr(optimizer, "inner_optimizer", optimizer).iterations
 
 
 @contextlib.contextmanager
 def averaged_weights(model: RSIS) -> Iterator[None]:
-    """Puts the moving averages in place of the weights for a while; does nothing if none are kept.
+    """Replaces the weights by their moving averages inside the block; does nothing if there are none.
 
-    Batch normalisation keeps the statistics of the weights themselves: they are averages already.
+    The statistics of batch normalisation stay: they are averages already.
     """
     pairs = [pair for part in optimizer_parts(model.optimizer).values() for pair in part.averages()]
     kept = [keras.ops.convert_to_numpy(variable).copy() for variable, _ in pairs]
     for variable, average in pairs:
-        # A copy: JAX would let both share one buffer, and free it with the weights'.
+        # A copy: in JAX both would share one buffer, which is freed with the weights.
         variable.assign(keras.ops.convert_to_numpy(average).copy())
     try:
         yield
@@ -113,5 +113,5 @@ def _schedule(
         warmup_target=rate,
         warmup_steps=warm_up,
     )
-    # Keras would give a schedule the count of the part's own steps.
+    # Keras would pass the step count of the part to a schedule.
     return lambda: cosine(clock)

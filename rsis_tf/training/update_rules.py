@@ -1,8 +1,8 @@
 """PyTorch's Adam, RMSprop and SGD in Keras.
 
 Keras computes all three a little differently: it decouples the L2 penalty from the gradient, adds epsilon in other
-places, and lets the learning rate into SGD's momentum, where a schedule then changes steps that are past. The original
-was trained with PyTorch's, so its rates and its penalty mean the same here.
+places, and includes the learning rate in SGD's momentum, so that a schedule also rescales earlier gradients. The
+original was trained with PyTorch's rules; with them, its learning rates and its penalty have the same effect here.
 """
 
 from typing import Any
@@ -10,11 +10,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from rsis_tf.replicas import total
+from rsis_tf.replicas import all_reduce
 
 
-class _Coupled:
-    """What the three have in common: an L2 penalty in the gradient, an on/off switch, and averages of the weights.
+class _Coupled(keras.optimizers.Optimizer):
+    """Adds to a Keras optimiser an L2 penalty in the gradient, an on/off switch, and averages of the weights.
 
     Args:
         args, kwargs: of the Keras optimiser, for example `global_clipnorm`. A learning rate is a number or a function
@@ -33,8 +33,8 @@ class _Coupled:
 
     def apply(self, grads: list, trainable_variables: list | None = None) -> None:
         if self.enabled:
-            # Summed here and not, as Keras would, after clipping: the norm that counts is the whole batch's.
-            known = iter(total([grad for grad in grads if grad is not None]))
+            # Keras would sum after clipping; the norm to clip is that of the whole batch's gradient.
+            known = iter(all_reduce([grad for grad in grads if grad is not None]))
             super().apply([None if grad is None else next(known) for grad in grads], trainable_variables)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
@@ -46,7 +46,7 @@ class _Coupled:
         return gradient + self.l2 * ops.convert_to_tensor(variable) if self.l2 else gradient
 
     def finalize_variable_values(self, var_list: list) -> None:
-        """Does nothing: with `use_ema`, Keras would put the averages in place of the weights after every `fit`."""
+        """Does nothing: with `use_ema`, Keras would replace the weights by the averages after every `fit`."""
 
     def averages(self) -> list[tuple[Any, Any]]:
         """Returns (variable, its moving average) for `use_ema`; none before the first step."""
@@ -61,14 +61,14 @@ class _Coupled:
 
 
 class CoupledAdam(_Coupled, keras.optimizers.Adam):
-    """Adam as `torch.optim.Adam` computes it.
+    """Adam as in `torch.optim.Adam`.
 
-    Beside the penalty, epsilon is added after the second moment's bias correction (Keras adds it before, which makes it
-    up to thirty times larger in the first steps).
+    Besides the penalty, epsilon is added after the bias correction of the second moment. Keras adds it before, which
+    makes it up to thirty times larger in the first steps.
 
     Args:
         learning_rate: a number or a function without arguments.
-        epsilon: 1e-8, PyTorch's.
+        epsilon: PyTorch's default.
         kwargs: of `_Coupled`.
     """
 
@@ -76,7 +76,7 @@ class CoupledAdam(_Coupled, keras.optimizers.Adam):
         super().__init__(learning_rate, epsilon=epsilon, **kwargs)
 
     def _backend_update_step(self, grads: list, trainable_variables: list, learning_rate: Any) -> None:
-        # The bias corrections are the same for every variable: once a step, not once a variable. With
+        # The bias corrections are the same for every variable, so they are computed once per step. With
         # r = √(1 − β₂ᵗ), PyTorch's m/(1 − β₁ᵗ) / (√v/r + ε) is r/(1 − β₁ᵗ) · m / (√v + r·ε).
         step = ops.cast(self.iterations + 1, "float32")
         root = ops.sqrt(1 - ops.power(self.beta_2, step))
@@ -96,13 +96,13 @@ class CoupledAdam(_Coupled, keras.optimizers.Adam):
 
 
 class CoupledRMSprop(_Coupled, keras.optimizers.RMSprop):
-    """RMSprop as `torch.optim.RMSprop` computes it, without momentum: v = ρ·v + (1 − ρ)·g², w −= rate · g / (√v + ε).
+    """RMSprop as in `torch.optim.RMSprop`, without momentum: v = ρ·v + (1 − ρ)·g², w −= rate · g / (√v + ε).
 
-    Keras has other defaults (ρ = 0.9, ε = 1e-7) and takes the root of v + ε.
+    Keras has other defaults (ρ = 0.9, ε = 1e-7) and computes √(v + ε).
 
     Args:
         learning_rate: a number or a function without arguments.
-        rho, epsilon: PyTorch's.
+        rho, epsilon: PyTorch's defaults.
         kwargs: of `_Coupled`.
     """
 
@@ -118,9 +118,9 @@ class CoupledRMSprop(_Coupled, keras.optimizers.RMSprop):
 
 
 class CoupledSGD(_Coupled, keras.optimizers.SGD):
-    """SGD as `torch.optim.SGD` computes it, without dampening: m = μ·m + g, w −= rate · m.
+    """SGD as in `torch.optim.SGD`, without dampening: m = μ·m + g, w −= rate · m.
 
-    Keras keeps μ·m + rate · g, so that a new rate does not reach the momentum that is there already.
+    Keras stores μ·m + rate · g, so that a new rate does not apply to the momentum so far.
 
     Args:
         learning_rate: a number or a function without arguments.

@@ -1,4 +1,4 @@
-"""The layouts that stop early answer as the unrolled graph does, and take no step too many."""
+"""The layouts that stop early return what the unrolled graph returns, and take no unnecessary step."""
 
 import dataclasses
 import pathlib
@@ -38,14 +38,14 @@ def test_same_instances_as_unrolled(exported, pictures, layout: str):
                 assert one.score == pytest.approx(other.score, abs=1e-5)
 
 
-def test_stepwise_ends_with_the_last_picture_of_the_batch(exported, pictures):
+def test_stepwise_ends_with_the_last_image_of_the_batch(exported, pictures):
     stops = Predictor(exported["unrolled"]).run(_at_size(pictures))[2]  # (3, 3)
-    threshold = float(np.sort(stops[:, 0])[1])  # the first step ends one picture's sequence, but not the others'
+    threshold = float(np.sort(stops[:, 0])[1])  # the first step ends the sequence of one image only
     lengths = [int(np.argmin([*(stop >= threshold), False])) for stop in stops]
     assert min(lengths) == 0
     assert max(lengths) == 3
-    answers = Predictor(exported["stepwise"], stop_threshold=threshold).batch(pictures)
-    assert [len(found) for found in answers] == lengths
+    found = Predictor(exported["stepwise"], stop_threshold=threshold).batch(pictures)
+    assert [len(instances) for instances in found] == lengths
     none = int(np.argmin(stops[:, 0]))
     alone = Predictor(exported["stepwise"], stop_threshold=threshold)
     assert alone.run(_at_size([pictures[none]]))[0].shape == (1, 1, 48, 64)
@@ -58,7 +58,7 @@ def _at_size(pictures: list[np.ndarray]) -> np.ndarray:
     return np.stack([resize_image(picture, (48, 64)) for picture in pictures])
 
 
-def test_loop_ends_by_itself(run_folder, tmp_path, pictures):
+def test_loop_ends_early_in_the_graph(run_folder, tmp_path, pictures):
     out = tmp_path / "loop.onnx"
     options = ["--layout", "loop", "--stop-threshold", "0.9", "--opset", "18"]
     exporter.main([str(run_folder), "--out", str(out), *options])
@@ -75,7 +75,7 @@ def test_loop_ends_by_itself(run_folder, tmp_path, pictures):
     assert Predictor(out, stop_threshold=0.95).stop_threshold == 0.95
 
 
-def test_loop_ends_where_the_model_says(run_folder, tmp_path, pictures):
+def test_loop_uses_the_stop_threshold_of_the_model(run_folder, tmp_path, pictures):
     model = keras.models.load_model(run_folder / "best.keras")
     model.config = dataclasses.replace(model.config, stop_threshold=0.9)
     model.save(tmp_path / "best.keras")
@@ -92,7 +92,7 @@ def test_states_stay_in_the_layout_of_the_convolutions(exported):
 
 @pytest.fixture(scope="module")
 def voting_run(tmp_path_factory) -> pathlib.Path:
-    """A run's folder with a model whose masks are voted for."""
+    """A run folder of a model with the voting head."""
     keras.utils.set_random_seed(1)
     config = ModelConfig(
         encoder="compact",
@@ -116,9 +116,9 @@ def voting_run(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.mark.parametrize("options", ["", "--layout stepwise", "--layout loop", "--size dynamic", "--opset 18"])
-def test_masks_that_are_voted_for_leave_alike(voting_run, options: str, tmp_path, pictures):
+def test_exports_of_a_voting_model_equal_keras(voting_run, options: str, tmp_path, pictures):
     out = tmp_path / ("stepwise" if "stepwise" in options else "model.onnx")
-    exporter.main([str(voting_run), *options.split(), "--out", str(out)])  # verified on the way
+    exporter.main([str(voting_run), *options.split(), "--out", str(out)])  # the exporter verifies the file
     if "dynamic" in options:
         return
     wanted = KerasPredictor(voting_run).stream(pictures)
@@ -141,7 +141,7 @@ def test_half_precision_of_a_voting_model_finds_the_same_objects(voting_run, tmp
     [{"skip_mode": "mul"}, {"skip_mode": "none", "decoder_stages": 2}, {"skip_mode": "sum", "decoder_stages": 1}],
     ids=str,
 )
-def test_every_skip_mode_steps(fields: dict, tmp_path):
+def test_every_skip_mode_can_be_exported_stepwise(fields: dict, tmp_path):
     config = ModelConfig(encoder="compact", hidden_size=16, num_classes=2, num_steps=2, image_size=(33, 50), **fields)
     build_model(config).save(tmp_path / "best.keras")
     for layout in ("stepwise", "loop"):
@@ -169,7 +169,7 @@ def test_wrong_calls(run_folder, exported, tmp_path, capsys):
 def test_stopping_too_early_is_noticed():
     wanted = {"masks": np.zeros((2, 3, 4, 4)), "classes": np.zeros((2, 3, 2)), "stop": np.array([[1, 0, 1], [1, 1, 0]])}
     early = {name: value[:, :2] for name, value in wanted.items()}
-    with pytest.raises(VerificationError, match=r"shape \(2, 3, 4, 4\)"):  # the second picture goes on
+    with pytest.raises(VerificationError, match=r"shape \(2, 3, 4, 4\)"):  # the sequence of the second image goes on
         _compare_outputs(_shorten(wanted, early, 0.5), early, 1e-4)
     wanted["stop"] = np.array([[1, 0, 1], [0, 1, 0]])
     early = {name: value[:, :2] for name, value in wanted.items()}

@@ -2,6 +2,7 @@
 
 import pathlib
 import pickle
+import re
 import subprocess
 import sys
 
@@ -48,6 +49,29 @@ def test_round_trip(model):
         assert list(state) == list(again)
         for name, array in state.items():
             np.testing.assert_array_equal(again[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"neck_channels": 8},
+            "only hold networks with neck_channels=0. Received: neck_channels=8",
+        ),
+        (
+            {"neck_channels": 8, "mask_head": "voting", "class_features": "mask"},
+            "only hold networks with mask_head='convolution', neck_channels=0, class_features='pooled'. "
+            "Received: mask_head='voting', neck_channels=8, class_features='mask'",
+        ),
+        ({"min_channels": 8}, "only hold networks with min_channels=0. Received: min_channels=8"),
+    ],
+)
+def test_networks_that_the_original_does_not_have_are_refused(fields, message, model):
+    foreign = build_model(ModelConfig(encoder="compact", hidden_size=16, num_classes=9, **fields))
+    with pytest.raises(InputError, match=re.escape(message)):
+        state_dicts(foreign)
+    with pytest.raises(InputError, match=re.escape(message)):
+        load_state_dicts(foreign, *state_dicts(model))
 
 
 def test_classifier_and_counters_are_passed_over(model):

@@ -1,4 +1,4 @@
-"""The same training under JAX and PyTorch: losses, files, stages, resume."""
+"""The same training with the JAX and PyTorch backends: losses, files, stages, resume."""
 
 import importlib.util
 import json

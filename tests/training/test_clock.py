@@ -1,4 +1,4 @@
-"""One clock for the learning rates of all parts: late starts, a return to the best weights, an interruption."""
+"""One step count for the learning rates of all parts: late starts, a return to the best weights, an interruption."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_a_part_that_starts_late_has_the_rate_of_its_step(eager):
         **{"encoder": 1, "class_head": 0, "stop_head": 0},
         "decoder": 2,
     }
-    # Half of the cosine is left at step 50; a warm-up of its own would have left the encoder where it was.
+    # Half of the rate is left at step 50; with a warm-up of its own, the encoder would not have moved.
     moved = max(np.abs(a - b).max() for a, b in zip(before, arrays(model.encoder.trainable_variables), strict=True))
     assert 0.04 < moved < 0.06
     step_clock(model.optimizer).assign(100)
@@ -75,7 +75,7 @@ def test_the_clock_goes_on_when_the_best_weights_come_back(tmp_path, eager, caps
     assert values[-1] == pytest.approx(1e-4)
 
 
-def test_an_interrupted_run_goes_on_with_the_same_rates(tmp_path, eager):
+def test_an_interrupted_run_resumes_with_the_same_rates(tmp_path, eager):
     settings = {
         **{"schedule": "cosine", "optimizer": "sgd", "encoder_optimizer": "rmsprop", "smooth_curves": True},
         **{"epochs": 3, "finetune_after": 1, "ema": 0.8},
@@ -106,8 +106,8 @@ def test_an_interrupted_run_goes_on_with_the_same_rates(tmp_path, eager):
         np.testing.assert_allclose(*arrays([one, other]), rtol=1e-4, atol=1e-6, err_msg=one.path)
 
 
-def test_a_state_of_an_earlier_version_is_read(tmp_path, eager):
-    """Its stage knows no smoothed loss; its arrays are the same."""
+def test_a_state_of_an_earlier_version_can_be_resumed(tmp_path, eager):
+    """Its stage has no smoothed loss; its arrays are the same."""
     tiny_trainer(tmp_path / "run", epochs=1).fit()
     path = tmp_path / "run/state/state.json"
     content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Training on two replicas: the losses, gradients and files of one device on the same batches."""
+"""Training on two replicas gives the losses, gradients and files of one device on the same batches."""
 
 import importlib.util
 import json
@@ -27,7 +27,7 @@ COMMAND = (
 
 
 def free_ports(number):
-    """Ports of the loopback that nobody listens on."""
+    """Returns free ports of the loopback interface."""
     sockets = [socket.socket() for _ in range(number)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -55,7 +55,7 @@ def start_process(*command, **variables):
 
 
 def run(*command, workers=0):
-    """Runs a command, once or on so many workers, and returns what each wrote to the screen."""
+    """Runs a command, in one process or on a number of workers, and returns the output of each."""
     ports = free_ports(workers)
     variables = [{"TF_CONFIG": tf_config(ports, index)} for index in range(workers)] or [{}]
     processes = [start_process(*command, **each) for each in variables]
@@ -69,7 +69,7 @@ def run(*command, workers=0):
 
 
 def compare(folder, strategy):
-    """Compares three steps and a validation under a strategy with those of one device."""
+    """Compares three steps and a validation under a strategy with those on one device."""
     one, two = (json.loads((folder / f"{name}.json").read_text()) for name in ("none", strategy))
     assert (one["replicas"], two["replicas"]) == (1, 2)
     # The same sums in another order: float32 rounding in the first step. Adam then divides small gradients by
@@ -80,7 +80,7 @@ def compare(folder, strategy):
     with np.load(folder / "none.npz") as ours, np.load(folder / f"{strategy}.npz") as theirs:
         for i, (name, key) in enumerate(zip(names, ours.files, strict=True)):
             if "skip" in name and "convolution" in name and "bias" in name:
-                continue  # before batch normalisation: their gradient is nothing but rounding
+                continue  # before batch normalisation: their gradient is only rounding
             a, b = ours[key], theirs[key]
             weight = i < len(one["weights"]) or name.endswith("_average")
             # Three steps of 1e-3 move a weight by up to 3e-3. Moments tell the scale of the gradients as well.
@@ -109,7 +109,7 @@ def test_two_workers_train_as_one_device(one_device):
 
 
 @pytest.mark.slow
-def test_masks_that_are_voted_for_train_on_two_replicas_as_on_one(tmp_path):
+def test_the_voting_head_trains_on_two_replicas_as_on_one(tmp_path):
     for strategy, workers in (("none", 0), ("mirrored", 0), ("multi_worker", 2)):
         run(RUN, strategy, tmp_path, "compact", "voting", workers=workers)
     one = json.loads((tmp_path / "none.json").read_text())["losses"]
@@ -143,7 +143,7 @@ def test_two_workers_keep_one_folder_and_resume(tmp_path):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_shares_are_the_batches_cut(training):
+def test_shares_are_parts_of_the_batches(training):
     data = DATA.__class__(image_size=(32, 32), batch_size=4, max_objects=2)
     scenes = SCENES.__class__(size=(32, 32), length=9, seed=3, max_objects=2)
     whole = list(plain_batches(scenes, data, training=training))
@@ -168,7 +168,7 @@ def test_shares_are_the_batches_cut(training):
         ('{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}', "Received: .*ps"),
     ],
 )
-def test_a_cluster_that_is_not_one_is_refused(monkeypatch, content, said):
+def test_an_invalid_cluster_is_refused(monkeypatch, content, said):
     monkeypatch.setenv("TF_CONFIG", content)
     with pytest.raises(InputError, match=said):
         start("multi_worker", batch_size=4)

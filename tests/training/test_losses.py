@@ -1,4 +1,4 @@
-"""Losses and matching on their own."""
+"""Losses and matching."""
 
 import itertools
 
@@ -41,8 +41,16 @@ def test_matching_is_the_cheapest_of_all(objects, steps):
         assert total == pytest.approx(min(every))
 
 
-def test_matching_survives_nan_and_refuses_a_wrong_count():
-    match(np.full((1, 2, 3), np.nan), np.array([2]))
+def test_matching_takes_nan_for_a_cost_of_one():
+    cost = np.array([[[np.nan, 0.5, np.nan], [0.2, np.nan, 2.0]]])
+    assignment, weight = match(cost, np.array([2]))
+    np.testing.assert_array_equal(assignment, [[1, 0, 0]])
+    np.testing.assert_array_equal(weight, [[1, 1, 0]])
+    assignment, weight = match(np.full((1, 2, 3), np.nan), np.array([2]))
+    assert sorted(assignment[weight == 1].tolist()) == [0, 1]
+
+
+def test_matching_refuses_a_wrong_count():
     with pytest.raises(ValueError, match=r"count must lie in 0..2 \(N\). Received: count\[0\]=3"):
         match(np.zeros((1, 2, 3)), np.array([3]))
 
@@ -68,8 +76,8 @@ def test_row_losses_equal_the_original():
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.2, 1.0])
-def test_sides_of_the_stop_loss_weigh_as_in_the_original(balance):
-    """Steps with an object 1 − b, the one after them b: the original's numbers for b = 0.5, each side brought to b."""
+def test_both_sides_of_the_stop_loss_are_weighted_as_in_the_original(balance):
+    """Steps with an object have the weight 1 − b, the one after them b; the original's numbers are for b = 0.5."""
     golden = np.load(GOLDEN / "losses.npz")
     halves, targets = golden["stop_bce_balanced_half"].ravel(), golden["stop_target"].ravel()
     expected = np.where(targets == 1, 1 - balance, balance) / 0.5 * halves
@@ -80,7 +88,7 @@ def test_sides_of_the_stop_loss_weigh_as_in_the_original(balance):
         assert float(loss) == pytest.approx(float(expected[row]), rel=1e-5, abs=1e-7)
 
 
-def test_the_weight_of_the_mask_loss_scales_it_and_matches_the_same():
+def test_the_mask_weight_scales_the_mask_loss_and_leaves_the_matching():
     targets, outputs = batch([4, 2])
     one, three = (Criterion(TrainConfig(mask_weight=weight))(targets, outputs) for weight in (1.0, 3.0))
     for name in ("mask_loss", "class_loss", "stop_loss"):
@@ -124,10 +132,11 @@ def test_a_batch_without_objects_costs_only_the_stop():
     assert float(losses["loss"]) == pytest.approx(0.5 * float(losses["stop_loss"]))
 
 
-def test_perfect_masks_cost_nothing_and_switches_switch():
+def test_perfect_masks_cost_nothing_without_the_other_losses():
     targets, outputs = batch([3], steps=3)
     outputs["mask_logits"] = ops.convert_to_tensor((targets["masks"][:, :3] * 200.0 - 100).astype("float32"))
-    losses = Criterion(TrainConfig(use_class_loss=False, use_stop_loss=False, mask_cross_entropy=1.0))(targets, outputs)
+    criterion = Criterion(TrainConfig(mask_cross_entropy=1.0), use_class_loss=False, use_stop_loss=False)
+    losses = criterion(targets, outputs)
     assert float(losses["loss"]) == pytest.approx(0, abs=1e-5)
     assert float(losses["class_loss"]) > 0
 
@@ -139,7 +148,7 @@ def test_resize_aligns_corners():
     x = rng.random((2, 5, 3, 2)).astype("float32")
     large = np.asarray(resize(x, (9, 7)))
     np.testing.assert_allclose(large[:, ::8, ::6], x[:, ::4, ::2], atol=1e-6)  # corners
-    np.testing.assert_allclose(large[:, ::2, ::3], x, atol=1e-6)  # (n - 1) divides: every input pixel is met
+    np.testing.assert_allclose(large[:, ::2, ::3], x, atol=1e-6)  # (n - 1) is a divisor: every input pixel is hit
 
 
 @pytest.mark.parametrize("cross_entropy", [0.0, 2.0])
@@ -153,7 +162,7 @@ def test_padding_costs_nothing_and_background_does(cross_entropy):
     padding[:, :2], padding[:, 6:] = 1, 1
     targets = {"masks": masks, "classes": np.ones((2, 3), np.int32), "valid": np.array([[1, 1, 0]] * 2, np.uint8)}
     shown = rng.normal(size=(2, 3, 8, 8)).astype("float32")
-    hidden = np.where(padding[:, None], 50.0, shown).astype("float32")  # sure of an object beside the image
+    hidden = np.where(padding[:, None], 50.0, shown).astype("float32")  # confident of an object beside the image
     rest = {"class_probs": np.full((2, 3, 2), 0.5, "float32"), "stop_logits": np.zeros((2, 3), "float32")}
     criterion = Criterion(TrainConfig(num_steps=3, mask_cross_entropy=cross_entropy))
 

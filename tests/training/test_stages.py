@@ -150,7 +150,7 @@ def test_transfer_copies_all_but_the_layer_of_other_classes():
         if not same:
             np.testing.assert_array_equal(model.decoder.class_head.kernel, fresh[0])
     with pytest.raises(
-        InputError, match=r"Received: hidden_size=16 where 32 is wanted, skip_mode='concat' where 'sum'"
+        InputError, match=r"Received: hidden_size=16 instead of 32, skip_mode='concat' instead of 'sum'"
     ):
         transfer_weights(tiny_model(hidden_size=32, skip_mode="sum"), source)
 

@@ -10,7 +10,7 @@ import pytest
 from rsis_tf.training.update_rules import CoupledAdam, CoupledRMSprop, CoupledSGD
 
 START = [0.5, -1.0, 2.0]
-# The last column is so small that it matters where epsilon is added.
+# The last column is so small that the place of epsilon matters.
 GRADIENTS = [[0.3, -0.2, 2e-8], [-0.1, 0.4, -1e-8], [0.25, 0.05, 3e-8], [0.0, -0.6, 5e-9]]
 RATES = [0.1, 0.1, 0.02, 0.02]
 RULES = {
@@ -82,13 +82,13 @@ def test_weights_after_each_step_equal_those_of_pytorch(rule, l2):
         optimizer.learning_rate = rate
         optimizer.apply([keras.ops.convert_to_tensor(np.array(gradient, "float32"))], [variable])
         weights = keras.ops.convert_to_numpy(variable)
-        # The bias corrections of Adam, 1 − 0.999 in float32, have five digits.
+        # The bias corrections of Adam, 1 − 0.999 in float32, have five correct digits.
         rtol = 2e-5 if rule == "adam" else 1e-6
         np.testing.assert_allclose(weights, EXPECTED[rule, l2][step], rtol=rtol, atol=2e-7, err_msg=f"step {step}")
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_what_is_switched_off_stays(rule):
+def test_a_disabled_part_does_not_change(rule):
     make, options = RULES[rule]
     variable = keras.Variable(np.array(START, "float32"))
     optimizer = make(0.1, l2=0.1, **options)

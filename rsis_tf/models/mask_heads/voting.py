@@ -1,63 +1,74 @@
-"""Masks by voting: every pixel says once where the centre of its object is; a step points at one object.
+"""Masks by voting: every pixel votes for the centre of its object, and each step points at one object.
 
-The paper's head draws each mask anew from the last ConvLSTM's hidden map, which takes long to learn: for many epochs
-all steps draw the same blur. Here the part of the work that is the same at every step is done once: each pixel votes
-for the centre of the object it belongs to. The recurrent part has to point at one object that is not found yet, and
-the mask is where the votes agree with the vote of the pixel pointed at.
+The paper's head draws each mask from the last ConvLSTM's hidden map alone, which takes long to learn: for many epochs
+all steps draw the same blur. Here each pixel votes for the centre of the object it belongs to, once per image. The
+recurrent part only has to point at an object that has not been found yet. The mask consists of the pixels whose votes
+agree with the vote of the pixel pointed at.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NotRequired, Self, TypedDict, cast
 
 import keras
 from keras import ops
 
+from rsis_tf.config import ModelConfig
+from rsis_tf.models.mask_heads.interface import HeadStep, ImageContext, MaskHead, Size, Tensor
 from rsis_tf.ops import resize, spatial_size
 
-Tensor = Any
-
 UNIT = 16.0
-"""Pixels of the input picture in one unit of votes and radii: keeps the numbers near 1."""
+"""Pixels of the input image in one unit of votes and radii; it keeps the numbers near 1."""
 
 LOG_RADII = (-3.0, 3.0)
 """Smallest and largest logarithm of a radius: 0.8 and 321 pixels."""
 
 _FARTHEST = 16.0
-"""Squared distances count up to this many squared radii: beyond, a pixel is out anyway, and float16 would overflow."""
+"""Largest squared distance, in squared radii. A pixel so far away is outside anyway, and float16 would overflow."""
 
 
-class Ballot(NamedTuple):
-    """What the votes of one picture are, computed once, all float32.
+class PixelVotes(TypedDict):
+    """The votes of all pixels of an image, computed once, all float32.
 
-    Attributes:
+    Keys:
         foreground_logits: (B, h, w, 1), logits of "belongs to an object", on the finest map.
-        votes: (B, h, w, 2), the (y, x) of the centre each pixel votes for, in units of `UNIT` pixels.
-        log_radius: (B, h, w, 1), logarithm of the object's radius (that of a disc of its area) in the same unit.
-        candidates: (B, h', w', 4), votes, log radius and foreground logit on the map that a step points into.
-        appearance: (B, h, w, C), the finest map itself, if classes are told by what lies under a mask.
+        votes: (B, h, w, 2), the (y, x) of the centre that each pixel votes for, in units of `UNIT` pixels.
+        candidates: (B, h', w', 4), votes, log radius and foreground logit on the map of the last stage, where a step
+            points.
+        appearance: (B, h, w, C), the finest map itself, if the class is predicted from the pixels under the mask.
     """
 
     foreground_logits: Tensor
     votes: Tensor
-    log_radius: Tensor
     candidates: Tensor
-    appearance: Tensor | None = None
+    appearance: NotRequired[Tensor]
 
 
-class VotingHead(keras.layers.Layer):
-    """Turns the finest map into votes, and a hidden map into a choice and its mask.
+class VotingHead(MaskHead):
+    """Points at one object per step; its mask is where the pixels' votes agree with the vote pointed at.
+
+    Its state is `found` (B, h', w', 1) in 0..1, at the size of the last stage: the union of the masks so far and of the
+    pixels whose votes agree with them. Every stage reads it.
+
+    The model's outputs gain `pointing_logits` (B, h', w', T), and once per image `foreground_logits` (B, h, w, 1),
+    `votes` (B, h, w, 2) and `log_radius` (B, h, w, 1), the logarithm of the radius of a disc of the object's area in
+    units of `UNIT` pixels. Only training reads them.
 
     Args:
         channels: of the finest map.
-        hidden_channels: of the last ConvLSTM's hidden map.
+        hidden_channels: of the last stage's hidden map.
         kernel_size: of the layers that read the hidden map.
-        keep_appearance: whether `look` will be asked for.
+        keep_appearance: whether classes also read the mean of the finest map under the mask.
+        kwargs: of `keras.layers.Layer`.
     """
+
+    before_cells = True
+    input_channels = 1
 
     def __init__(
         self, *, channels: int, hidden_channels: int, kernel_size: int, keep_appearance: bool = False, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.keep_appearance = keep_appearance
+        self.feature_channels = 1 + (channels if keep_appearance else 0)
         self.dense_head = keras.layers.Conv2D(
             4,
             3,
@@ -76,80 +87,140 @@ class VotingHead(keras.layers.Layer):
         self.inhibition = self.add_weight(name="inhibition", shape=(), initializer=keras.initializers.Constant(8.0))
         self.built = True
 
-    def prepare(self, finest: Tensor, image_size: tuple[Any, Any], pointing_size: tuple[Any, Any]) -> Ballot:
-        """Reads the finest map once, for all steps.
+    @classmethod
+    def for_model(cls, config: ModelConfig, *, hidden_channels: int, initializer: Any, name: str) -> Self:
+        return cls(
+            channels=config.neck_channels,
+            hidden_channels=hidden_channels,
+            kernel_size=config.kernel_size,
+            keep_appearance=config.class_features == "mask",
+            name=name,
+        )
 
-        Args:
-            finest: (B, h, w, C).
-            image_size: (H, W) of the picture.
-            pointing_size: (h', w') of the last stage.
-        """
+    def prepare(
+        self, maps: list[Tensor], sizes: list[Size], image_size: Size
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        finest = maps[-1]
         # Positions have more digits than 16 bits hold: votes and pointing are float32 in every precision.
         dense = ops.cast(self.dense_head(finest), "float32")  # (B, h, w, 4)
         foreground, offset, log_radius = dense[..., :1], dense[..., 1:3], dense[..., 3:]
         votes = offset + pixel_positions(spatial_size(finest), image_size)
         log_radius = ops.clip(log_radius, *LOG_RADII)
+        outputs = {"foreground_logits": foreground, "votes": votes, "log_radius": log_radius}
         candidates = ops.concatenate([votes, log_radius, foreground], axis=-1)
-        appearance = ops.cast(finest, "float32") if self.keep_appearance else None
-        return Ballot(foreground, votes, log_radius, resize(candidates, pointing_size), appearance)
+        context = {"foreground_logits": foreground, "votes": votes, "candidates": resize(candidates, sizes[-1])}
+        if self.keep_appearance:
+            context["appearance"] = ops.cast(finest, "float32")
+        return context, outputs
 
-    def point(self, hidden: Tensor, ballot: Ballot, found: Tensor) -> Tensor:
-        """Returns the logits (B, h', w', 1) of pointing at each pixel; what is found already is held down.
+    def start(self, context: ImageContext, found: Tensor | None) -> dict[str, Tensor]:
+        candidates = context.head["candidates"]
+        if found is None:
+            return {"found": ops.zeros_like(candidates[..., :1])}
+        return {"found": resize(ops.cast(found, candidates.dtype)[..., None], context.sizes[-1])}
+
+    def stage_inputs(self, state: dict[str, Tensor], context: ImageContext) -> list[Tensor]:
+        maps = [state["found"]]
+        # From one stage's size to the next, so that every pixel contributes to the smaller maps.
+        for size in context.sizes[-2::-1]:
+            maps.append(resize(maps[-1], size))
+        return [ops.cast(covered, self.compute_dtype) for covered in maps[::-1]]
+
+    def step(self, hidden: Tensor, context: ImageContext, state: dict[str, Tensor]) -> HeadStep:
+        votes, found = cast(PixelVotes, context.head), state["found"]
+        pointing = self.point(hidden, votes, found)
+        chosen = self.choose(pointing, votes)
+        mask = self.mask_logits(chosen, hidden, votes)
+        # Pixels whose votes agree count as found whether they are foreground or not. Otherwise a background pixel that
+        # votes for the object could be pointed at again in every later step.
+        covered = ops.maximum(
+            resize(ops.sigmoid(mask), context.sizes[-1]),
+            ops.sigmoid(self.agreement(votes["candidates"][..., :2], chosen)),
+        )
+        # Without this the choice of later objects would change the mask of this one.
+        covered = ops.stop_gradient(covered)
+        features = [ops.cast(ops.max(pointing, axis=(1, 2)), self.compute_dtype)]
+        if self.keep_appearance:
+            features.append(ops.cast(self.pool_under_mask(mask, votes), self.compute_dtype))
+        return HeadStep(
+            mask_logits=mask,
+            state={"found": ops.maximum(found, covered)},
+            features=ops.concatenate(features, axis=-1),
+            outputs={"pointing_logits": pointing},
+        )
+
+    def point(self, hidden: Tensor, votes: PixelVotes, found: Tensor) -> Tensor:
+        """Returns the logits (B, h', w', 1) of pointing at each pixel; pixels that count as found get low ones.
 
         Args:
             hidden: (B, h', w', C), of the last stage.
-            ballot: from `prepare`.
-            found: (B, h', w', 1) float32 in 0..1, see `rsis_tf.models.decoder.Memory`.
+            votes: of the image.
+            found: (B, h', w', 1) float32 in 0..1.
         """
-        pointing = ops.cast(self.pointer(hidden), "float32") + ballot.candidates[..., 3:]
+        pointing = ops.cast(self.pointer(hidden), "float32") + votes["candidates"][..., 3:]
         return pointing - ops.cast(self.inhibition, "float32") * found
 
-    def choose(self, pointing: Tensor, ballot: Ballot) -> Tensor:
-        """Returns (B, 1, 1, 4), what the candidate says that is pointed at most: vote, log radius, foreground logit."""
-        # Exactly one pixel is the strongest but for ties, which share.
+    def choose(self, pointing: Tensor, votes: PixelVotes) -> Tensor:
+        """Returns (B, 1, 1, 4): vote, log radius and foreground logit of the pixel with the highest logit.
+
+        Args:
+            pointing: (B, h', w', 1), from `point`.
+            votes: of the image.
+        """
+        # Exactly one pixel has the highest logit, except for ties, which are averaged.
         strongest = ops.cast(pointing >= ops.max(pointing, axis=(1, 2), keepdims=True), pointing.dtype)
         strongest = ops.stop_gradient(strongest / ops.sum(strongest, axis=(1, 2), keepdims=True))
-        return ops.sum(strongest * ballot.candidates, axis=(1, 2), keepdims=True)
+        return ops.sum(strongest * votes["candidates"], axis=(1, 2), keepdims=True)
 
     def agreement(self, votes: Tensor, chosen: Tensor) -> Tensor:
-        """Returns logits (B, h, w, 1): above zero where votes (B, h, w, 2) lie within the radius around the chosen."""
+        """Returns logits (B, h, w, 1), positive where a vote lies within the radius around the chosen one.
+
+        Args:
+            votes: (B, h, w, 2).
+            chosen: (B, 1, 1, 4), from `choose`.
+        """
         offset = (votes - chosen[..., :2]) * ops.exp(-chosen[..., 2:3])
         distance = ops.minimum(ops.sum(ops.square(offset), axis=-1, keepdims=True), _FARTHEST)
         return ops.cast(self.sharpness, "float32") * (1 - distance)
 
-    def mask_logits(self, chosen: Tensor, hidden: Tensor, ballot: Ballot) -> Tensor:
-        """Returns the logits (B, h, w, 1) of an object: a pixel is in if it is foreground and its vote agrees.
+    def mask_logits(self, chosen: Tensor, hidden: Tensor, votes: PixelVotes) -> Tensor:
+        """Returns the mask logits (B, h, w, 1) of an object: positive where a pixel is foreground and its vote agrees.
 
         Args:
             chosen: from `choose`.
             hidden: (B, h', w', C), of the last stage.
-            ballot: from `prepare`.
+            votes: of the image.
         """
-        inside = self.agreement(ballot.votes, chosen)
+        inside = self.agreement(votes["votes"], chosen)
         inside = inside + resize(ops.cast(self.refinement(hidden), "float32"), spatial_size(inside))
-        # Both must hold: the soft minimum of the two logits, −log(e^−a + e^−b) in operations that every format knows.
-        foreground = ballot.foreground_logits
+        # The soft minimum of the two logits, −log(e^−a + e^−b), in operations that every export format has.
+        foreground = votes["foreground_logits"]
         return ops.minimum(inside, foreground) - ops.softplus(-ops.abs(inside - foreground))
 
-    def look(self, mask_logits: Tensor, ballot: Ballot) -> Tensor:
-        """Returns (B, C): the mean of the finest map under a mask, float32.
+    def pool_under_mask(self, mask_logits: Tensor, votes: PixelVotes) -> Tensor:
+        """Returns (B, C) float32, the mean of the finest map under a mask.
 
-        Classes shall not bend masks, so no gradient flows into them from here.
+        No gradient flows into the mask, so that the class loss does not change masks.
 
         Args:
             mask_logits: (B, h, w, 1).
-            ballot: from `prepare`.
+            votes: of the image.
         """
-        batch, channels = ops.shape(mask_logits)[0], ballot.appearance.shape[-1]
+        appearance = votes["appearance"]
+        batch, channels = ops.shape(mask_logits)[0], appearance.shape[-1]
         share = ops.reshape(ops.stop_gradient(ops.sigmoid(mask_logits)), (batch, 1, -1))  # (B, 1, P)
         share = share / (ops.sum(share, axis=2, keepdims=True) + 1e-3)
-        return ops.matmul(share, ops.reshape(ballot.appearance, (batch, -1, channels)))[:, 0]
+        return ops.matmul(share, ops.reshape(appearance, (batch, -1, channels)))[:, 0]
 
 
-def pixel_positions(size: tuple[Any, Any], image_size: tuple[Any, Any]) -> Tensor:
-    """Returns (1, h, w, 2): where the pixels of a map lie in the picture, (y, x) in units of `UNIT` pixels.
+def pixel_positions(size: Size, image_size: Size) -> Tensor:
+    """Returns (1, h, w, 2), the position (y, x) in the image of each pixel of a map, in units of `UNIT` pixels.
 
-    Corners lie on corners, as `rsis_tf.ops.resize` has it.
+    The corners of the map lie on the corners of the image, as in `rsis_tf.ops.resize`.
+
+    Args:
+        size: of the map.
+        image_size: of the image.
     """
     axes = []
     for n, length in zip(size, image_size, strict=True):

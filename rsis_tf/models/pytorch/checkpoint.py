@@ -1,6 +1,7 @@
-"""Reads the original's files without PyTorch and without running what is in them: state dictionaries and arguments."""
+"""Reads the original's state dictionaries and arguments, without PyTorch and without running code from the files."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,13 @@ import numpy as np
 from rsis_tf.errors import InputError
 from rsis_tf.models.pytorch import file as pytorch_file
 from rsis_tf.models.pytorch.closed_pickle import MAX_BYTES, Buildable, Foreign, Name, PickleError, load
+from rsis_tf.models.pytorch.tensors import Parameter, Tensor
 
 
 def read_state(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Reads a PyTorch state dictionary, written by any version since 2016 under Python 2 or 3.
 
-    Storages of a GPU are read like others, and the prefix "module." that multi-GPU runs leave is removed.
+    Tensors of a GPU are read like others, and the prefix "module." of multi-GPU runs is removed.
 
     Args:
         path: of the `.pt` or `.pth` file.
@@ -22,7 +24,7 @@ def read_state(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         Read-only arrays by name; bfloat16 becomes float32.
 
     Raises:
-        InputError: if the file is missing, damaged, or holds anything but tensors by name.
+        InputError: if the file is missing or damaged, or holds anything other than tensors by name.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -33,14 +35,14 @@ def read_state(path: str | pathlib.Path) -> dict[str, np.ndarray]:
             raise InputError(f"expected tensors by name. Received: {path}, which holds {_kind(state)}")
         return _arrays(state, path)
     except (PickleError, OSError) as error:
-        raise InputError(f"expected a PyTorch file of tensors alone. Received: {path} ({error})") from None
+        raise InputError(f"expected a PyTorch file that holds only tensors. Received: {path} ({error})") from None
 
 
 def _arrays(state: dict[Any, Any], path: pathlib.Path) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     for name, value in state.items():
-        tensor = value.tensor if isinstance(value, pytorch_file.Parameter) else value
-        if not isinstance(name, str) or not isinstance(tensor, pytorch_file.Tensor):
+        tensor = value.tensor if isinstance(value, Parameter) else value
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
             shown = repr(name) if isinstance(name, str) else f"an entry under a {_kind(name)}"
             raise InputError(f"expected tensors by name. Received: {path}, where {shown} is {_kind(tensor)}")
         if (short := name.removeprefix("module.")) in arrays:
@@ -52,7 +54,7 @@ def _arrays(state: dict[Any, Any], path: pathlib.Path) -> dict[str, np.ndarray]:
 def read_arguments(path: str | pathlib.Path) -> dict[str, Any]:
     """Reads the original's `args.pkl`, an `argparse.Namespace` pickled by Python 2 or 3.
 
-    `save_checkpoint` of the original pickles the whole namespace of a training run, `best_val_loss` in it being a
+    `save_checkpoint` of the original pickles the whole namespace of a training run, in which `best_val_loss` is a
     `numpy.float64`. Scalars of plain NumPy types become Python's numbers.
 
     Returns:
@@ -60,12 +62,12 @@ def read_arguments(path: str | pathlib.Path) -> dict[str, Any]:
         the file holds anything else. Nothing else is built, imported or run.
 
     Raises:
-        InputError: if the file is missing or is no namespace.
+        InputError: if the file is missing or does not hold a namespace.
     """
     path = pathlib.Path(path)
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)  # a longer one is refused
+            content = file.read(MAX_BYTES + 1)  # a longer file is refused
         namespace, _ = load(memoryview(content), functions=_FUNCTIONS, foreign=True)
     except FileNotFoundError:
         raise InputError(f"expected the arguments of a run. Received: {path}, which is not there") from None
@@ -80,7 +82,7 @@ def read_arguments(path: str | pathlib.Path) -> dict[str, Any]:
 
 
 class Unread:
-    """Stands in for an argument's value that is none of the plain ones.
+    """Stands in for the value of an argument that is not a plain value.
 
     Attributes:
         kind: name of the class or function that it needs.
@@ -94,7 +96,7 @@ class Unread:
 
 
 class _Namespace(Buildable):
-    """What is made of an `argparse.Namespace`; the class of that name stays out of reach."""
+    """Holds the values of an `argparse.Namespace`; the class of that name is never used."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -106,9 +108,9 @@ class _Namespace(Buildable):
 
 
 def _reconstruct(cls: Any, base: Any, state: Any) -> Any:
-    """Stands in for `copy_reg._reconstructor`, by which protocols 0 and 1 make an object of a class."""
+    """Stands in for `copy_reg._reconstructor`, with which protocols 0 and 1 create objects."""
     if not isinstance(cls, Name):
-        raise PickleError("the pickle makes an object of something that is no class")
+        raise PickleError("the pickle creates an object of something that is not a class")
     known = cls.name == "argparse.Namespace" and isinstance(base, Name) and base.name in _OBJECT and state is None
     return _Namespace() if known else Foreign(cls.name)
 
@@ -143,7 +145,7 @@ def _scalar(dtype: Any, content: Any = None) -> Any:
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
-    """Stands in for `_codecs.encode`, by which Python 3 writes bytes for Python 2."""
+    """Stands in for `_codecs.encode`, with which Python 3 writes bytes for Python 2."""
     if not isinstance(text, str) or encoding != "latin1":
         raise PickleError("bytes are written as text of another encoding")
     return text.encode("latin-1")
@@ -152,7 +154,7 @@ def _encode(text: Any, encoding: Any) -> bytes:
 _OBJECT = ("__builtin__.object", "builtins.object")
 _DTYPES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 _ORDERS = ("<", ">", "|", "=")
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "_codecs.encode": _encode,
     "argparse.Namespace": _Namespace,
     "copy_reg._reconstructor": _reconstruct,
@@ -164,7 +166,7 @@ _FUNCTIONS = {
 
 
 def _not_plain(value: Any) -> str | None:
-    """Returns what a value holds beside plain ones, or None. Shared parts are looked at once, so cycles end."""
+    """Returns what a value holds besides plain values, or None. Shared parts are checked once, so cycles end."""
     waiting, seen = [value], set()
     while waiting:
         value = waiting.pop()
@@ -178,7 +180,7 @@ def _not_plain(value: Any) -> str | None:
 
 
 def _kind(value: Any) -> str:
-    """Returns the name of what a value is: in the file if it stands in for something, else in Python."""
+    """Returns the type of a value: its name in the file if the value stands in for something, otherwise in Python."""
     if isinstance(value, Name | Foreign):
         return value.name
     if isinstance(value, dict):

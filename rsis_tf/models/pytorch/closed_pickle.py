@@ -1,8 +1,8 @@
-"""A pickle reader that imports nothing and calls nothing but what it is given.
+"""A pickle reader that imports nothing and calls only the functions that it is given.
 
 `pickle.Unpickler` sets attributes of whatever `find_class` returns (BUILD), allocates what a file declares
 (LONG_BINPUT, BINBYTES8) and hashes nested keys without a bound. This one interprets the opcodes of protocols 0 to 5
-itself: a class or function is a name and no more, and memory grows with the bytes read.
+itself: a class or function is only a name, and memory grows with the bytes read.
 """
 
 import codecs
@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 MAX_BYTES = 1 << 24
-"""Longest pickle that is read; those of state dictionaries take some 100 bytes a tensor."""
+"""Length of the longest pickle that is read; those of state dictionaries take about 100 bytes per tensor."""
 
 
 class PickleError(ValueError):
-    """A pickle that is broken, too long, or asks for something that is not offered."""
+    """A pickle that is broken, too long, or uses something that is not available."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Name:
 
 
 class Foreign:
-    """Stands in for an object that the reader was not told how to build; holds nothing.
+    """Stands in for an object that the reader cannot build; holds nothing.
 
     Attributes:
         name: of the class or function that would build it.
@@ -38,7 +38,7 @@ class Foreign:
 
 
 class Buildable:
-    """Base of objects that take a state, which is pickle's BUILD."""
+    """Base class of objects that receive a state (pickle's BUILD)."""
 
     def set_state(self, state: Any) -> None:
         raise NotImplementedError
@@ -54,20 +54,20 @@ def load(
 ) -> tuple[Any, int]:
     """Reads one pickle.
 
-    Byte strings of Python 2 become text by Latin-1, so that each character is a byte.
+    Byte strings of Python 2 are decoded as Latin-1, so that each character is a byte.
 
     Args:
-        data: bytes that hold it.
+        data: bytes that contain the pickle.
         position: where it begins.
-        functions: what may be called, by full name.
-        persistent: turns a persistent id into an object; None where there must be none.
+        functions: the functions that may be called, by full name.
+        persistent: turns a persistent id into an object; None if there must be none.
         foreign: whether a call of another function gives a `Foreign`; otherwise it is an error.
 
     Returns:
         The object, and the position after the pickle.
 
     Raises:
-        PickleError: see there.
+        PickleError: for a pickle that is broken, too long, or uses something that is not available.
     """
     machine = _Machine(data, position, functions or {}, persistent, foreign)
     try:
@@ -259,7 +259,7 @@ class _Machine:
             raise PickleError("the pickle calls something that is not a function")
         if function.name not in self.functions:
             return self.unknown(function)
-        # A list that is handed over again and again would be copied each time.
+        # A list that is passed repeatedly would be copied each time.
         self.handed_over += sum(len(item) for item in arguments if isinstance(item, list | tuple | dict))
         if self.handed_over > 4 * (self.position - self.start) + 1024:
             raise PickleError("the pickle hands over more items than it holds")
@@ -276,7 +276,7 @@ class _Machine:
 
 
 def checked_key(key: Any) -> Any:
-    """Returns a key for a dictionary: itself if it is text or a short number, else a `Foreign`, whose hash is cheap."""
+    """Returns the key if it is text or a short number, otherwise a `Foreign`, whose hash is cheap."""
     if isinstance(key, str | bytes | bool | None) or (isinstance(key, int) and abs(key) < 1 << 60):
         return key
     return Foreign(f"{type(key).__name__} as a key")

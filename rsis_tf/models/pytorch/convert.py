@@ -1,6 +1,5 @@
-"""Imports PyTorch weights: checkpoints of the original code, and torchvision backbones for the encoder alone."""
+"""Imports PyTorch weights: checkpoints of the original code, and backbones of torchvision for the encoder."""
 
-import os
 import pathlib
 import re
 import sys
@@ -9,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from rsis_tf import files
 from rsis_tf.config import ModelConfig
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.models.pytorch.checkpoint import Unread, read_arguments, read_state
 
-# In every checkpoint, and read by nothing in this network: torchvision's classifier and a counter of newer PyTorch.
+# In every checkpoint, but not part of this network: torchvision's classifier and a counter of newer PyTorch versions.
 _UNUSED = re.compile(r"((base\.)?(fc|classifier(\.\d+)?)\.(weight|bias))|(.*\.num_batches_tracked)")
 _ARGUMENTS = frozenset(
     (
@@ -28,7 +28,7 @@ _ARGUMENTS = frozenset(
         "use_stop_loss visdom weight_decay weight_decay_cnn zoom"
     ).split()
 )
-"""What the original's `args.py` and `train.py` put into a namespace; most of it does not touch the network."""
+"""The arguments of the original's `args.py` and `train.py`; most of them do not affect the network."""
 _CLASS_NAMES = {
     "pascal": (
         "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
@@ -43,7 +43,7 @@ def load_state_dicts(model: Any, encoder_state: dict[str, np.ndarray], decoder_s
     """Loads the original's `encoder.pt` and `decoder.pt` into a model.
 
     Every name and shape is checked before anything is assigned; classifier weights of the backbone and
-    `num_batches_tracked` are the only entries passed over.
+    `num_batches_tracked` are the only entries that are skipped.
 
     Args:
         model: of the same configuration, from `build_model`.
@@ -51,10 +51,12 @@ def load_state_dicts(model: Any, encoder_state: dict[str, np.ndarray], decoder_s
         decoder_state: arrays by PyTorch name, e.g. "clstm_list.0.Gates.weight".
 
     Raises:
-        InputError: listing what is missing, unexpected or of another shape.
+        InputError: for a network that the original does not have, and for names that are missing or unexpected and
+            arrays of another shape; all of them are listed.
     """
     from rsis_tf.models.pytorch.names import decoder_pairs, encoder_pairs
 
+    _check_form(model.config)
     checked = [
         *_check("encoder", list(encoder_pairs(model)), encoder_state),
         *_check("decoder", list(decoder_pairs(model)), decoder_state),
@@ -80,10 +82,16 @@ def load_backbone(model: Any, state: dict[str, np.ndarray]) -> None:
 
 
 def state_dicts(model: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Returns the model's weights as the original's encoder and decoder state: the inverse of `load_state_dicts`."""
+    """Returns the model's weights as the original's encoder and decoder state: the inverse of `load_state_dicts`.
+
+    Raises:
+        InputError: for a network that the original does not have.
+    """
     from keras import ops
 
     from rsis_tf.models.pytorch.names import decoder_pairs, encoder_pairs
+
+    _check_form(model.config)
 
     def collect(pairs: Iterable[Any]) -> dict[str, np.ndarray]:
         return {pair.name: pair.to_torch(ops.convert_to_numpy(pair.variable)).copy() for pair in pairs}
@@ -91,8 +99,24 @@ def state_dicts(model: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
     return collect(encoder_pairs(model)), collect(decoder_pairs(model))
 
 
+def _check_form(config: ModelConfig) -> None:
+    """Raises an `InputError` for a network that the original code does not have."""
+    paper = ModelConfig()
+    fields = ("mask_head", "neck_channels", "min_channels", "class_features")
+    foreign = [name for name in fields if getattr(config, name) != getattr(paper, name)]
+    if foreign:
+        raise InputError(
+            f"checkpoints of the original code only hold networks with {_settings(paper, foreign)}. "
+            f"Received: {_settings(config, foreign)}"
+        )
+
+
+def _settings(config: ModelConfig, names: list[str]) -> str:
+    return ", ".join(f"{name}={getattr(config, name)!r}" for name in names)
+
+
 def _check(part: str, pairs: list, state: dict[str, np.ndarray]) -> list[tuple[Any, np.ndarray]]:
-    """Pairs every variable with its array, or raises one error that names all that does not fit."""
+    """Pairs every variable with its array, or raises one error that lists everything that does not fit."""
     state = {name: array for name, array in state.items() if not _UNUSED.fullmatch(name)}
     expected = {pair.name for pair in pairs}
     problems = []
@@ -122,9 +146,9 @@ def config_from_arguments(arguments: dict[str, Any]) -> ModelConfig:
     """Returns the configuration that a run's arguments (`args.pkl`) describe.
 
     Raises:
-        InputError: if one that the network needs is missing or of another type.
+        InputError: if an argument that the network needs is missing or of another type.
     """
-    values = {}
+    values: dict[str, Any] = {}
     for field, (name, kind) in _FIELDS.items():
         if name in arguments:
             value = arguments[name]
@@ -153,12 +177,12 @@ _FIELDS = {
     "num_steps": ("maxseqlen", int),
     "image_size": ("imsize", int),
 }
-"""Fields of a `ModelConfig`: the argument that gives it, and its type."""
+"""Field of a `ModelConfig` → the argument that holds it, and its type."""
 _REQUIRED = ("base_model", "hidden_size", "kernel_size", "num_classes", "skip_mode")
 
 
 def ignored_arguments(arguments: dict[str, Any]) -> list[str]:
-    """Returns the arguments that the original does not know, and those whose values are not read, for a message."""
+    """Returns the arguments that the original does not have, and those whose values are not read, for a message."""
     return [
         f"{name} ({arguments[name]!r})" if isinstance(arguments[name], Unread) else name
         for name in sorted(arguments)
@@ -167,13 +191,13 @@ def ignored_arguments(arguments: dict[str, Any]) -> list[str]:
 
 
 def load_checkpoint(folder: pathlib.Path) -> Any:
-    """Returns the model of the original's checkpoint folder; arguments of no known use are listed on standard error.
+    """Returns the model in a checkpoint folder of the original; unknown arguments are listed on standard error.
 
     Args:
         folder: with `encoder.pt`, `decoder.pt` and `args.pkl`; the optimisers' files beside them are not read.
 
     Raises:
-        InputError: if one is missing or broken, or they do not fit each other.
+        InputError: if a file is missing or broken, or they do not fit each other.
     """
     if not folder.is_dir():
         raise InputError(f"expected a folder with encoder.pt, decoder.pt and args.pkl. Received: {folder}")
@@ -181,9 +205,9 @@ def load_checkpoint(folder: pathlib.Path) -> Any:
     arguments = read_arguments(path)
     config = config_from_arguments(arguments)
     encoder_state, decoder_state = read_state(folder / "encoder.pt"), read_state(folder / "decoder.pt")
-    from rsis_tf.models import build_model
+    from rsis_tf.models.registry import network_class
 
-    model = build_model(config)
+    model = network_class()(config)
     load_state_dicts(model, encoder_state, decoder_state)
     if ignored := ignored_arguments(arguments):
         print(f"{path}: not used: {', '.join(ignored)}", file=sys.stderr)
@@ -195,19 +219,15 @@ def convert(checkpoint: pathlib.Path, out: pathlib.Path) -> None:
 
     Args:
         checkpoint: folder with `encoder.pt`, `decoder.pt` and `args.pkl`.
-        out: the file to write; it appears only when complete.
+        out: the file to write; it appears when it is complete.
     """
     if out.suffix != ".keras":
         raise InputError(f"expected an output file that ends in .keras. Received: {out}")
     model = load_checkpoint(checkpoint)
     config = model.config
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.stem}.partial.keras")
-    try:
+    with files.replacing(out) as partial:
         model.save(partial)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
     print(f"{out}: {config.encoder}, hidden size {config.hidden_size}, {config.num_classes} classes")
 
 

@@ -1,6 +1,6 @@
-"""Reads the files of `torch.save` with NumPy: no PyTorch, no code from the file, no memory for what it only declares.
+"""Reads the files of `torch.save` with NumPy: no PyTorch, no code from the file, no memory beyond the file's size.
 
-Three formats, told apart by their first bytes:
+There are three formats, which differ in their first bytes:
 
 - a zip of raw storages and one pickle (since PyTorch 1.6);
 - a stream of pickles, then raw storages (0.1.10 to 1.5, torchvision's VGG16, `_use_new_zipfile_serialization=False`);
@@ -9,8 +9,6 @@ Three formats, told apart by their first bytes:
 Specification: `torch/serialization.py` of PyTorch 0.1.9, 0.2 and 2.13. Arrays are read-only views of the mapped file.
 """
 
-import dataclasses
-import math
 import mmap
 import pathlib
 import struct
@@ -20,153 +18,10 @@ import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-import numpy as np
-
-from rsis_tf.models.pytorch.closed_pickle import Buildable, Name, PickleError, checked_key, load
+from rsis_tf.models.pytorch.closed_pickle import PickleError, load
+from rsis_tf.models.pytorch.tensors import FUNCTIONS, MAX_AXES, FileError, Storage, new_storage, view_of
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-_MAX_AXES = 32
-_BFLOAT16 = "bfloat16"
-_STORAGES: dict[str, np.dtype | str] = {
-    "DoubleStorage": np.dtype("<f8"),
-    "FloatStorage": np.dtype("<f4"),
-    "HalfStorage": np.dtype("<f2"),
-    "BFloat16Storage": _BFLOAT16,
-    "LongStorage": np.dtype("<i8"),
-    "IntStorage": np.dtype("<i4"),
-    "ShortStorage": np.dtype("<i2"),
-    "CharStorage": np.dtype("i1"),
-    "ByteStorage": np.dtype("u1"),
-    "BoolStorage": np.dtype("?"),
-}
-
-
-class FileError(PickleError):
-    """What is around the pickle is not whole, or not of torch.save."""
-
-
-@dataclasses.dataclass
-class Storage:
-    """A row of numbers that tensors are views of.
-
-    Attributes:
-        kind: a NumPy dtype, or "bfloat16", which NumPy lacks.
-        count: numbers in it.
-        values: (count,), once the file is read to there.
-    """
-
-    kind: np.dtype | str
-    count: int
-    values: np.ndarray | None = None
-
-    @property
-    def nbytes(self) -> int:
-        return self.count * (2 if self.kind == _BFLOAT16 else np.dtype(self.kind).itemsize)
-
-    def fill(self, content: memoryview) -> None:
-        """Takes its numbers from exactly `nbytes` bytes."""
-        if len(content) != self.nbytes:
-            raise FileError(f"a storage of {self.nbytes} bytes has {len(content)}")
-        if self.kind == _BFLOAT16:  # the upper half of a float32
-            self.values = (_from_bytes(content, np.dtype("<u2")).astype("<u4") << 16).view("<f4")
-        else:
-            self.values = _from_bytes(content, np.dtype(self.kind))
-
-
-def _from_bytes(content: memoryview, dtype: np.dtype) -> np.ndarray:
-    return np.frombuffer(content, dtype) if len(content) else np.empty(0, dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """A view of a storage."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def array(self) -> np.ndarray:
-        """Returns the numbers as a read-only view."""
-        values = self.storage.values
-        if values is None:
-            raise FileError("a tensor refers to a storage that the file does not hold")
-        strides = [stride * values.itemsize for stride in self.strides]
-        return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, strides, writeable=False)
-
-
-class Parameter(Buildable):
-    """A tensor in the wrapping that early versions saved it in."""
-
-    def __init__(self, tensor: Any = None) -> None:
-        self.tensor = tensor
-
-    def set_state(self, state: Any) -> None:
-        # (data, gradient, hooks, requires_grad, volatile); later (requires_grad, volatile, hooks) beside the data.
-        if isinstance(state, tuple) and len(state) == 5:
-            self.tensor = state[0]
-
-
-class _OrderedDict(dict, Buildable):
-    """A dictionary; what PyTorch keeps in its attributes (`_metadata`) is not needed."""
-
-    def __init__(self, items: Any = ()) -> None:
-        super().__init__()
-        for pair in items:
-            if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise PickleError("an ordered dictionary holds pairs")
-            self[checked_key(pair[0])] = pair[1]
-
-    def set_state(self, state: Any) -> None:
-        pass
-
-
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
-    """Checks a view against its storage: no number of it may lie outside, and it is no longer than the storage."""
-    if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
-        raise PickleError("a tensor has a storage, a shape and strides")
-    numbers = (offset, *shape, *strides)
-    if any(type(number) is not int or not 0 <= number < 1 << 48 for number in numbers):
-        raise PickleError("a tensor's offset, shape and strides are whole numbers from 0")
-    if len(shape) != len(strides) or len(shape) > _MAX_AXES:
-        raise PickleError(f"a tensor has as many strides as axes, at most {_MAX_AXES}")
-    count = math.prod(shape)
-    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if (count and last >= storage.count) or count > storage.count or offset > storage.count:
-        raise PickleError(f"a tensor of shape {shape} does not lie in its storage of {storage.count} numbers")
-    if not count:  # the strides of no numbers mean nothing
-        if math.prod(max(size, 1) for size in shape) >= 1 << 48:
-            raise PickleError(f"a tensor has the shape {shape}")
-        strides = (0,) * len(shape)
-    return Tensor(storage, offset, shape, strides)
-
-
-def _tensor_v2(
-    storage: Any, offset: Any, shape: Any, strides: Any, requires_grad: Any, hooks: Any, metadata: Any = None
-) -> Tensor:
-    if metadata:
-        raise PickleError("a tensor has marks (such as conjugation) that are not read")
-    return _tensor(storage, offset, shape, strides)
-
-
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "collections.OrderedDict": _OrderedDict,
-    "torch.Size": lambda sizes: tuple(sizes),
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor_v2,
-    "torch._utils._rebuild_parameter": lambda tensor, requires_grad, hooks: Parameter(tensor),
-    "torch.nn.parameter.Parameter": Parameter,
-}
-
-
-def _new_storage(kind: Any, count: Any) -> Storage:
-    name = kind.name if isinstance(kind, Name) else type(kind).__name__
-    known = _STORAGES.get(name.removeprefix("torch.cuda.").removeprefix("torch."))
-    if known is None or not name.startswith("torch."):
-        raise PickleError(f"the storage type {name} is not read")
-    if type(count) is not int or not 0 <= count < 1 << 48:
-        raise PickleError("a storage has a whole number of elements")
-    return Storage(known, count)
 
 
 def read(path: pathlib.Path) -> Any:
@@ -179,7 +34,7 @@ def read(path: pathlib.Path) -> Any:
         Plain values and dictionaries, with a `Tensor` or `Parameter` for each tensor.
 
     Raises:
-        PickleError: if it is not whole, or not of tensors alone.
+        PickleError: if it is incomplete, or holds anything other than tensors.
         OSError: if it cannot be read.
     """
     with path.open("rb") as file:
@@ -206,7 +61,7 @@ def _read_zip(data: memoryview, file: BinaryIO) -> Any:
 
     def persistent(key: Any) -> Storage:
         kind, name, count, _ = _storage_id(key)
-        storage = _new_storage(kind, count)
+        storage = new_storage(kind, count)
         if name not in storages:
             if (record := records.get(f"{folder}data/{name}")) is None:
                 raise FileError(f"the storage {name[:40]} is missing")
@@ -214,14 +69,14 @@ def _read_zip(data: memoryview, file: BinaryIO) -> Any:
             storages[name] = storage
         return _same(storages[name], storage)
 
-    return load(records[pickles[0]](), functions=_FUNCTIONS, persistent=persistent)[0]
+    return load(records[pickles[0]](), functions=FUNCTIONS, persistent=persistent)[0]
 
 
 def _zip_records(data: memoryview, file: BinaryIO) -> dict[str, Callable[[], memoryview]]:
-    """Returns a function for each record that gives its bytes and checks their CRC (PyTorch may leave it out: 0)."""
+    """Returns for each record a function that returns its bytes and checks their CRC (0 if PyTorch left it out)."""
     try:
         entries = zipfile.ZipFile(file).infolist()
-    # What the module stumbles on in broken files; it checks a few things only.
+    # What `zipfile` raises for broken files; it checks few things itself.
     except (zipfile.BadZipFile, struct.error, ValueError, OSError, NotImplementedError, IndexError) as error:
         raise FileError(f"it is a broken zip file: {error}") from None
     records: dict[str, Callable[[], memoryview]] = {}
@@ -267,14 +122,14 @@ def _read_stream(data: memoryview) -> Any:
 
     def persistent(key: Any) -> Storage:
         kind, name, count, view = _storage_id(key)
-        root = _same(roots.setdefault(name, _new_storage(kind, count)), _new_storage(kind, count))
+        root = _same(roots.setdefault(name, new_storage(kind, count)), new_storage(kind, count))
         if view is None:
             return root
         if not isinstance(view, tuple) or len(view) != 3:
             raise PickleError("a view of a storage has a key, an offset and a size")
         return _view(root, *view[1:], views)
 
-    value, position = load(data, position, functions=_FUNCTIONS, persistent=persistent)
+    value, position = load(data, position, functions=FUNCTIONS, persistent=persistent)
     names, position = load(data, position)
     if (
         not isinstance(names, list)
@@ -304,18 +159,18 @@ def _read_tar(data: memoryview, file: BinaryIO) -> Any:
         if not isinstance(objects.get(storage), Storage):
             raise FileError("a tensor of it refers to no storage")
         (axes,) = _numbers("<i4x", tensors, position)
-        if not 0 <= axes <= _MAX_AXES:
+        if not 0 <= axes <= MAX_AXES:
             raise FileError(f"a tensor of it has {axes} axes")
         *sizes, offset = _numbers(f"<{2 * axes + 1}q", tensors, position + 8)
         position += 8 + 8 * (2 * axes + 1)
-        objects[key] = _tensor(objects[storage], offset, tuple(sizes[:axes]), tuple(sizes[axes:]))
+        objects[key] = view_of(objects[storage], offset, tuple(sizes[:axes]), tuple(sizes[axes:]))
 
     def persistent(key: Any) -> Any:
         if not isinstance(key, str) or not key.isdecimal() or len(key) > 20 or int(key) not in objects:
             raise PickleError("it refers to an object that it does not hold")
         return objects[int(key)]
 
-    return load(members["pickle"], functions=_FUNCTIONS, persistent=persistent)[0]
+    return load(members["pickle"], functions=FUNCTIONS, persistent=persistent)[0]
 
 
 def _tar_members(data: memoryview, file: BinaryIO) -> dict[str, memoryview]:
@@ -341,7 +196,7 @@ def _tar_storages(data: memoryview) -> dict[int, Any]:
         entry, position = load(data, position)
         key, _, kind = _ids(entry, 3)
         (declared,) = _numbers("<q", data, position)
-        objects[key] = _new_storage(kind, declared)
+        objects[key] = new_storage(kind, declared)
         position = _fill(objects[key], data, position)
     listed, position = load(data, position)
     for entry in listed if isinstance(listed, list) else [listed]:
@@ -354,7 +209,7 @@ def _tar_storages(data: memoryview) -> dict[int, Any]:
 
 
 def _ids(entry: Any, length: int) -> Any:
-    """Returns an entry of a tar's lists: a tuple whose first item is a key, and whose second one can be looked up."""
+    """Returns an entry of a list in the tar: a tuple with a key first, and second a value that can be looked up."""
     if not isinstance(entry, tuple) or len(entry) != length or type(entry[0]) is not int:
         raise FileError("its list of objects is broken")
     return entry if isinstance(entry[1], str | int) else (entry[0], None, *entry[2:])

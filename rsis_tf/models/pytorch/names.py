@@ -1,23 +1,24 @@
-"""Every variable of a model beside its PyTorch name, and how the two layouts turn into each other."""
+"""The PyTorch name of every variable of a model, and the conversion between the two layouts."""
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from rsis_tf.models.rsis import RSIS
+if TYPE_CHECKING:
+    from rsis_tf.models.rsis import RSIS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One PyTorch tensor and the Keras variable that takes it.
+    """One PyTorch tensor and the Keras variable that corresponds to it.
 
     Attributes:
         name: in the state dictionary, e.g. "base.layer1.0.conv1.weight".
         variable: of the Keras model.
-        permutation: axes that bring the PyTorch array into Keras's order; None if the order is the same.
+        permutation: order of the PyTorch array's axes in Keras; None if it is the same.
         channels: input channels in Keras's order, as indices into PyTorch's; None if the order is the same.
     """
 
@@ -47,13 +48,13 @@ class Pair:
         return array if self.channels is None else array[:, np.argsort(self.channels)]
 
 
-def backbone_pairs(model: RSIS) -> Iterator[Pair]:
+def backbone_pairs(model: "RSIS") -> Iterator[Pair]:
     """Yields the encoder's pairs under torchvision's own names, e.g. "layer1.0.conv1.weight"."""
     for layer in model.encoder.layers:
         yield from _layer_pairs(layer.name.replace("-", "."), layer)
 
 
-def encoder_pairs(model: RSIS) -> Iterator[Pair]:
+def encoder_pairs(model: "RSIS") -> Iterator[Pair]:
     """Yields the pairs of the original's `encoder.pt`: backbone, skip convolutions sk5…sk1 and norms bn5…bn1."""
     for pair in backbone_pairs(model):
         yield dataclasses.replace(pair, name=f"base.{pair.name}")
@@ -62,7 +63,7 @@ def encoder_pairs(model: RSIS) -> Iterator[Pair]:
         yield from _layer_pairs(f"bn{5 - stage}", norm)
 
 
-def decoder_pairs(model: RSIS) -> Iterator[Pair]:
+def decoder_pairs(model: "RSIS") -> Iterator[Pair]:
     """Yields the pairs of the original's `decoder.pt`."""
     for stage, cell in enumerate(model.decoder.cells):
         channels = None

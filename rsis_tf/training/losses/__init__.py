@@ -1,1 +1,1 @@
-"""What the predictions of a batch cost."""
+"""The losses: what the predictions of a batch cost."""

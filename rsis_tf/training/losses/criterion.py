@@ -1,91 +1,130 @@
-"""The criterion: what the predictions of a batch cost, given its objects (paper, section 3.3)."""
+"""The criterion: the losses of a batch of predictions, given its objects (paper, section 3.3)."""
 
-from typing import Any
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from keras import ops
 
 from rsis_tf.config import TrainConfig
+from rsis_tf.config.mask_heads import MASK_HEADS
 from rsis_tf.ops import pairwise_product, pairwise_soft_iou
-from rsis_tf.replicas import divided, reported, total
-from rsis_tf.training.losses.voting import place, pointing_loss, voting_loss
+from rsis_tf.replicas import all_reduce, in_replica, replica_loss
 from rsis_tf.training.matcher import match_in_graph
 
 Tensor = Any
 
+PAPER_LOSSES = ("mask_loss", "class_loss", "stop_loss")
 
-_SURELY_NOT = -1e4
+_ABSENT = -1e4
 """A mask logit whose sigmoid and softplus are 0."""
+
+
+class Assignment(NamedTuple):
+    """Which objects the steps of a batch are assigned to.
+
+    Attributes:
+        masks: (B, N, H, W) float, 0 or 1, all objects of the images.
+        objects: (B,) int32, the objects of each image.
+        count: (B,) int32, the objects that are left to find; the first ones.
+        pairs: (B, N, T), 1 where object n is assigned to step t.
+    """
+
+    masks: Tensor
+    objects: Tensor
+    count: Tensor
+    pairs: Tensor
+
+
+HeadLosses = Callable[[dict[str, Tensor], dict[str, Tensor], Assignment], dict[str, Tensor]]
+"""The further losses of a mask head: (targets, outputs, assignment) → loss term → scalar, unweighted.
+
+Each term divides a sum over the images by a number of the whole batch (`number_of`, `all_reduce`).
+"""
 
 
 class Criterion:
     """Matches objects to predictions and returns mask, class and stop loss with their weighted sum.
 
-    Objects and predictions meet in one (B, N, T) matrix of 1 − soft IoU. The matcher reads it on the host, and the
-    mask loss is read out of the same matrix, so a mask is never copied per pair nor permuted.
+    One (B, N, T) matrix holds 1 − soft IoU of every object and prediction. The matcher reads it on the host, and the
+    mask loss is taken from the same matrix, so no mask is copied per pair or permuted.
 
     Args:
-        config: weights and switches.
+        config: weights of the losses.
+        mask_head: of the model; its row in `MASK_HEADS` names further losses.
+        use_class_loss, use_stop_loss: whether the loss takes part in the sum; it is computed in any case.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        mask_head: str = "convolution",
+        use_class_loss: bool = True,
+        use_stop_loss: bool = True,
+    ) -> None:
         self.config = config
+        spec = MASK_HEADS[mask_head]
+        self.head_losses: HeadLosses | None = None
+        if spec.losses is not None:
+            module, _, function = spec.losses.partition(":")
+            self.head_losses = getattr(importlib.import_module(module), function)
+        self.weights: dict[str, float] = {"mask_loss": config.mask_weight}
+        if use_class_loss:
+            self.weights["class_loss"] = config.class_weight
+        if use_stop_loss:
+            self.weights["stop_loss"] = config.stop_weight
+        for name in spec.loss_weights:
+            self.weights[name] = getattr(config, f"{name.removesuffix('_loss')}_weight")
 
     def __call__(self, targets: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Computes the losses.
 
         Args:
             targets: `masks` (B, N, H, W) of 0 and 1, `classes` (B, N) integer, `valid` (B, N) of 0 and 1; the valid
-                objects of an image come first. `remaining` (B,) integer if not all are to be found: the first so many
-                are. `ignored` (B, H, W), 1 where it is not known whether there is an object, is read by the loss of
-                votes. `padding` (B, H, W), 1 beside images that keep their shape: masks cost nothing there.
+                objects of an image come first. Optional: `remaining` (B,) integer, the number of objects that are left
+                to find, which are the first ones; `padding` (B, H, W), 1 beside images that keep their shape, where
+                masks cost nothing; `ignored` (B, H, W), 1 where it is unknown whether there is an object, which only
+                the losses of some mask heads read.
             outputs: of the model.
 
         Returns:
-            Scalars `loss`, `mask_loss`, `class_loss`, `stop_loss`, and of a model that votes `voting_loss` and
-            `pointing_loss`; all but the first unweighted. On a replica that has a
-            share of the batch they are those of the whole batch, except `loss`, which is what Keras expects there
-            (`rsis_tf.replicas.reported`).
+            Scalars: the sum `loss`, and unweighted `mask_loss`, `class_loss`, `stop_loss` and the terms of the mask
+            head. On a replica with a share of the batch they are those of the whole batch, except `loss`, which is what
+            Keras expects there (`rsis_tf.replicas.replica_loss`).
         """
-        config = self.config
         masks = ops.cast(targets["masks"], "float32")
         mask_logits = outputs["mask_logits"]
-        if "padding" in targets:  # as sure of no object as it takes to have no cost and no gradient
-            mask_logits = ops.where(ops.cast(targets["padding"], "bool")[:, None], _SURELY_NOT, mask_logits)
+        if "padding" in targets:  # logits so low that they have no cost and no gradient
+            mask_logits = ops.where(ops.cast(targets["padding"], "bool")[:, None], _ABSENT, mask_logits)
         cost = 1 - pairwise_soft_iou(masks, ops.sigmoid(mask_logits))  # (B, N, T)
         objects = ops.sum(ops.cast(targets["valid"], "int32"), axis=1)  # (B,)
         count = ops.cast(targets["remaining"], "int32") if "remaining" in targets else objects
         assignment, weight = match_in_graph(cost, count)  # (B, T), (B, T)
         pairs = ops.one_hot(assignment, cost.shape[1], axis=1, dtype="float32") * weight[:, None]  # (B, N, T)
-        if config.mask_cross_entropy:
-            cost = cost + config.mask_cross_entropy * pairwise_cross_entropy(masks, mask_logits)
-        mask_loss = ops.sum(pairs * cost) / number_of(weight)
+        if self.config.mask_cross_entropy:
+            cost = cost + self.config.mask_cross_entropy * pairwise_cross_entropy(masks, mask_logits)
         class_ids = ops.take_along_axis(ops.cast(targets["classes"], "int32"), assignment, axis=1)  # (B, T)
-        class_loss = mean_negative_log_likelihood(outputs["class_probs"], class_ids, weight)
-        stop_loss = balanced_stop_loss(outputs["stop_logits"], count, balance=config.stop_balance)
-        loss = config.mask_weight * mask_loss
-        if config.use_class_loss:
-            loss = loss + config.class_weight * class_loss
-        if config.use_stop_loss:
-            loss = loss + config.stop_weight * stop_loss
-        losses = {"loss": loss, "mask_loss": mask_loss, "class_loss": class_loss, "stop_loss": stop_loss}
-        if "votes" in outputs:
-            placed = place(masks)
-            ignored = ops.cast(targets["ignored"], "float32") if "ignored" in targets else None
-            losses["voting_loss"] = voting_loss(placed, objects, outputs, ignored)
-            losses["pointing_loss"] = pointing_loss(placed, pairs, count, outputs["pointing_logits"])
-            losses["loss"] += config.voting_weight * losses["voting_loss"]
-            losses["loss"] += config.pointing_weight * losses["pointing_loss"]
-        if divided():
-            # Every mean above has the whole batch's number below and the share's sum above.
-            whole = dict(zip(losses, ops.unstack(total(ops.stack(list(losses.values())))), strict=True))
-            losses = {**whole, "loss": reported(losses["loss"], whole["loss"])}
+        terms = {
+            "mask_loss": ops.sum(pairs * cost) / number_of(weight),
+            "class_loss": mean_negative_log_likelihood(outputs["class_probs"], class_ids, weight),
+            "stop_loss": balanced_stop_loss(outputs["stop_logits"], count, balance=self.config.stop_balance),
+        }
+        if self.head_losses is not None:
+            terms |= self.head_losses(targets, outputs, Assignment(masks, objects, count, pairs))
+        loss = sum(weight * terms[name] for name, weight in self.weights.items())
+        losses = {"loss": loss, **terms}
+        if in_replica():
+            # Every mean above divides a sum over the share by a number of the whole batch.
+            whole = dict(zip(losses, ops.unstack(all_reduce(ops.stack(list(losses.values())))), strict=True))
+            losses = {**whole, "loss": replica_loss(loss, whole["loss"])}
         return losses
 
 
 def pairwise_cross_entropy(masks: Tensor, mask_logits: Tensor) -> Tensor:
     """Mean cross-entropy per pixel of every prediction against every true mask.
 
-    Σ (softplus(x) − y·x) needs no more than one product of masks and logits.
+    Σ (softplus(x) − y·x) needs only one product of masks and logits.
 
     Args:
         masks: (B, N, H, W) of 0 and 1.
@@ -94,9 +133,8 @@ def pairwise_cross_entropy(masks: Tensor, mask_logits: Tensor) -> Tensor:
     Returns:
         (B, N, T).
     """
-    total = ops.sum(ops.softplus(mask_logits), axis=(2, 3))[:, None] - pairwise_product(masks, mask_logits)
-    pixels = ops.cast(ops.shape(masks)[2] * ops.shape(masks)[3], "float32")
-    return total / pixels
+    pixel_sum = ops.sum(ops.softplus(mask_logits), axis=(2, 3))[:, None] - pairwise_product(masks, mask_logits)
+    return pixel_sum / ops.cast(ops.shape(masks)[2] * ops.shape(masks)[3], "float32")
 
 
 def mean_negative_log_likelihood(class_probs: Tensor, class_ids: Tensor, weight: Tensor) -> Tensor:
@@ -113,22 +151,22 @@ def mean_negative_log_likelihood(class_probs: Tensor, class_ids: Tensor, weight:
 
 
 def balanced_stop_loss(stop_logits: Tensor, count: Tensor, *, balance: float) -> Tensor:
-    """Mean cross-entropy of "there is an object" over the first n + 1 steps, its two sides weighed as in the original.
+    """Mean cross-entropy of "there is an object" over the first n + 1 steps, both sides weighted as in the original.
 
     Args:
         stop_logits: (B, T).
-        count: (B,) integer, the objects n.
-        balance: b; the first n steps weigh 1 − b, the step after them weighs b.
+        count: (B,) integer, the number n of objects.
+        balance: b; the first n steps have the weight 1 − b, the step after them has b.
     """
     step = ops.arange(stop_logits.shape[1])[None]  # (1, T)
     count = ops.cast(count, step.dtype)[:, None]  # (B, 1)
     weight = ops.cast(step <= count, "float32")
     side = ops.where(step < count, 1 - balance, balance)
-    # −log σ(x) where there is an object, −log σ(−x) where not; exact for large logits, unlike softplus(x) − target·x.
+    # −log σ(x) with an object, −log σ(−x) without; exact for large logits, unlike softplus(x) − target·x.
     cross_entropy = ops.softplus(ops.where(step < count, -stop_logits, stop_logits))
     return ops.sum(weight * side * cross_entropy) / number_of(weight)
 
 
 def number_of(weight: Tensor) -> Tensor:
-    """Returns the sum of 0/1 weights over the batch, at least 1, so that a batch without objects costs nothing."""
-    return ops.maximum(total(ops.sum(weight)), 1.0)
+    """Returns the sum of 0/1 weights over the whole batch, at least 1: a batch without objects then costs nothing."""
+    return ops.maximum(all_reduce(ops.sum(weight)), 1.0)

@@ -1,0 +1,72 @@
+"""Reads a trained model: a `.keras` file, a run folder, or a checkpoint folder of the original code."""
+
+import pathlib
+import re
+from typing import TYPE_CHECKING
+
+from rsis_tf.errors import InputError, reason_of
+
+if TYPE_CHECKING:
+    from rsis_tf.models.rsis import RSIS
+
+CHECKPOINT_FILES = ("encoder.pt", "decoder.pt", "args.pkl")
+"""What the original code writes into the folder of a checkpoint."""
+
+_NAME = re.compile(r"[A-Za-z][\w-]*")
+
+
+def load_model(path: str | pathlib.Path) -> "RSIS":
+    """Reads a model.
+
+    Args:
+        path: a `.keras` file; a run folder, whose `best.keras` is read; or a folder with the original's `encoder.pt`,
+            `decoder.pt` and `args.pkl`, which are converted in memory.
+
+    Raises:
+        InputError: if it is missing, broken, or not a model of this project.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        if (path / "best.keras").is_file():
+            return _read_keras_file(path / "best.keras")
+        if any((path / name).is_file() for name in CHECKPOINT_FILES):
+            from rsis_tf.models.pytorch.convert import load_checkpoint
+
+            return load_checkpoint(path)
+        raise InputError(
+            "expected a run folder with best.keras, or a checkpoint folder of the original code "
+            f"({', '.join(CHECKPOINT_FILES)}). Received: {path}"
+        )
+    if not path.is_file():
+        raise InputError(f"expected a run folder or a .keras file. Received: {path}, which is not there")
+    if path.suffix.lower() != ".keras":
+        raise InputError(f"expected a .keras file. Received: {path}")
+    return _read_keras_file(path)
+
+
+def load_pretrained(path: str | pathlib.Path) -> "RSIS":
+    """Reads a model like `load_model`; for a name it says that there are only paths.
+
+    Raises:
+        InputError: for a name, and as `load_model`.
+    """
+    if isinstance(path, str) and _NAME.fullmatch(path) and not pathlib.Path(path).exists():
+        raise InputError(
+            "names of pretrained models are not available yet; expected the path of a .keras file, a run folder, or a "
+            f"checkpoint folder of the original code. Received: {path!r}"
+        )
+    return load_model(path)
+
+
+def _read_keras_file(path: pathlib.Path) -> "RSIS":
+    import keras
+
+    from rsis_tf.models.registry import network_class
+
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever failed: zip, JSON, HDF5, key and value errors
+        raise InputError(f"expected a whole model file of rsis_tf. Received: {path} ({reason_of(error)})") from None
+    if not isinstance(model, network_class()):
+        raise InputError(f"expected a model of rsis_tf. Received: a {type(model).__name__} in {path}")
+    return model
