@@ -12,6 +12,10 @@ class InputError(ValueError):
     """Input the program cannot work with; the message is one line that ends in what was received."""
 
 
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer finite; the message names the step and the files of the last good state."""
+
+
 _EXTRAS = {
     "train": (
         *("tensorflow", "keras", "scipy", "pycocotools", "matplotlib", "tensorboard", "tf2onnx", "onnx"),

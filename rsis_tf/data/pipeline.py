@@ -77,7 +77,7 @@ def prepare(
     """
     frame = config.image_size
     source = sample.label_map.shape
-    cropping = config.crop and rng is not None
+    cropping = config.transforms.crop and rng is not None
     # The image's own part of the frame; the rest is padded at the end.
     size = letterbox(source, frame)[2:] if config.aspect == "keep" and not cropping else frame
     if rng is not None:
@@ -167,7 +167,7 @@ def plain_batches(
         targets = {"masks": masks, "classes": classes, "valid": valid, "ignored": ignored}
         if config.aspect == "keep":
             targets["padding"] = (label_maps == PADDING).view(np.uint8)  # (B, H, W)
-        if training and config.begin_anywhere:
+        if training and config.partial_sequences:
             found = (label_maps > remaining[:, None, None]).view(np.uint8)  # (B, H, W)
             yield {"images": images, "found": found}, {**targets, "remaining": remaining}
         else:
@@ -227,7 +227,7 @@ def tf_batches(
         targets = {"masks": masks, "classes": classes, "valid": valid, "ignored": ignored}
         if config.aspect == "keep":
             targets["padding"] = tf.cast(label_maps == PADDING, tf.uint8)  # (B, H, W)
-        if training and config.begin_anywhere:
+        if training and config.partial_sequences:
             found = tf.cast(label_maps > remaining[:, None, None], tf.uint8)  # (B, H, W)
             return {"images": images, "found": found}, {**targets, "remaining": remaining}
         return images, targets
@@ -284,14 +284,14 @@ def _load(
     rows = []
     for index in indices.tolist():
         rng = None
-        if training and (config.augment or config.crop):
+        if training and (config.transforms.augment or config.transforms.crop):
             rng = np.random.default_rng((_AUGMENTATION, config.seed, epoch, index))
-        ranges = augmentation if config.augment else STILL
+        ranges = augmentation if config.transforms.augment else STILL
         image, label_map, classes, valid = prepare(dataset[index], config, rng, ranges)
         remaining = int(valid.sum())
-        if training and config.begin_anywhere:
+        if training and config.partial_sequences:
             rng = np.random.default_rng((_BEGINNING, config.seed, epoch, index))
-            if rng.uniform() < config.begin_anywhere:
+            if rng.uniform() < config.partial_sequences:
                 label_map, classes, remaining = begin_anywhere(label_map, classes, remaining, rng)
         rows.append((image, label_map, classes, valid, np.int32(remaining)))
     return tuple(np.stack(column) for column in zip(*rows, strict=True))

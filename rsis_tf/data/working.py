@@ -100,7 +100,7 @@ def working_samples(dataset: Dataset, config: DataConfig, *, training: bool) -> 
 
 def needed_size(config: DataConfig, *, training: bool) -> tuple[int, int]:
     """(height, width) that an image must have for its batches, where the augmentation enlarges it most."""
-    closest = min(augmentation_of(config).zoom[0], 1.0) if training and config.augment else 1.0
+    closest = min(augmentation_of(config).zoom[0], 1.0) if training and config.transforms.augment else 1.0
     height, width = (math.ceil(side / closest) for side in config.image_size)
     return height, width
 

@@ -1,7 +1,5 @@
 """Joins a model with its criterion and optimisers."""
 
-import dataclasses
-
 import keras
 
 from rsis_tf.config import TrainConfig
@@ -28,7 +26,7 @@ def compile_model(model: RSIS, config: TrainConfig, *, total_steps: int | None =
     Returns:
         The same model.
     """
-    model.encoder_batch_statistics = config.encoder_batch_norm == "train"
+    model.encoder_batch_statistics = config.optimization.encoder_batch_norm == "train"
     # XLA cannot call the host, and the matcher is on the host; JAX has a callback for that.
     jit = "auto" if keras.backend.backend() == "jax" else False
     model.compile(optimizer=build_optimizer(model, config, total_steps=total_steps), jit_compile=jit)
@@ -45,11 +43,10 @@ def apply_stage(model: RSIS, config: TrainConfig, stage: Stage) -> None:
         stage: steps, losses and parts that are in force from now on.
     """
     model.num_steps = stage.num_steps
-    model.train_steps = None if config.train_steps is None else min(config.train_steps, stage.num_steps)
+    length = config.sequence_length
+    model.train_steps = None if length is None else min(length, stage.num_steps)
     model.update_encoder = stage.update_encoder
-    model.criterion = Criterion(
-        dataclasses.replace(config, use_class_loss=stage.use_class_loss, use_stop_loss=stage.use_stop_loss)
-    )
+    model.criterion = Criterion(config, use_class_loss=stage.use_class_loss, use_stop_loss=stage.use_stop_loss)
     parts = optimizer_parts(model.optimizer)
     parts["encoder"].enabled = stage.update_encoder
     parts["class_head"].enabled = stage.use_class_loss

@@ -32,7 +32,7 @@ def test_a_picture_without_objects_stays_as_it_is():
 
 
 def test_batches_mark_what_is_found_alike_in_both_pipelines():
-    config = DataConfig(image_size=(32, 32), batch_size=3, max_objects=4, begin_anywhere=1.0)
+    config = DataConfig(image_size=(32, 32), batch_size=3, max_objects=4, partial_sequences=1.0)
     plain = list(plain_batches(SCENES, config, training=True, epoch=2))
     for (x, y), (tf_x, tf_y) in zip(plain, tf_batches(SCENES, config, training=True, epoch=2), strict=True):
         for name in x:
@@ -45,7 +45,7 @@ def test_batches_mark_what_is_found_alike_in_both_pipelines():
 
 
 def test_validation_begins_at_the_beginning():
-    config = DataConfig(image_size=(32, 32), batch_size=3, max_objects=4, begin_anywhere=1.0)
+    config = DataConfig(image_size=(32, 32), batch_size=3, max_objects=4, partial_sequences=1.0)
     images, targets = next(plain_batches(SCENES, config, training=False))
     assert images.shape == (3, 32, 32, 3)
     assert "remaining" not in targets

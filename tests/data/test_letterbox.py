@@ -96,11 +96,11 @@ def test_the_stretched_disc_is_not_round():
 
 
 @pytest.mark.parametrize("batches", [plain_batches, tf_batches])
-@pytest.mark.parametrize("begin_anywhere", [0.0, 1.0])
-def test_padding_is_ignored_and_told_apart_from_void(batches, begin_anywhere):
+@pytest.mark.parametrize("partial", [0.0, 1.0])
+def test_padding_is_ignored_and_told_apart_from_void(batches, partial):
     label_map = np.zeros((20, 40), np.int32)
     label_map[:, :10], label_map[:, 30:] = 1, VOID
-    config = keeping((40, 40), begin_anywhere=begin_anywhere)
+    config = keeping((40, 40), partial_sequences=partial)
     inputs, targets = next(iter(batches([made_sample(label_map, [1])], config, training=True)))
     padding = np.ones((40, 40), bool)
     padding[10:30] = False
@@ -111,7 +111,7 @@ def test_padding_is_ignored_and_told_apart_from_void(batches, begin_anywhere):
         np.testing.assert_array_equal(targets["ignored"][row], padding | void)
         assert np.asarray(targets["masks"])[row].sum() == 200
         assert not np.asarray(targets["masks"])[row][:, padding].any()
-        if begin_anywhere:
+        if partial:
             assert not np.asarray(inputs["found"])[row][padding].any()
 
 

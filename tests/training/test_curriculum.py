@@ -6,7 +6,7 @@ import pytest
 
 from rsis_tf.errors import InputError
 from rsis_tf.training import TrainConfig
-from rsis_tf.training.curriculum import begin_epoch, counted_loss, end_epoch, first_stage, may_restore
+from rsis_tf.training.curriculum import begin_epoch, end_epoch, first_stage, may_restore, smoothed
 
 
 def play(config, losses):
@@ -80,7 +80,7 @@ def test_smoothed_losses_are_those_of_the_original():
     stage, counted = first_stage(config), []
     for epoch, loss in enumerate(losses):
         stage, _ = begin_epoch(stage, config, epoch)
-        counted.append(counted_loss(stage, config, loss))
+        counted.append(smoothed(stage, config, loss))
         stage, _ = end_epoch(stage, config, loss)
         assert stage.smoothed_loss == counted[-1]
     before = [1.0, 0.9, 0.9 * 0.9 + 0.1 * 2.0, 0.9 * (0.9 * 0.9 + 0.1 * 2.0) + 0.1]

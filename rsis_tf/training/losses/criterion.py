@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from rsis_tf.config import TrainConfig
+from rsis_tf.config import MASK_HEADS, TrainConfig
 from rsis_tf.ops import pairwise_product, pairwise_soft_iou
 from rsis_tf.replicas import divided, reported, total
 from rsis_tf.training.losses.voting import place, pointing_loss, voting_loss
@@ -24,11 +24,20 @@ class Criterion:
     mask loss is read out of the same matrix, so a mask is never copied per pair nor permuted.
 
     Args:
-        config: weights and switches.
+        config: `losses` holds the weights.
+        use_class_loss, use_stop_loss: whether the loss is part of the sum now; None for whether the curriculum ever
+            switches it on.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
+    def __init__(
+        self, config: TrainConfig, *, use_class_loss: bool | None = None, use_stop_loss: bool | None = None
+    ) -> None:
+        self.weights = config.losses
+        self.head_weights = {term: w for head in MASK_HEADS.values() for term, w in head.loss_weights.items()}
+        self.head_weights |= config.losses.head_loss_weights
+        plan = config.curriculum
+        self.use_class_loss = plan.class_loss_after != -1 if use_class_loss is None else use_class_loss
+        self.use_stop_loss = plan.stop_loss_after != -1 if use_stop_loss is None else use_stop_loss
 
     def __call__(self, targets: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Computes the losses.
@@ -46,7 +55,7 @@ class Criterion:
             share of the batch they are those of the whole batch, except `loss`, which is what Keras expects there
             (`rsis_tf.replicas.reported`).
         """
-        config = self.config
+        config = self.weights
         masks = ops.cast(targets["masks"], "float32")
         mask_logits = outputs["mask_logits"]
         if "padding" in targets:  # as sure of no object as it takes to have no cost and no gradient
@@ -63,9 +72,9 @@ class Criterion:
         class_loss = mean_negative_log_likelihood(outputs["class_probs"], class_ids, weight)
         stop_loss = balanced_stop_loss(outputs["stop_logits"], count, balance=config.stop_balance)
         loss = config.mask_weight * mask_loss
-        if config.use_class_loss:
+        if self.use_class_loss:
             loss = loss + config.class_weight * class_loss
-        if config.use_stop_loss:
+        if self.use_stop_loss:
             loss = loss + config.stop_weight * stop_loss
         losses = {"loss": loss, "mask_loss": mask_loss, "class_loss": class_loss, "stop_loss": stop_loss}
         if "votes" in outputs:
@@ -73,8 +82,8 @@ class Criterion:
             ignored = ops.cast(targets["ignored"], "float32") if "ignored" in targets else None
             losses["voting_loss"] = voting_loss(placed, objects, outputs, ignored)
             losses["pointing_loss"] = pointing_loss(placed, pairs, count, outputs["pointing_logits"])
-            losses["loss"] += config.voting_weight * losses["voting_loss"]
-            losses["loss"] += config.pointing_weight * losses["pointing_loss"]
+            losses["loss"] += self.head_weights["voting_loss"] * losses["voting_loss"]
+            losses["loss"] += self.head_weights["pointing_loss"] * losses["pointing_loss"]
         if divided():
             # Every mean above has the whole batch's number below and the share's sum above.
             whole = dict(zip(losses, ops.unstack(total(ops.stack(list(losses.values())))), strict=True))
