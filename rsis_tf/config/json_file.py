@@ -98,9 +98,10 @@ def _today(values: Mapping[str, Any]) -> dict[str, Any]:
     number = values.get("format", 1)
     if number not in (1, FORMAT):
         raise InputError(f"expected settings of format 1 or {FORMAT}, which this version reads. Received: {number!r}")
-    missing = [part for part in ("model", "data", "train") if part not in read]
-    if missing:
-        raise InputError(f"expected settings with model, data and train. Received: none of {', '.join(missing)}")
+    for part in ("model", "data", "train"):
+        if not isinstance(read.get(part), Mapping):
+            received = f"{part}={read[part]!r}" if part in read else f"no {part}"
+            raise InputError(f"expected settings with model, data and train, each an object. Received: {received}")
     if number == 1:
         # Every run stored the loss weights of all mask heads.
         head = MASK_HEADS.get(read["model"].get("mask_head", ModelConfig.mask_head))
