@@ -224,13 +224,12 @@ def _with_form_of(source: str, settings: RunConfig, explicit: Collection[str]) -
 def _choose_stop_threshold(settings: RunConfig, run: pathlib.Path, dataset: Dataset) -> RunConfig:
     """Chooses the stop threshold on training images and writes it to the best model and the run's settings."""
     from rsis_tf.evaluation.stopping import choose_stop_threshold
-    from rsis_tf.inference import KerasPredictor
+    from rsis_tf.inference import KerasPredictor, load_model
     from rsis_tf.progress import ProgressLine
     from rsis_tf.training.checkpoint import save_model
 
-    predictor = KerasPredictor(run / "best.keras")
-    choice = choose_stop_threshold(predictor, dataset, progress=ProgressLine())
-    model = predictor.model
+    model = load_model(run / "best.keras")
+    choice = choose_stop_threshold(KerasPredictor(model), dataset, progress=ProgressLine())
     model.config = dataclasses.replace(model.config, stop_threshold=choice.threshold)
     save_model(model, run / "best.keras")
     settings = settings.changed(stop_threshold=choice.threshold)

@@ -2,11 +2,10 @@
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rsis_tf import config
-from rsis_tf.config.mask_heads import MaskHeadSpec
 from rsis_tf.config.training import ENCODER_BATCH_NORMS, HEAD_LOSSES
 from rsis_tf.data import DATASETS
 
@@ -72,10 +71,21 @@ class Option:
             group.add_argument(self.old, **{**described, "help": argparse.SUPPRESS})
 
 
-def _with_head(offers: Callable[[MaskHeadSpec], bool]) -> str:
-    """Returns the option that chooses a mask head with a property, for the help."""
-    return "--mask-head " + " or ".join(name for name, spec in config.MASK_HEADS.items() if offers(spec))
+def _with_head(names: Iterable[str]) -> str:
+    """Returns the option that chooses one of some mask heads, for the help."""
+    return f"--mask-head {' or '.join(names)}"
 
+
+def _of_head(term: str) -> Option:
+    """Returns the option for the weight of a mask head's loss term."""
+    name = term.removesuffix("_loss")
+    heads = _with_head(head for head, spec in config.MASK_HEADS.items() if term in spec.loss_weights)
+    text = f"of the {name.replace('_', ' ')} loss in the sum, of {heads}"
+    return Option(f"--{name.replace('_', '-')}-weight", text, "W", float)
+
+
+_PARTIAL = [name for name, spec in config.MASK_HEADS.items() if spec.partial_sequences]
+_UNDER_MASK = [name for name, spec in config.MASK_HEADS.items() if "mask" in spec.class_features]
 
 RUN = (
     Option("--transfer", "start from the weights of a run or model; other classes get a new class layer", "RUN"),
@@ -98,7 +108,7 @@ BATCHES = (
     Option("--max-objects", "largest objects of an image that are kept", "N", int, old="--gt-maxseqlen"),
     Option("--batch-size", "images per step, on all devices together", "B", int),
     Option("--partial-sequences", "share of training sequences that begin with some objects marked as found; needs "
-           + _with_head(lambda spec: spec.partial_sequences), "P", float, old="--begin-anywhere"),
+           + _with_head(_PARTIAL), "P", float, old="--begin-anywhere"),
     Option("--train-size", "use the first N training images", "N", int),
     Option("--val-size", "use the first N validation images", "N", int),
 )  # fmt: skip
@@ -132,7 +142,7 @@ MODEL = (
            choices=tuple(sorted(config.MASK_HEADS))),
     Option("--class-features", "predict classes from the maxima of hidden maps (pooled, as in the paper), or also "
            "from the features under the mask (mask), which needs "
-           + _with_head(lambda spec: "mask" in spec.class_features), choices=config.CLASS_FEATURES),
+           + _with_head(_UNDER_MASK), choices=config.CLASS_FEATURES),
     Option("--skip-mode", "how stages combine their input with the encoder's features", choices=config.SKIP_MODES),
     Option("--kernel-size", "of skip projections, gates and mask head", type=int, choices=(1, 3)),
     Option("--decoder-stages", "number of ConvLSTM stages; 5 in the paper", type=int, choices=(1, 2, 3, 4, 5)),
@@ -153,9 +163,7 @@ LOSSES = (
     Option("--stop-weight", "of the stop loss in the sum", "W", float),
     Option("--stop-balance", "weight of the step after the last object in the stop loss; steps with an object weigh "
            "1 - B", "B", float),
-    *(Option(f"--{name.replace('_', '-')}", f"of the {term.removesuffix('_loss').replace('_', ' ')} loss in the sum, "
-             "of " + _with_head(lambda spec, term=term: term in spec.loss_weights), "W", float)
-      for name, term in HEAD_LOSSES.items()),
+    *(_of_head(term) for term in HEAD_LOSSES.values()),
 )  # fmt: skip
 
 OPTIMIZATION = (

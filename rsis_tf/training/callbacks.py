@@ -32,11 +32,12 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         # The logged loss is a mean over the epoch so far, so it stays non-finite after the first such step.
-        if not math.isfinite(float((logs or {}).get("loss", 0.0))):
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
             step = self.epoch * self.steps_per_epoch + batch + 1
             raise TrainingDiverged(
                 f"the loss must stay finite; the last good state is in {self.run} (last.keras, state). "
-                f"Received: loss={logs['loss']} at step {step} (epoch {self.epoch + 1}, batch {batch + 1})"
+                f"Received: loss={loss} at step {step} (epoch {self.epoch + 1}, batch {batch + 1})"
             )
 
 
@@ -73,9 +74,10 @@ class Progress(keras.callbacks.Callback):
         if self.stream.isatty() and now - self.last_shown > 0.2:
             self.last_shown = now
             rate = self.steps_done / (now - self.started)
+            loss = float((logs or {}).get("loss", math.nan))
             self.stream.write(
                 f"\r\033[Kepoch {self.epoch + 1}/{self.epochs}  step {batch + 1}/{self.steps_per_epoch}  "
-                f"loss {float(logs['loss']):.3f}  {rate:.1f} steps/s  {clock(self._seconds_left(batch, now))} left"
+                f"loss {loss:.3f}  {rate:.1f} steps/s  {clock(self._seconds_left(batch, now))} left"
             )
             self.stream.flush()
 
