@@ -1,4 +1,4 @@
-"""`rsis convert`: turns a checkpoint of the original PyTorch code into a Keras model."""
+"""`rsis convert`: converts a checkpoint of the original PyTorch code to a Keras model."""
 
 import argparse
 import pathlib
@@ -11,7 +11,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command."""
     parser = ArgumentParser(
         prog="rsis convert",
-        description="Turns a checkpoint of the original PyTorch code (imatge-upc/rsis) into a Keras model.",
+        description="Converts a checkpoint of the original PyTorch code (imatge-upc/rsis) to a Keras model.",
         epilog="example:\n  rsis convert models/pascal --out pascal.keras",
     )
     parser.add_argument("folder", type=pathlib.Path, nargs="?", metavar="CHECKPOINT",

@@ -26,12 +26,12 @@ class Command:
 
 
 COMMANDS: dict[str, tuple[Command, ...]] = {
-    "from images to a model in use": (
+    "main commands": (
         Command("train", "train a model on a dataset", "rsis_tf.cli.train"),
         Command("evaluate", "score a model on a dataset", "rsis_tf.cli.evaluate"),
         Command("predict", "find the objects of your own images, folders and videos", "rsis_tf.cli.predict"),
-        Command("export", "write a model as ONNX, SavedModel or TFLite file", "rsis_tf.cli.export"),
-        Command("report", "write a run as one HTML page", "rsis_tf.cli.report"),
+        Command("export", "write a model as an ONNX, SavedModel or TFLite file", "rsis_tf.cli.export"),
+        Command("report", "write the report of a run as one HTML page", "rsis_tf.cli.report"),
     ),
     "benchmarks of the paper and studies": (
         Command("voc", "score on Pascal VOC by its own rules", "rsis_tf.cli.voc"),
@@ -42,9 +42,9 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     ),
     "tools": (
         Command("check", "check a dataset before a training", "rsis_tf.cli.check"),
-        Command("convert", "turn a checkpoint of the original PyTorch code into a model", "rsis_tf.cli.convert"),
+        Command("convert", "convert a checkpoint of the original PyTorch code to a Keras model", "rsis_tf.cli.convert"),
         Command("benchmark", "measure size, latency and accuracy of model files", "rsis_tf.cli.benchmark"),
-        Command("serving", "put an export into the repository of an inference server", "rsis_tf.cli.serving"),
+        Command("serving", "add an export to the model repository of an inference server", "rsis_tf.cli.serving"),
         Command("sbd", "merge Pascal VOC 2012 and SBD into one dataset", "rsis_tf.cli.sbd"),
     ),
 }

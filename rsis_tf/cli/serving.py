@@ -1,4 +1,4 @@
-"""`rsis serving`: puts an export into the model repository of an inference server."""
+"""`rsis serving`: adds an export to the model repository of an inference server."""
 
 from collections.abc import Sequence
 

@@ -178,7 +178,7 @@ class Trainer:
             entry = _entry(self.stage, epoch) | {"switch": switch.what, "reason": switch.reason}
             self.stages.append(entry)
             what = f"{self.stage.num_steps} steps" if switch.what == "steps" else f"{switch.what} on"
-            reason = "patience ran out" if switch.reason == "patience" else "its epoch"
+            reason = "patience ran out" if switch.reason == "patience" else "scheduled"
             back = ", back to the best weights" if switch.restore_best else ""
             print(f"from epoch {epoch + 1}: {what} ({reason}{back})", flush=True)
         if switches:
