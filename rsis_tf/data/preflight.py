@@ -224,7 +224,7 @@ def _nothing(dataset: Dataset, checked: Checked) -> str:
 
 
 def _classes(dataset: Dataset) -> list[tuple]:
-    ids = getattr(dataset, "category_ids", range(len(dataset.class_names)))
+    ids = getattr(dataset, "category_ids", ()) or range(len(dataset.class_names))
     return list(zip(ids, dataset.class_names, strict=True))[1:]
 
 
