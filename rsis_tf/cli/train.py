@@ -34,8 +34,9 @@ The run's folder receives config.json, log.csv, stages.json, curves.png, sequenc
 best.keras, last.keras and state/, from which --resume continues. Options count epochs from 0, the screen from 1.
 
 --strategy mirrored divides every batch over the devices of this machine, multi_worker over those of several machines:
-start the same command on each, with its own TF_CONFIG and with an --out (or --resume) folder that all of them reach and
-only the first one writes. --batch-size is that of all devices together, and the losses are those of one device.
+start the same command on each of them, with its own TF_CONFIG and with an --out (or --resume) folder that all of them
+reach and only the first one writes. --batch-size is that of all devices together, and the losses equal those of one
+device.
 """
 
 

@@ -80,7 +80,7 @@ def _of_head(term: str) -> Option:
     """Returns the option for the weight of a mask head's loss term."""
     name = term.removesuffix("_loss")
     heads = _with_head(head for head, spec in config.MASK_HEADS.items() if term in spec.loss_weights)
-    text = f"of the {name.replace('_', ' ')} loss in the sum, of {heads}"
+    text = f"weight of the {name.replace('_', ' ')} loss in the sum, with {heads}"
     return Option(f"--{name.replace('_', '-')}-weight", text, "W", float)
 
 
@@ -89,7 +89,7 @@ _UNDER_MASK = [name for name, spec in config.MASK_HEADS.items() if "mask" in spe
 
 RUN = (
     Option("--transfer", "start from the weights of a run or model; other classes get a new class layer", "RUN"),
-    Option("--seed", "of weights, order, augmentation and generated scenes", "S", int),
+    Option("--seed", "seed of weights, order, augmentation and generated scenes", "S", int),
     Option("--tensorboard", "write curves and sequences for TensorBoard to RUN/tensorboard", ""),
 )
 
@@ -144,11 +144,11 @@ MODEL = (
            "from the features under the mask (mask), which needs "
            + _with_head(_UNDER_MASK), choices=config.CLASS_FEATURES),
     Option("--skip-mode", "how stages combine their input with the encoder's features", choices=config.SKIP_MODES),
-    Option("--kernel-size", "of skip projections, gates and mask head", type=int, choices=(1, 3)),
+    Option("--kernel-size", "kernel size of skip projections, gates and mask head", type=int, choices=(1, 3)),
     Option("--decoder-stages", "number of ConvLSTM stages; 5 in the paper", type=int, choices=(1, 2, 3, 4, 5)),
     Option("--dropout", "share of hidden channels dropped", "P", float),
-    Option("--dropout-class", "the same before the class layer", "P", float),
-    Option("--dropout-stop", "the same before the stop layer", "P", float),
+    Option("--dropout-class", "share of features dropped before the class layer", "P", float),
+    Option("--dropout-stop", "share of features dropped before the stop layer", "P", float),
     Option("--steps", "objects predicted per image at most, in training too", "T", int, field="num_steps",
            old="--maxseqlen"),
     Option("--stop-threshold", "probability from which a step counts as an object, 0.5 in the paper; auto chooses the "
@@ -156,11 +156,11 @@ MODEL = (
 )  # fmt: skip
 
 LOSSES = (
-    Option("--mask-weight", "of the mask loss (soft IoU) in the sum", "W", float),
+    Option("--mask-weight", "weight of the mask loss (soft IoU) in the sum", "W", float),
     Option("--mask-cross-entropy", "weight of cross-entropy beside soft IoU in the mask loss; 0 in the paper", "W",
            float),
-    Option("--class-weight", "of the class loss in the sum", "W", float),
-    Option("--stop-weight", "of the stop loss in the sum", "W", float),
+    Option("--class-weight", "weight of the class loss in the sum", "W", float),
+    Option("--stop-weight", "weight of the stop loss in the sum", "W", float),
     Option("--stop-balance", "weight of the step after the last object in the stop loss; steps with an object weigh "
            "1 - B", "B", float),
     *(_of_head(term) for term in HEAD_LOSSES.values()),
@@ -170,20 +170,20 @@ OPTIMIZATION = (
     Option("--epochs", "passes over the training images", "E", int),
     Option("--sequence-length", "cut training sequences to S steps; for partial sequences", "S", int,
            old="--train-steps"),
-    Option("--learning-rate", "of decoder and skip projections", "R", float),
-    Option("--encoder-learning-rate", "of the encoder", "R", float),
+    Option("--learning-rate", "learning rate of decoder and skip projections", "R", float),
+    Option("--encoder-learning-rate", "learning rate of the encoder", "R", float),
     Option("--weight-decay", "L2 penalty, added to the gradient as in PyTorch", "L", float),
-    Option("--encoder-weight-decay", "the same for the encoder, if it differs", "L", float),
-    Option("--optimizer", "each as PyTorch computes it", choices=config.OPTIMIZERS),
-    Option("--encoder-optimizer", "the same for the encoder, if it differs", choices=config.OPTIMIZERS),
-    Option("--momentum", "of sgd", "M", float),
-    Option("--schedule", "of the learning rates; cosine warms up and falls to 1 %% by the end, also for an encoder "
-           "that starts late", choices=config.SCHEDULES),
+    Option("--encoder-weight-decay", "L2 penalty of the encoder, if it differs", "L", float),
+    Option("--optimizer", "update rule, computed as in PyTorch", choices=config.OPTIMIZERS),
+    Option("--encoder-optimizer", "update rule of the encoder, if it differs", choices=config.OPTIMIZERS),
+    Option("--momentum", "momentum of sgd", "M", float),
+    Option("--schedule", "schedule of the learning rates; cosine warms up and falls to 1 %% at the end, also for an "
+           "encoder that starts late", choices=config.SCHEDULES),
     Option("--clip-norm", "largest norm of each part's gradients", "G", float),
     Option("--ema", "validate and save a moving average of the weights with this decay, such as 0.999", "M", float),
     Option("--encoder-batch-norm", "use and update the batch's statistics, or keep the stored ones",
            choices=ENCODER_BATCH_NORMS),
-    Option("--precision", "of the computation; weights stay float32", choices=config.PRECISIONS),
+    Option("--precision", "precision of the computation; weights stay float32", choices=config.PRECISIONS),
     Option("--strategy", "devices that share every batch (TensorFlow only)", choices=config.STRATEGIES),
 )  # fmt: skip
 
@@ -193,7 +193,7 @@ CURRICULUM = (
     Option("--finetune-after", "first epoch that updates the encoder, -1 = never", "E", int),
     Option("--patience", "after more than E epochs without a better validation loss the next stage begins: class "
            "loss, more steps, encoder, stop loss", "E", int),
-    Option("--patience-stop", "the same, to end the training", "E", int),
+    Option("--patience-stop", "after more than E epochs without a better validation loss the training ends", "E", int),
     Option("--min-delta", "a loss is better if it is lower by more than this", "L", float),
     Option("--smooth-curves", "let a moving average of the validation loss (0.9 of the one before, 0.1 new) decide on "
            "the best model and on patience, and draw it in curves.png", ""),

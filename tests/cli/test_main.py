@@ -127,7 +127,7 @@ def test_help_shows_the_defaults_of_the_preset(capsys):
     text = help_of("--dataset", "coco", "--data", "photos", capsys=capsys)
     assert "--epochs E passes over the training images (default: 150)" in text
     assert "(default: auto)" in text
-    assert "of the voting loss in the sum, of --mask-head voting (default: 1)" in text
+    assert "weight of the voting loss in the sum, with --mask-head voting (default: 1)" in text
 
 
 def test_help_shows_the_settings_of_a_stored_run(tmp_path, capsys):
