@@ -119,6 +119,7 @@ def train(
     if resume:
         assert out is not None
         folder = pathlib.Path(out)
+        json_file.write(settings, folder / SETTINGS)  # the number of epochs may be another one
         fit(settings, datasets, folder, distribution, resume=True)
     else:
         folder = new_folder(out, settings.data.dataset)
