@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rsis_tf.config import ENCODERS, ModelConfig, TrainConfig
+from rsis_tf.config import ENCODER_NAMES, ModelConfig, TrainConfig
 from rsis_tf.config.presets import nuclei
 from rsis_tf.engine import quiet_start
 
@@ -34,7 +34,7 @@ def median_cost(run: Callable[[], object], repeats: int) -> tuple[float, float]:
 def main() -> None:
     """Prints one row for each model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", choices=ENCODERS, default="resnet50", help="of the paper's network")
+    parser.add_argument("--encoder", choices=ENCODER_NAMES, default="resnet50", help="of the paper's network")
     parser.add_argument("--batch", type=int, default=8, help="B (default: 8)")
     parser.add_argument("--objects", type=int, default=20, help="N (default: 20)")
     parser.add_argument("--steps", type=int, default=10, help="T (default: 10)")

@@ -12,6 +12,11 @@ from rsis_tf.runtime import InputError, reason_of
 
 __all__ = ["ArgumentParser", "InputError", "command_line", "missing_module", "reason_of"]
 
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer finite; the message names the step and the files of the last good state."""
+
+
 _EXTRAS = {
     "train": (
         *("tensorflow", "keras", "scipy", "pycocotools", "matplotlib", "tensorboard", "tf2onnx", "onnx"),

@@ -1,304 +1,231 @@
-"""The options of `train.py`, and the settings that they make."""
+"""The options of `rsis train`, as tables: one row for each setting, one table for each group of the help."""
 
 import argparse
 import dataclasses
-import os
-import pathlib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rsis_tf import config
-from rsis_tf.cli.data_options import add_coco_options
-from rsis_tf.config import json_file as config_file
-from rsis_tf.config.presets import PRESETS, preset
+from rsis_tf.config.training import ENCODER_BATCH_NORMS, HEAD_LOSSES
 from rsis_tf.data import DATASETS
-from rsis_tf.errors import ArgumentParser, InputError
-
-_EPILOG = """examples:
-  python train.py
-      scenes made by the project, a few minutes on a CPU
-  python train.py --dataset coco --data photos --image-size 320 --epochs 100
-      an export of Roboflow, CVAT, Label Studio, labelme … as it is (docs/datasets.md)
-  python train.py --dataset coco --data export --val-share 0.2
-      the same without a validation split
-  python train.py --preset cvppp --data CVPPP/A1
-      the paper's schedule, from ImageNet weights
-  python train.py --resume runs/synthetic
-      goes on where a run was interrupted, by whatever means
-
-The run's folder receives config.json, log.csv, stages.json, curves.png, sequences.png, metrics.json, samples/,
-best.keras, last.keras and state/, from which --resume goes on. Epochs are counted from 0 in options, from 1 on the
-screen.
-
---strategy mirrored divides every batch over the devices of this machine, multi_worker over those of several: the same
-command is started on each, with its own TF_CONFIG and with --out (or --resume) a folder that all of them reach and only
-the first one writes. --batch-size is that of all replicas together, and the losses are those of one device.
-"""
-_RANGES = ("rotation", "translation", "shear", "zoom", "border")
-"""Options that change single ranges of the augmentation."""
-
-_FLAG = {"action": argparse.BooleanOptionalAction, "default": None}
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = ArgumentParser(
-        description="Trains a recurrent instance segmentation model.",
-        epilog=_EPILOG,
-    )
-    run = parser.add_argument_group("run")
-    run.add_argument(
-        "--preset",
-        choices=sorted(PRESETS),
-        help="settings to start from (default: synthetic without --data, else custom; paper is the paper's decoder "
-        "with either)",
-    )
-    run.add_argument("--out", type=pathlib.Path, metavar="DIR", help="folder of the run (default: a new one in runs/)")
-    run.add_argument("--resume", type=pathlib.Path, metavar="RUN",
-                     help="go on with an interrupted run, with its own settings; --epochs may be added if the learning "
-                     "rate is constant")  # fmt: skip
-    run.add_argument("--transfer", metavar="RUN",
-                     help="start from the weights of a run or model; other classes get a new class layer")  # fmt: skip
-    run.add_argument("--seed", type=int, metavar="S", help="of weights, order, augmentation and scenes")
-    run.add_argument("--tensorboard", **_FLAG, help="curves and sequences for TensorBoard, in RUN/tensorboard")
-    data = parser.add_argument_group("data")
-    data.add_argument("--dataset", choices=DATASETS, help="how the pictures are stored (default: synthetic)")
-    data.add_argument("--data", metavar="DIR", help="the dataset's folder")
-    add_coco_options(data, training=True)
-    data.add_argument("--no-check", dest="check", action="store_false", default=None,
-                      help="do not read all annotations and image headers before the training (the result is kept, so "
-                      "that the same files are checked once)")  # fmt: skip
-    data.add_argument("--image-size", type=_size, metavar="S|HxW", help="images are resized to this size")
-    data.add_argument("--aspect", choices=config.ASPECTS,
-                      help="images of another shape than --image-size: scale each axis by itself (stretch), or keep "
-                      "the shape and pad with black (keep), in training, evaluation, prediction and every exported "
-                      "file (default: stretch, or keep with --crop)")  # fmt: skip
-    data.add_argument("--crop", **_FLAG,
-                      help="training images keep their shape, are scaled until they cover --image-size, and a random "
-                      "part is taken; everything else sees whole images")  # fmt: skip
-    data.add_argument("--draft", **_FLAG,
-                      help="decode JPEG files at 1/2, 1/4 or 1/8 of their size for training, where that is no smaller "
-                      "than the network needs (default: yes in the presets for datasets with JPEG files)")  # fmt: skip
-    data.add_argument("--cache", metavar="memory|DIR",
-                      help="keep samples at the size that training needs, in memory or in a folder that later runs "
-                      "share; changed files or settings get new entries, and old ones are not removed "
-                      "(default: no cache)")  # fmt: skip
-    data.add_argument("--gt-maxseqlen", type=int, metavar="N", help="objects kept of a picture, the largest ones")
-    data.add_argument("--batch-size", type=int, metavar="B")
-    data.add_argument("--augment", **_FLAG, help="flip, rotate, shift, shear, zoom")
-    data.add_argument("--augmentation", choices=config.AUGMENTATIONS,
-                      help="its ranges: those of the paper, or quarter turns and colours too (strong)")  # fmt: skip
-    data.add_argument("--rotation", type=float, metavar="DEG", help="largest angle, either way (paper: 10)")
-    data.add_argument("--translation", type=float, metavar="SHARE",
-                      help="largest shift as a share of height and width, either way (paper: 0.1)")  # fmt: skip
-    data.add_argument("--shear", type=float, metavar="DEG",
-                      help="largest shear angle, either way (paper: 0.1 radians, 5.7 degrees; its code: 0.1 "
-                      "degrees)")  # fmt: skip
-    data.add_argument("--zoom", type=float, nargs=2, metavar=("LOW", "HIGH"),
-                      help="side of the part shown, as a share of the image's; below 1 enlarges the objects, 1 1 is "
-                      "none (paper: 0.7 1; presets: voc 0.7 1.4, cityscapes 1 1, cvppp 0.7 1)")  # fmt: skip
-    data.add_argument("--border", choices=config.BORDERS,
-                      help="what lies outside of a warped image: black background, or its outermost pixels and their "
-                      "labels as in the original (default: black; replicate in voc, cityscapes, cvppp)")  # fmt: skip
-    data.add_argument("--begin-anywhere", type=float, metavar="P",
-                      help="share of training sequences that begin with some objects found (voting only)")  # fmt: skip
-    data.add_argument("--train-size", type=int, metavar="P", help="pictures of the training set (default: all)")
-    data.add_argument("--val-size", type=int, metavar="P", help="pictures of the validation set (default: all)")
-    model = parser.add_argument_group("model")
-    model.add_argument("--encoder", choices=config.ENCODERS)
-    model.add_argument("--encoder-weights", metavar="W",
-                       help="what the encoder starts from: imagenet (downloaded once), a file (torchvision .pth, Keras "
-                       ".h5) or none, and then it learns as fast as the rest (default: imagenet but for synthetic and "
-                       "the encoder compact, which has no weights)")  # fmt: skip
-    model.add_argument("--hidden-size", type=int, metavar="D", help="channels of the deepest ConvLSTM")
-    model.add_argument("--min-channels", type=int, metavar="C", help="no stage has fewer channels (paper: 0)")
-    model.add_argument("--neck-channels", type=int, metavar="C",
-                       help="channels of a top-down path over the encoder's levels (paper: 0, none)")  # fmt: skip
-    model.add_argument("--mask-head", choices=sorted(config.MASK_HEADS),
-                       help="draw a mask from the last hidden map (convolution, as in the paper), or point at an "
-                       "object and let pixels vote (voting)")  # fmt: skip
-    model.add_argument("--class-features", choices=config.CLASS_FEATURES,
-                       help="tell classes by the maxima of hidden maps (pooled, as in the paper), or also by what lies "
-                       "under the mask (mask, for voting)")  # fmt: skip
-    model.add_argument("--skip-mode", choices=config.SKIP_MODES)
-    model.add_argument("--kernel-size", type=int, choices=(1, 3))
-    model.add_argument("--decoder-stages", type=int, choices=(1, 2, 3, 4, 5), help="ConvLSTM stages kept (paper: 5)")
-    model.add_argument("--dropout", type=float, metavar="P", help="share of hidden channels dropped")
-    model.add_argument("--dropout-class", type=float, metavar="P", help="the same before the class layer")
-    model.add_argument("--dropout-stop", type=float, metavar="P", help="the same before the stop layer")
-    train = parser.add_argument_group("training")
-    train.add_argument("--maxseqlen", type=int, metavar="T", help="objects predicted of a picture")
-    train.add_argument("--train-steps", type=int, metavar="S",
-                       help="cut training sequences to so many steps; for those that begin anywhere")  # fmt: skip
-    train.add_argument("--epochs", type=int)
-    train.add_argument("--learning-rate", type=float, metavar="R", help="of decoder and skip projections")
-    train.add_argument("--encoder-learning-rate", type=float, metavar="R")
-    train.add_argument("--weight-decay", type=float, metavar="L", help="L2 penalty, part of the gradient as in PyTorch")
-    train.add_argument("--encoder-weight-decay", type=float, metavar="L",
-                       help="the same for the encoder (default: as --weight-decay; the paper's presets keep "
-                       "1e-6)")  # fmt: skip
-    train.add_argument("--optimizer", choices=config.OPTIMIZERS,
-                       help="each as PyTorch computes it, and each with learning rates of its own (paper: "
-                       "adam)")  # fmt: skip
-    train.add_argument("--encoder-optimizer", choices=config.OPTIMIZERS,
-                       help="the same for the encoder (default: as --optimizer; the paper's presets keep "
-                       "adam)")  # fmt: skip
-    train.add_argument("--momentum", type=float, metavar="M", help="of sgd (default: 0.9)")
-    train.add_argument("--schedule", choices=("constant", "cosine"),
-                       help="of the learning rates; cosine warms up and falls to 1 %% by the end, for an encoder that "
-                       "starts late too")  # fmt: skip
-    train.add_argument("--clip-norm", type=float, metavar="G", help="largest norm of each part's gradients")
-    train.add_argument("--ema", type=float, metavar="M",
-                       help="validate and keep an average of the weights with this decay, such as 0.999")  # fmt: skip
-    train.add_argument("--stop-threshold", type=_threshold, metavar="P|auto",
-                       help="objectness from which a step counts as an object (paper: 0.5); auto chooses at the end "
-                       "the one that counts the training pictures best")  # fmt: skip
-    train.add_argument("--precision", choices=config.PRECISIONS, help="of the computation; weights stay float32")
-    train.add_argument("--strategy", choices=config.STRATEGIES, help="devices that share every batch (TensorFlow only)")
-    train.add_argument("--encoder-batch-norm", choices=("train", "frozen"),
-                       help="follow the batch's statistics or keep the stored ones")  # fmt: skip
-    train.add_argument("--mask-weight", type=float, metavar="W", help="of the mask loss (soft IoU) in the sum")
-    train.add_argument("--class-weight", type=float, metavar="W", help="of the class loss in the sum")
-    train.add_argument("--stop-weight", type=float, metavar="W", help="of the stop loss in the sum")
-    train.add_argument("--stop-balance", type=float, metavar="B",
-                       help="in the stop loss, steps with an object weigh 1 - B, the step after the last object weighs "
-                       "B (paper: 0.5)")  # fmt: skip
-    train.add_argument("--voting-weight", type=float, metavar="W", help="of the loss of votes in the sum")
-    train.add_argument("--pointing-weight", type=float, metavar="W", help="of the loss of pointing in the sum")
-    train.add_argument(
-        "--mask-cross-entropy", type=float, metavar="W", help="of cross-entropy beside soft IoU (paper: 0)"
-    )
-    stages = parser.add_argument_group("stages", "what is learnt from when on; patience may begin a stage early")
-    stages.add_argument("--class-loss-after", type=int, metavar="E", help="first epoch of the class loss, -1 = never")
-    stages.add_argument("--stop-loss-after", type=int, metavar="E", help="first epoch of the stop loss, -1 = never")
-    stages.add_argument("--finetune-after", type=int, metavar="E",
-                        help="first epoch that updates the encoder, -1 = never")  # fmt: skip
-    stages.add_argument("--patience", type=int, metavar="E",
-                        help="after more than so many epochs without a better validation loss, the next stage begins: "
-                        "class loss, one step more, encoder, stop loss")  # fmt: skip
-    stages.add_argument("--patience-stop", type=int, metavar="E", help="the same, to end the training")
-    stages.add_argument("--min-delta", type=float, metavar="L", help="a loss is better if lower by more than this")
-    stages.add_argument("--smooth-curves", **_FLAG,
-                        help="an average (0.9 of the one before, 0.1 new) of the validation loss decides on the best "
-                        "model and on patience, and is drawn in curves.png")  # fmt: skip
-    stages.add_argument("--curriculum-learning", **_FLAG,
-                        help="start with two steps and add more each time patience runs out")  # fmt: skip
-    stages.add_argument("--steps-cl", type=int, metavar="S", help="steps that a curriculum adds at a time")
-    stages.add_argument("--min-steps", type=int, metavar="S",
-                        help="in a curriculum the stop loss waits until there are more steps than this")  # fmt: skip
-    return parser.parse_args(argv)
-
-
-def configure(arguments: argparse.Namespace) -> config.RunConfig:
-    """Returns the preset with what the command line changes in it (class names come from the dataset)."""
-    given_data = [name for name in ("data", "annotations", "val_annotations") if getattr(arguments, name) is not None]
-    if arguments.preset is None and arguments.dataset is None and given_data:
-        option = f"--{given_data[0].replace('_', '-')}"
-        raise InputError(
-            f"expected --dataset with {option}, one of {', '.join(DATASETS)}. "
-            f"Received: {option} {getattr(arguments, given_data[0])}"
-        )
-    synthetic = arguments.dataset == "synthetic" or (arguments.dataset is None and not given_data)
-    start = preset(arguments.preset, synthetic=synthetic)
-    given = {name: value for name, value in vars(arguments).items() if value is not None}
-    given = implied(given, start) | given
-    renamed = {"data": "root", "gt_maxseqlen": "max_objects", "maxseqlen": "num_steps"}
-    given = {renamed.get(name, name): value for name, value in given.items()}
-    if "stop_threshold" in given:
-        given["choose_stop_threshold"] = given["stop_threshold"] == "auto"
-    if given.get("choose_stop_threshold"):
-        del given["stop_threshold"]
-    parts = {
-        field.name: dataclasses.replace(part, **_fields_of(part, given))
-        for field in dataclasses.fields(start)
-        for part in [getattr(start, field.name)]
-    }
-    settings = config.RunConfig(**parts)
-    kinds = {settings.train.optimizer, settings.train.encoder_optimizer}
-    if arguments.momentum is not None and "sgd" not in kinds:
-        raise InputError(
-            f"--momentum is of --optimizer sgd or --encoder-optimizer sgd. Received: --momentum {arguments.momentum} "
-            f"with --optimizer {settings.train.optimizer}"
-        )
-    weights = settings.train.encoder_weights
-    if settings.train.transfer and weights != "none":
-        raise InputError(f"--transfer brings the encoder's weights with it. Received: --encoder-weights {weights}")
-    if settings.train.strategy == "multi_worker" and arguments.out is None:
-        raise InputError("--strategy multi_worker needs --out, a folder that all workers reach. Received: no --out")
-    return settings
-
-
-def implied(given: dict[str, Any], preset: config.RunConfig) -> dict[str, Any]:
-    """Returns what options of the command line change beside themselves, unless they are given too.
-
-    A preset that starts from ImageNet weights does so with every encoder that has them. An encoder that starts from
-    nothing learns as fast as the rest and from the beginning, and its batch normalisation has no statistics to keep.
-    Ranges of a preset do not outlive its augmentation. Images that are cropped undistorted are shown undistorted. Only
-    a head that votes is told what counts as found, and only sequences that begin anywhere can be cut short without
-    missing how they end.
-    """
-    train, follows = preset.train, {}
-    if given.keys() & {"augmentation", *_RANGES}:
-        follows["augment"] = True
-    if "augmentation" in given:
-        follows |= dict.fromkeys(_RANGES)
-    if given.get("crop"):
-        follows["aspect"] = "keep"
-    if not config.MASK_HEADS[given.get("mask_head", preset.model.mask_head)].partial_sequences:
-        follows["begin_anywhere"], follows["class_features"] = 0.0, "pooled"
-    if not {"begin_anywhere": preset.data.begin_anywhere, **follows, **given}["begin_anywhere"]:
-        follows["train_steps"] = None
-    untrained = given.get("encoder", preset.model.encoder) in config.UNTRAINED_ENCODERS
-    follows["encoder_weights"] = "none" if untrained or "transfer" in given else train.encoder_weights
-    if given.get("encoder_weights", follows["encoder_weights"]) == "none" and "transfer" not in given:
-        follows["encoder_batch_norm"] = "train"
-        follows["encoder_learning_rate"] = given.get("learning_rate", train.learning_rate)
-        follows["encoder_optimizer"] = None
-        follows["finetune_after"] = 0
-    return follows
-
-
-def resumed(arguments: argparse.Namespace) -> config.RunConfig:
-    """Returns the settings of an interrupted run, with more epochs if asked for."""
-    run = arguments.resume
-    given = [
-        name
-        for name, value in vars(arguments).items()
-        if value is not None and name not in ("resume", "epochs", "check")
-    ]
-    if given:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
-        raise InputError(f"--resume goes on with the settings of the run. Received: {options} beside --resume {run}")
-    settings = config_file.load(config.RunConfig, run / "config.json")
-    if arguments.epochs is None or arguments.epochs == settings.train.epochs:
-        return settings
-    if settings.train.schedule != "constant":
-        raise InputError(
-            f"--epochs can be changed with a constant learning rate only. Received: --epochs {arguments.epochs}, "
-            f"where the {settings.train.schedule} schedule of {run} ends at {settings.train.epochs}"
-        )
-    return dataclasses.replace(settings, train=dataclasses.replace(settings.train, epochs=arguments.epochs))
-
-
-def write_config(settings: config.RunConfig, run: pathlib.Path) -> None:
-    """Writes `config.json`, whole or not at all."""
-    partial = run / ".config.json.partial"
-    partial.write_text(config_file.to_json(settings), encoding="utf-8")
-    os.replace(partial, run / "config.json")
-
-
-def _fields_of(part: Any, given: dict[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(part)}
-    return {name: value for name, value in given.items() if name in names}
-
-
-def _threshold(text: str) -> float | str:
+def threshold(text: str) -> float | str:
+    """Reads a number, or "auto"."""
     try:
         return text if text == "auto" else float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, or auto. Received: {text}") from None
 
 
-def _size(text: str) -> tuple[int, int]:
+def size(text: str) -> tuple[int, int]:
+    """Reads (height, width) from "256" or "256x512"."""
     sides = text.lower().split("x")
     if len(sides) not in (1, 2) or not all(side.isdigit() for side in sides):
         raise argparse.ArgumentTypeError(f"expected a size such as 256 or 256x512. Received: {text}")
     return int(sides[0]), int(sides[-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An option that sets one field of a `RunConfig`.
+
+    Attributes:
+        flag: such as "--epochs"; without "--" and with "_" it is the field's name, unless `field` names another.
+        help: one clause; the default is added.
+        metavar: of the value in the help; None with `choices`. "" makes it a switch, --flag and --no-flag.
+        type: reads the value.
+        choices: values allowed.
+        nargs: number of values, if not one.
+        field: name of the setting.
+        old: an earlier spelling of the flag, accepted without being listed.
+    """
+
+    flag: str
+    help: str
+    metavar: str | tuple[str, ...] | None = None
+    type: Callable[[str], Any] | None = None
+    choices: tuple[Any, ...] | None = None
+    nargs: int | None = None
+    field: str = ""
+    old: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the setting."""
+        return self.field or self.flag.removeprefix("--").replace("-", "_")
+
+    def add(self, group: argparse._ArgumentGroup, default: Any) -> None:
+        """Adds the option to a group; `default` is shown in the help. An option not given is None."""
+        described: dict[str, Any] = {"dest": self.name, "default": None, "help": self.help + _shown(default)}
+        if self.metavar == "":
+            described |= {"action": argparse.BooleanOptionalAction}
+        else:
+            described |= {
+                name: value
+                for name in ("metavar", "type", "choices", "nargs")
+                if (value := getattr(self, name)) is not None
+            }
+        group.add_argument(self.flag, **described)
+        if self.old:
+            group.add_argument(self.old, **{**described, "help": argparse.SUPPRESS})
+
+
+def _with_head(names: Iterable[str]) -> str:
+    """Returns the option that chooses one of some mask heads, for the help."""
+    return f"--mask-head {' or '.join(names)}"
+
+
+def _of_head(term: str) -> Option:
+    """Returns the option for the weight of a mask head's loss term."""
+    name = term.removesuffix("_loss")
+    heads = _with_head(head for head, spec in config.MASK_HEADS.items() if term in spec.loss_weights)
+    text = f"weight of the {name.replace('_', ' ')} loss in the sum, with {heads}"
+    return Option(f"--{name.replace('_', '-')}-weight", text, "W", float)
+
+
+_PARTIAL = [name for name, spec in config.MASK_HEADS.items() if spec.partial_sequences]
+_UNDER_MASK = [name for name, spec in config.MASK_HEADS.items() if "mask" in spec.class_features]
+
+RUN = (
+    Option("--transfer", "start from the weights of a run or model; other classes get a new class layer", "RUN"),
+    Option("--seed", "seed of weights, order, augmentation and generated scenes", "S", int),
+    Option("--tensorboard", "write curves and sequences for TensorBoard to RUN/tensorboard", ""),
+)
+
+DATA = (
+    Option("--dataset", "how the images are stored", choices=tuple(DATASETS)),
+    Option("--data", "the dataset's folder", "DIR", field="root"),
+)
+
+BATCHES = (
+    Option("--image-size", "resize images to this size", "S|HxW", size),
+    Option("--aspect", "resize images of another shape by each axis separately (stretch), or as a whole and pad them "
+           "(keep)", choices=config.ASPECTS),
+    Option("--draft", "decode large JPEG files at 1/2, 1/4 or 1/8 of their size, where the batches need no more", ""),
+    Option("--cache", "keep samples between epochs at the size that the batches need, in memory or in a folder; "
+           "outdated entries in a folder are not removed", "memory|DIR"),
+    Option("--max-objects", "largest objects of an image that are kept", "N", int, old="--gt-maxseqlen"),
+    Option("--batch-size", "images per step, on all devices together", "B", int),
+    Option("--partial-sequences", "share of training sequences that begin with some objects marked as found; needs "
+           + _with_head(_PARTIAL), "P", float, old="--begin-anywhere"),
+    Option("--train-size", "use the first N training images", "N", int),
+    Option("--val-size", "use the first N validation images", "N", int),
+)  # fmt: skip
+
+AUGMENTATION = (
+    Option("--augment", "flip, rotate, shift, shear and zoom training images", ""),
+    Option("--augmentation", "ranges of the paper, or larger ones with quarter turns and colour changes",
+           choices=config.AUGMENTATION_NAMES),
+    Option("--rotation", "largest angle in both directions; 10 in the paper", "DEG", float),
+    Option("--translation", "largest shift as a share of height and width, in both directions; 0.1 in the paper",
+           "SHARE", float),
+    Option("--shear", "largest shear angle in both directions; 0.1 radians (5.7 degrees) in the paper, 0.1 degrees in "
+           "its code", "DEG", float),
+    Option("--zoom", "side of the part shown, as a share of the image's side; below 1 enlarges the objects, 1 1 "
+           "switches it off; 0.7 1 in the paper", ("LOW", "HIGH"), float, nargs=2),
+    Option("--border", "what is shown outside of a warped image: black, or the outermost pixels and their labels "
+           "(replicate, as in the original)", choices=config.BORDERS),
+    Option("--crop", "scale training images until they cover the size, and take a random part; keeps their shape", ""),
+)  # fmt: skip
+
+MODEL = (
+    Option("--encoder", "network that reads the image", choices=config.ENCODER_NAMES),
+    Option("--encoder-weights", "initial weights of the encoder: imagenet (downloaded at first use), a file "
+           "(torchvision .pth, Keras .h5) or none; none also sets the encoder's learning rate to that of the decoder",
+           "W"),
+    Option("--hidden-size", "channels of the deepest ConvLSTM", "D", int),
+    Option("--min-channels", "least channels of a stage; 0 in the paper", "C", int),
+    Option("--neck-channels", "channels of a top-down path over the encoder's levels; 0 (none) in the paper", "C", int),
+    Option("--mask-head", "predict a mask by a convolution of the last hidden map (convolution, as in the paper), or "
+           "by pixels that vote for the centre of the object that a step points at (voting)",
+           choices=tuple(sorted(config.MASK_HEADS))),
+    Option("--class-features", "predict classes from the maxima of hidden maps (pooled, as in the paper), or also "
+           "from the features under the mask (mask), which needs "
+           + _with_head(_UNDER_MASK), choices=config.CLASS_FEATURES),
+    Option("--skip-mode", "how stages combine their input with the encoder's features", choices=config.SKIP_MODES),
+    Option("--kernel-size", "kernel size of skip projections, gates and mask head", type=int, choices=(1, 3)),
+    Option("--decoder-stages", "number of ConvLSTM stages; 5 in the paper", type=int, choices=(1, 2, 3, 4, 5)),
+    Option("--dropout", "share of hidden channels dropped", "P", float),
+    Option("--dropout-class", "share of features dropped before the class layer", "P", float),
+    Option("--dropout-stop", "share of features dropped before the stop layer", "P", float),
+    Option("--steps", "objects predicted per image at most, in training too", "T", int, field="num_steps",
+           old="--maxseqlen"),
+    Option("--stop-threshold", "probability from which a step counts as an object, 0.5 in the paper; auto chooses the "
+           "one with the smallest counting error on the training images, after the training", "P|auto", threshold),
+)  # fmt: skip
+
+LOSSES = (
+    Option("--mask-weight", "weight of the mask loss (soft IoU) in the sum", "W", float),
+    Option("--mask-cross-entropy", "weight of cross-entropy beside soft IoU in the mask loss; 0 in the paper", "W",
+           float),
+    Option("--class-weight", "weight of the class loss in the sum", "W", float),
+    Option("--stop-weight", "weight of the stop loss in the sum", "W", float),
+    Option("--stop-balance", "weight of the step after the last object in the stop loss; steps with an object weigh "
+           "1 - B", "B", float),
+    *(_of_head(term) for term in HEAD_LOSSES.values()),
+)  # fmt: skip
+
+OPTIMIZATION = (
+    Option("--epochs", "passes over the training images", "E", int),
+    Option("--sequence-length", "cut training sequences to S steps; for partial sequences", "S", int,
+           old="--train-steps"),
+    Option("--learning-rate", "learning rate of decoder and skip projections", "R", float),
+    Option("--encoder-learning-rate", "learning rate of the encoder", "R", float),
+    Option("--weight-decay", "L2 penalty, added to the gradient as in PyTorch", "L", float),
+    Option("--encoder-weight-decay", "L2 penalty of the encoder, if it differs", "L", float),
+    Option("--optimizer", "update rule, computed as in PyTorch", choices=config.OPTIMIZERS),
+    Option("--encoder-optimizer", "update rule of the encoder, if it differs", choices=config.OPTIMIZERS),
+    Option("--momentum", "momentum of sgd", "M", float),
+    Option("--schedule", "schedule of the learning rates; cosine warms up and falls to 1 %% at the end, also for an "
+           "encoder that starts late", choices=config.SCHEDULES),
+    Option("--clip-norm", "largest norm of each part's gradients", "G", float),
+    Option("--ema", "validate and save a moving average of the weights with this decay, such as 0.999", "M", float),
+    Option("--encoder-batch-norm", "use and update the batch's statistics, or keep the stored ones",
+           choices=ENCODER_BATCH_NORMS),
+    Option("--precision", "precision of the computation; weights stay float32", choices=config.PRECISIONS),
+    Option("--strategy", "devices that share every batch (TensorFlow only)", choices=config.STRATEGIES),
+)  # fmt: skip
+
+CURRICULUM = (
+    Option("--class-loss-after", "first epoch of the class loss, -1 = never", "E", int),
+    Option("--stop-loss-after", "first epoch of the stop loss, -1 = never", "E", int),
+    Option("--finetune-after", "first epoch that updates the encoder, -1 = never", "E", int),
+    Option("--patience", "after more than E epochs without a better validation loss the next stage begins: class "
+           "loss, more steps, encoder, stop loss", "E", int),
+    Option("--patience-stop", "after more than E epochs without a better validation loss the training ends", "E", int),
+    Option("--min-delta", "a loss is better if it is lower by more than this", "L", float),
+    Option("--smooth-curves", "let a moving average of the validation loss (0.9 of the one before, 0.1 new) decide on "
+           "the best model and on patience, and draw it in curves.png", ""),
+    Option("--curriculum-learning", "start with two steps and add more each time patience runs out", ""),
+    Option("--steps-cl", "steps that a curriculum adds each time", "S", int),
+    Option("--min-steps", "in a curriculum the stop loss waits until there are more steps than this", "S", int),
+)  # fmt: skip
+
+TABLES = (RUN, DATA, BATCHES, AUGMENTATION, MODEL, LOSSES, OPTIMIZATION, CURRICULUM)
+FLAGS: dict[str, str] = {option.name: option.flag for table in TABLES for option in table}
+"""Setting → the option that sets it."""
+
+
+def defaults(settings: config.RunConfig) -> Mapping[str, Any]:
+    """Returns setting → the value that an option has unless it is given, for the help."""
+    values = settings.flat()
+    weights = settings.train.losses.of_head(settings.model.mask_head)
+    values |= {name: weights.get(term) for name, term in HEAD_LOSSES.items()}
+    if settings.train.choose_stop_threshold:
+        values["stop_threshold"] = "auto"
+    return values
+
+
+def _shown(default: Any) -> str:
+    """Returns a default for the help; "" if there is none."""
+    if default is None:
+        return ""
+    if isinstance(default, bool):
+        text = "on" if default else "off"
+    elif isinstance(default, tuple):
+        whole = all(isinstance(value, int) for value in default)
+        text = ("x" if whole else " ").join(f"{value:g}" for value in default)
+    else:
+        text = f"{default:g}" if isinstance(default, float) else str(default)
+    return f" (default: {text})"

@@ -1,43 +1,80 @@
-"""Configurations as JSON."""
+"""Settings as JSON.
+
+`config.json` of a run is nested as the classes are and has the number of its format. Files of format 1, which had no
+number, stored the training as one flat list of fields; they are still read.
+"""
 
 import dataclasses
 import json
 import pathlib
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from rsis_tf.config.grouped import Grouped
+from rsis_tf.config.mask_heads import MASK_HEADS
+from rsis_tf.config.model import ModelConfig
+from rsis_tf.config.run import FOLLOWING, RunConfig
+from rsis_tf.config.training import HEAD_LOSSES
 from rsis_tf.errors import InputError
+from rsis_tf.files import write_text
 
-Config = TypeVar("Config", ModelConfig, DataConfig, TrainConfig, RunConfig)
+FORMAT = 2
+"""Of a run's settings; files with a higher number were written by a later version."""
+
+Config = TypeVar("Config")
 
 
 def to_json(config: Any) -> str:
-    """Returns the configuration as indented JSON."""
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+    """Returns a configuration as indented JSON. Of a `RunConfig`, each setting that parts share is stored once."""
+    values = dataclasses.asdict(config)
+    if isinstance(config, RunConfig):
+        for part, names in FOLLOWING.items():
+            for name in names:
+                del values[part][name]
+        values = {"format": FORMAT, **values}
+    return json.dumps(values, indent=2) + "\n"
 
 
-def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
+def write(config: RunConfig, path: str | pathlib.Path) -> None:
+    """Writes a run's settings."""
+    write_text(path, to_json(config))
+
+
+def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
     """Builds a configuration from plain values; fields left out keep their default.
 
     Raises:
         InputError: for a field that does not exist or a value out of range.
     """
-    fields = {field.name for field in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - fields)
-    if unknown:
-        raise InputError(f"{cls.__name__} has the fields {sorted(fields)}. Received: {unknown}")
+    if cls is RunConfig:
+        values = _today(values)
     hints = typing.get_type_hints(cls)
-    read = {
-        name: from_dict(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value
-        for name, value in values.items()
-    }
+    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # a dataclass
+    accepted = cls.accepted_names() if issubclass(cls, Grouped) else fields
+    unknown = sorted(set(values) - accepted)
+    if unknown:
+        raise InputError(f"{cls.__name__} has the fields {sorted(accepted)}. Received: {', '.join(unknown)}")
+    read = {}
+    for name, value in values.items():
+        nested = name in fields and dataclasses.is_dataclass(hints[name])
+        if nested and not isinstance(value, Mapping):
+            raise InputError(f"{name} must be an object with fields. Received: {name}={value!r}")
+        read[name] = from_dict(hints[name], value) if nested else value
     return cls(**read)
 
 
 def load(cls: type[Config], path: str | pathlib.Path) -> Config:
-    """Reads a configuration from a JSON file."""
-    return from_dict(cls, read_json(pathlib.Path(path), f"a JSON object with a {cls.__name__}"))
+    """Reads a configuration from a JSON file.
+
+    Raises:
+        InputError: if the file is missing or holds something else; the message names the file.
+    """
+    values = read_json(pathlib.Path(path), f"a JSON object with a {cls.__name__}")
+    try:
+        return from_dict(cls, values)
+    except TypeError as error:  # a number where a list belongs, for example
+        raise InputError(f"expected a JSON object with a {cls.__name__}. Received: {path} ({error})") from None
 
 
 def read_json(path: pathlib.Path, expected: str) -> dict[str, Any]:
@@ -53,3 +90,21 @@ def read_json(path: pathlib.Path, expected: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"expected {expected}. Received: {type(values).__name__} in {path}")
     return values
+
+
+def _today(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the content of a `config.json` of any format without its number, in names that the classes take."""
+    read = {name: value for name, value in values.items() if name != "format"}
+    number = values.get("format", 1)
+    if number not in (1, FORMAT):
+        raise InputError(f"expected settings of format 1 or {FORMAT}, which this version reads. Received: {number!r}")
+    for part in ("model", "data", "train"):
+        if not isinstance(read.get(part), Mapping):
+            received = f"{part}={read[part]!r}" if part in read else f"no {part}"
+            raise InputError(f"expected settings with model, data and train, each an object. Received: {received}")
+    if number == 1:
+        # Every run stored the loss weights of all mask heads.
+        head = MASK_HEADS.get(read["model"].get("mask_head", ModelConfig.mask_head))
+        unused = [name for name, term in HEAD_LOSSES.items() if head is None or term not in head.loss_weights]
+        read["train"] = {name: value for name, value in read["train"].items() if name not in unused}
+    return read

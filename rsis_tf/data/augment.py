@@ -71,14 +71,14 @@ STILL = Augmentation(flip=0.0, rotation=0.0, translation=0.0, shear=0.0, zoom=(1
 def augmentation_of(config: DataConfig) -> Augmentation:
     """Returns the ranges that a configuration names, replaced where the configuration sets a range itself."""
     own: dict[str, Any] = {
-        "rotation": config.rotation,
-        "translation": config.translation,
-        "shear": None if config.shear is None else float(np.deg2rad(config.shear)),
-        "zoom": config.zoom,
-        "border": config.border,
+        "rotation": config.transforms.rotation,
+        "translation": config.transforms.translation,
+        "shear": None if config.transforms.shear is None else float(np.deg2rad(config.transforms.shear)),
+        "zoom": config.transforms.zoom,
+        "border": config.transforms.border,
     }
     given = {name: value for name, value in own.items() if value is not None}
-    return dataclasses.replace(AUGMENTATIONS[config.augmentation], **given)
+    return dataclasses.replace(AUGMENTATIONS[config.transforms.augmentation], **given)
 
 
 # ---- Warps: each draws a (3, 3) float64 matrix, about the origin ----

@@ -94,7 +94,7 @@ def plain_batches(
         targets = {"masks": masks, "classes": classes, "valid": valid, "ignored": ignored}
         if config.aspect == "keep":
             targets["padding"] = (label_maps == PADDING).view(np.uint8)  # (B, H, W)
-        if training and config.begin_anywhere:
+        if training and config.partial_sequences:
             found = (label_maps > remaining[:, None, None]).view(np.uint8)  # (B, H, W)
             yield {"images": images, "found": found}, {**targets, "remaining": remaining}
         else:
@@ -155,7 +155,7 @@ def tf_batches(
         targets = {"masks": masks, "classes": classes, "valid": valid, "ignored": ignored}
         if config.aspect == "keep":
             targets["padding"] = tf.cast(label_maps == PADDING, tf.uint8)  # (B, H, W)
-        if training and config.begin_anywhere:
+        if training and config.partial_sequences:
             found = tf.cast(label_maps > remaining[:, None, None], tf.uint8)  # (B, H, W)
             return {"images": images, "found": found}, {**targets, "remaining": remaining}
         return images, targets
@@ -212,14 +212,14 @@ def _load(
     rows = []
     for index in indices.tolist():
         rng = None
-        if training and (config.augment or config.crop):
+        if training and (config.transforms.augment or config.transforms.crop):
             rng = np.random.default_rng((_AUGMENTATION, config.seed, epoch, index))
-        ranges = augmentation if config.augment else STILL
+        ranges = augmentation if config.transforms.augment else STILL
         image, label_map, classes, valid = prepare(dataset[index], config, rng, ranges)
         remaining = int(valid.sum())
-        if training and config.begin_anywhere:
+        if training and config.partial_sequences:
             rng = np.random.default_rng((_PARTIAL_SEQUENCE, config.seed, epoch, index))
-            if rng.uniform() < config.begin_anywhere:
+            if rng.uniform() < config.partial_sequences:
                 label_map, classes, remaining = draw_partial_sequence(label_map, classes, remaining, rng)
         rows.append((image, label_map, classes, valid, np.int32(remaining)))
     return tuple(np.stack(column) for column in zip(*rows, strict=True))

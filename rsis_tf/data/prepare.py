@@ -41,7 +41,7 @@ def prepare(
     frame = config.image_size
     height, width = sample.label_map.shape
     source = height, width
-    cropping = config.crop and rng is not None
+    cropping = config.transforms.crop and rng is not None
     # The size of the image inside the frame; the rest is padded at the end.
     size = letterbox(source, frame)[2:] if config.aspect == "keep" and not cropping else frame
     if rng is not None:

@@ -86,7 +86,7 @@ def reduced_samples(dataset: Dataset, config: DataConfig, *, training: bool) -> 
 
 def needed_size(config: DataConfig, *, training: bool) -> tuple[int, int]:
     """Returns the (height, width) that an image needs if the augmentation enlarges it as far as it can."""
-    closest = min(augmentation_of(config).zoom[0], 1.0) if training and config.augment else 1.0
+    closest = min(augmentation_of(config).zoom[0], 1.0) if training and config.transforms.augment else 1.0
     height, width = (math.ceil(side / closest) for side in config.image_size)
     return height, width
 

@@ -1,8 +1,7 @@
-"""What happens around the steps of a training: progress on the screen, the log, and a watch for broken numbers."""
+"""What surrounds the steps of a training: progress on the screen, the log, and a check that the loss is finite."""
 
 import csv
 import math
-import os
 import pathlib
 import sys
 import time
@@ -10,9 +9,8 @@ from typing import Any, TextIO
 
 import keras
 
-
-class TrainingDiverged(RuntimeError):
-    """The loss is no longer a number; the message names the step and the files of the last good state."""
+from rsis_tf.errors import TrainingDiverged
+from rsis_tf.files import replacing
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -33,17 +31,18 @@ class StopOnNaN(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        # The logged loss is a mean over the epoch so far, which stays broken once one step is.
-        if not math.isfinite(float((logs or {}).get("loss", 0.0))):
+        # The logged loss is a mean over the epoch so far, so it stays non-finite after the first such step.
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
             step = self.epoch * self.steps_per_epoch + batch + 1
             raise TrainingDiverged(
                 f"the loss must stay finite; the last good state is in {self.run} (last.keras, state). "
-                f"Received: loss={logs['loss']} at step {step} (epoch {self.epoch + 1}, batch {batch + 1})"
+                f"Received: loss={loss} at step {step} (epoch {self.epoch + 1}, batch {batch + 1})"
             )
 
 
 class Progress(keras.callbacks.Callback):
-    """One line an epoch; on a terminal also a moving line with rate and time left.
+    """One line per epoch; on a terminal also a line with the current rate and the time left.
 
     Args:
         epochs: of the whole training.
@@ -68,28 +67,31 @@ class Progress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         now = time.monotonic()
         if self.started is None:
-            # The first step compiles the graph and would spoil every estimate.
+            # The first step compiles the graph, so its time says nothing about the others.
             self.started = now
             return
         self.steps_done += 1
         if self.stream.isatty() and now - self.last_shown > 0.2:
             self.last_shown = now
             rate = self.steps_done / (now - self.started)
+            loss = float((logs or {}).get("loss", math.nan))
             self.stream.write(
                 f"\r\033[Kepoch {self.epoch + 1}/{self.epochs}  step {batch + 1}/{self.steps_per_epoch}  "
-                f"loss {float(logs['loss']):.3f}  {rate:.1f} steps/s  {clock(self._seconds_left(batch, now))} left"
+                f"loss {loss:.3f}  {rate:.1f} steps/s  {clock(self._seconds_left(batch, now))} left"
             )
             self.stream.flush()
 
     def epoch_done(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Prints the line of an epoch, once it has been validated."""
+        """Prints the line of an epoch after its validation."""
         self.epoch = epoch
         if self.stream.isatty():
             self.stream.write("\r\033[K")
         now = time.monotonic()
+        first = ("loss", "mask_loss", "class_loss", "stop_loss")
+        of_the_head = [name for name in logs if name not in first and not name.startswith("val_")]
         terms = "  ".join(
             f"{name.removesuffix('_loss')} {float(logs[name]):.3f}"
-            for name in ("loss", "mask_loss", "class_loss", "stop_loss", "voting_loss", "pointing_loss", "val_loss")
+            for name in (*first, *of_the_head, "val_loss")
             if name in logs
         ).replace("val ", "validation ")
         self.stream.write(
@@ -106,7 +108,7 @@ class Progress(keras.callbacks.Callback):
 
 
 def clock(seconds: float) -> str:
-    """Returns a duration as h:mm:ss or m:ss, or "?" while it is not known."""
+    """Returns a duration as h:mm:ss or m:ss, or "?" if it is unknown."""
     if not math.isfinite(seconds):
         return "?"
     minutes, seconds = divmod(round(seconds), 60)
@@ -115,12 +117,11 @@ def clock(seconds: float) -> str:
 
 
 class CsvLog:
-    """A CSV file with one row an epoch, which is replaced whole each time.
+    """A CSV file with one row per epoch. Every new row replaces the whole file.
 
     Args:
         path: of the file.
-        epochs_done: rows of so many epochs are kept if the file is there; later ones are of epochs that were not
-            finished, and are dropped.
+        epochs_done: number of finished epochs, whose rows are kept if the file exists; later rows are dropped.
     """
 
     def __init__(self, path: pathlib.Path, *, epochs_done: int = 0) -> None:
@@ -134,9 +135,7 @@ class CsvLog:
         """Adds the row of an epoch (counted from 0)."""
         row = {"epoch": epoch + 1, **{name: f"{float(value):.7g}" for name, value in logs.items()}}
         self.rows.append({**row, "seconds": f"{seconds:.2f}"})
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with replacing(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(self.rows[-1]), extrasaction="ignore")
             writer.writeheader()
             writer.writerows(self.rows)
-        os.replace(partial, self.path)

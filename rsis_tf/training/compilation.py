@@ -26,7 +26,7 @@ def compile_model(model: RSIS, config: TrainConfig, *, total_steps: int | None =
         The same model.
     """
     model.objective = Objective(model.config.mask_head)
-    model.encoder_batch_statistics = config.encoder_batch_norm == "train"
+    model.encoder_batch_statistics = config.optimization.encoder_batch_norm == "train"
     # The matcher runs on the host. TensorFlow's XLA cannot call the host; JAX has a callback for that.
     jit = "auto" if keras.backend.backend() == "jax" else False
     model.compile(optimizer=build_optimizer(model, config, total_steps=total_steps), jit_compile=jit)
@@ -46,9 +46,10 @@ def apply_stage(model: RSIS, config: TrainConfig, stage: Stage) -> None:
     if not isinstance(objective, Objective):
         raise ValueError("expected a model prepared by compile_model. Received: one without an objective")
     objective.num_steps = stage.num_steps
-    objective.sequence_length = None if config.train_steps is None else min(config.train_steps, stage.num_steps)
+    length = config.sequence_length
+    objective.sequence_length = None if length is None else min(length, stage.num_steps)
     objective.criterion = Criterion(
-        config,
+        config.losses,
         mask_head=model.config.mask_head,
         use_class_loss=stage.use_class_loss,
         use_stop_loss=stage.use_stop_loss,

@@ -1,11 +1,12 @@
-"""Which losses count, how many steps are predicted and whether the encoder learns, epoch by epoch.
+"""Which losses are in the sum, how many steps are predicted and whether the encoder is updated, epoch by epoch.
 
-The rules are those of the original's training loop: something is switched on when its epoch has come, or when the
-validation loss has not improved for longer than the patience. They are functions from one frozen stage to the next and
-know nothing of models.
+The rules are those of the original's training loop: something is switched on at its epoch, or when the validation loss
+has not improved for longer than the patience. They are functions from one frozen stage to the next, independent of any
+model.
 
-Every switch resets the patience. It resets the best loss too, with one exception: an encoder that starts because its
-epoch has come changes no loss, and the original keeps the best value then. If patience starts the encoder, it does not.
+Every switch resets the patience. It also resets the best loss, with one exception from the original: an encoder that
+starts at its epoch keeps it, because it does not change the sum of losses. If patience starts the encoder, the best
+loss is reset.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ SMOOTHING = 0.9
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What is in force in an epoch, and what is known of the validation loss.
+    """The rules of one epoch, and the course of the validation loss so far.
 
     Attributes:
         num_steps: T, steps predicted in training and validation.
@@ -52,7 +53,7 @@ class Switch:
     Attributes:
         what: "class loss", "stop loss", "encoder" or "steps".
         reason: "epoch" or "patience".
-        restore_best: whether training goes on from the best weights so far instead of the last.
+        restore_best: whether training continues from the best weights so far instead of the last ones.
     """
 
     what: str
@@ -62,27 +63,29 @@ class Switch:
 
 def first_stage(config: TrainConfig) -> Stage:
     """Returns the stage of epoch 0."""
-    steps = min(FIRST_STEPS, config.num_steps) if config.curriculum_learning else config.num_steps
+    plan = config.curriculum
+    steps = min(FIRST_STEPS, config.num_steps) if plan.curriculum_learning else config.num_steps
     stage, _ = begin_epoch(Stage(num_steps=steps), config, 0)
     return stage
 
 
 def begin_epoch(stage: Stage, config: TrainConfig, epoch: int) -> tuple[Stage, tuple[Switch, ...]]:
-    """Switches on what is due by epoch.
+    """Switches on everything whose epoch has come.
 
     Args:
         stage: after the epoch before.
-        config: the plan.
+        config: of the training.
         epoch: counted from 0.
 
     Returns:
         The stage of this epoch, and what changed.
     """
+    plan = config.curriculum
     switches = []
     for what, after in (
-        ("encoder", config.finetune_after),
-        ("class loss", config.class_loss_after),
-        ("stop loss", config.stop_loss_after),
+        ("encoder", plan.finetune_after),
+        ("class loss", plan.class_loss_after),
+        ("stop loss", plan.stop_loss_after),
     ):
         if epoch >= after and _may_start(stage, config, what):
             stage = _started(stage, config, what, keep_best=what == "encoder")
@@ -91,46 +94,47 @@ def begin_epoch(stage: Stage, config: TrainConfig, epoch: int) -> tuple[Stage, t
 
 
 def end_epoch(stage: Stage, config: TrainConfig, val_loss: float) -> tuple[Stage, Switch | None]:
-    """Takes in the validation loss and, when patience has run out, begins the next stage.
+    """Records the validation loss and begins the next stage if patience has run out.
 
-    One thing at a time, in the original's order: class loss, more steps, encoder, stop loss. All but more steps go on
-    from the best weights. A stage that has just begun has `waited` 0; `stage.waited == 0` without a switch means that
-    `val_loss` is the best so far.
+    One thing is switched on at a time, in the original's order: class loss, more steps, encoder, stop loss. All except
+    more steps continue from the best weights. A stage that has just begun has `waited` 0; `stage.waited == 0` without a
+    switch means that `val_loss` is the best so far.
 
     Args:
         stage: of this epoch.
-        config: the plan.
+        config: of the training.
         val_loss: of this epoch, as measured.
 
     Returns:
         The stage after this epoch, and what changed.
     """
-    val_loss = counted_loss(stage, config, val_loss)
-    if config.smooth_curves:
+    plan = config.curriculum
+    val_loss = smoothed(stage, config, val_loss)
+    if plan.smooth_curves:
         stage = dataclasses.replace(stage, smoothed_loss=val_loss)
-    if val_loss < stage.best_loss - config.min_delta:
+    if val_loss < stage.best_loss - plan.min_delta:
         return dataclasses.replace(stage, best_loss=val_loss, waited=0), None
     stage = dataclasses.replace(stage, waited=stage.waited + 1)
-    if config.patience is not None and stage.waited > config.patience:
+    if plan.patience is not None and stage.waited > plan.patience:
         for what in ("class loss", "steps", "encoder", "stop loss"):
             if _may_start(stage, config, what):
                 return _started(stage, config, what), Switch(what=what, reason="patience", restore_best=what != "steps")
-    if config.patience_stop is not None and stage.waited > config.patience_stop:
+    if plan.patience_stop is not None and stage.waited > plan.patience_stop:
         stage = dataclasses.replace(stage, finished=True)
     return stage, None
 
 
-def counted_loss(stage: Stage, config: TrainConfig, val_loss: float) -> float:
-    """Returns the validation loss that is compared with the best one: as measured, or smoothed (`smooth_curves`).
+def smoothed(stage: Stage, config: TrainConfig, val_loss: float) -> float:
+    """Returns the validation loss that is compared with the best one: as measured, or averaged (`smooth_curves`).
 
     Args:
         stage: of this epoch.
-        config: the plan.
+        config: of the training.
         val_loss: of this epoch, as measured.
     """
     before = stage.smoothed_loss
-    # An average that is not a number would stay so for ever.
-    if not config.smooth_curves or before is None or not math.isfinite(before):
+    # An average that is not a number would never become one again.
+    if not config.curriculum.smooth_curves or before is None or not math.isfinite(before):
         return val_loss
     return SMOOTHING * before + (1 - SMOOTHING) * val_loss
 
@@ -138,22 +142,23 @@ def counted_loss(stage: Stage, config: TrainConfig, val_loss: float) -> float:
 def may_restore(stage: Stage, config: TrainConfig) -> bool:
     """Whether a later switch by patience may go back to the best weights."""
     pending = ("class loss", "encoder", "stop loss")
-    # The stop loss of a curriculum may start later than now: more steps count as reached.
+    # The stop loss of a curriculum waits for more steps, so this asks as if all steps were reached.
     later = dataclasses.replace(stage, num_steps=config.num_steps)
-    return config.patience is not None and any(_may_start(later, config, what) for what in pending)
+    return config.curriculum.patience is not None and any(_may_start(later, config, what) for what in pending)
 
 
 def _may_start(stage: Stage, config: TrainConfig, what: str) -> bool:
+    plan = config.curriculum
     match what:
         case "class loss":
-            return config.use_class_loss and config.class_loss_after != -1 and not stage.use_class_loss
+            return plan.class_loss_after != -1 and not stage.use_class_loss
         case "stop loss":
-            long_enough = not config.curriculum_learning or stage.num_steps > config.min_steps
-            return config.use_stop_loss and config.stop_loss_after != -1 and not stage.use_stop_loss and long_enough
+            long_enough = not plan.curriculum_learning or stage.num_steps > plan.min_steps
+            return plan.stop_loss_after != -1 and not stage.use_stop_loss and long_enough
         case "encoder":
-            return config.update_encoder and config.finetune_after != -1 and not stage.update_encoder
+            return plan.finetune_after != -1 and not stage.update_encoder
         case "steps":
-            return config.curriculum_learning and stage.num_steps < config.num_steps
+            return plan.curriculum_learning and stage.num_steps < config.num_steps
     raise ValueError(f"what must name a switch. Received: what={what!r}")
 
 
@@ -167,5 +172,5 @@ def _started(stage: Stage, config: TrainConfig, what: str, *, keep_best: bool = 
             return dataclasses.replace(stage, use_class_loss=True)
         case "stop loss":
             return dataclasses.replace(stage, use_stop_loss=True)
-    steps = min(stage.num_steps + config.steps_cl, config.num_steps)
+    steps = min(stage.num_steps + config.curriculum.steps_cl, config.num_steps)
     return dataclasses.replace(stage, num_steps=steps)

@@ -1,8 +1,8 @@
-"""Training on several devices: which replicas there are, which pictures each gets, and who writes.
+"""Training on several devices: which replicas there are, which images each gets, and which process writes.
 
-A batch of `batch_size` pictures is divided over the replicas; losses, gradients and batch statistics are those of the
-whole batch (`rsis_tf.replicas`), so a run does not depend on how many replicas there are, up to rounding and dropout.
-With "multi_worker" the same command runs once on every machine, each with its own TF_CONFIG, and reads its own share.
+A batch of `batch_size` images is divided over the replicas; losses, gradients and batch statistics are those of the
+whole batch (`rsis_tf.replicas`), so a run does not depend on the number of replicas, up to rounding and dropout. With
+"multi_worker" the same command runs on every machine, each with its own TF_CONFIG, and reads its own share.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ class Distribution:
 
     Attributes:
         strategy: of `tf.distribute`, or None.
-        chief: whether this process keeps the run's folder. Other workers write nothing.
+        chief: whether this process writes the run's folder. Other workers write nothing.
     """
 
     strategy: Any = None
@@ -34,18 +34,18 @@ class Distribution:
 
     @property
     def replicas(self) -> int:
-        """Replicas of all workers together."""
+        """Number of replicas of all workers together."""
         return 1 if self.strategy is None else self.strategy.num_replicas_in_sync
 
     def scope(self) -> contextlib.AbstractContextManager:
-        """Returns the context in which variables are made, so that every replica has a copy."""
+        """Returns the context in which variables are created, so that every replica has a copy."""
         return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
 
     def batches(self, make: Callable[..., Any]) -> Any:
         """Returns batches that `fit` and `evaluate` take.
 
         Args:
-            make: `tf_batches` with all arguments but `replicas` and `here`, which say what this worker reads.
+            make: `tf_batches` with all arguments except `replicas` and `here`, which select what this worker reads.
         """
         if self.strategy is None:
             return make()
@@ -58,7 +58,7 @@ class Distribution:
         return self.strategy.distribute_datasets_from_function(shares)
 
     def prepare(self, model: RSIS) -> None:
-        """Makes the batch normalisation of a keras.applications encoder see whole batches; ours does by itself."""
+        """Synchronises the batch normalisation of a keras.applications encoder; that of this project always is."""
         if self.replicas > 1:
             for layer in model.encoder.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
@@ -71,7 +71,7 @@ class Distribution:
 
 
 def is_chief(strategy: str) -> bool:
-    """Returns whether this process keeps the run's folder, from TF_CONFIG alone.
+    """Returns whether this process writes the run's folder, from TF_CONFIG alone.
 
     Raises:
         InputError: if "multi_worker" finds no usable TF_CONFIG.
@@ -98,7 +98,7 @@ def start(strategy: str, *, batch_size: int) -> Distribution:
 
     Args:
         strategy: of a `TrainConfig`.
-        batch_size: pictures that the replicas divide among them.
+        batch_size: images that the replicas divide among them.
 
     Raises:
         InputError: with another backend than TensorFlow, a bad TF_CONFIG, or a batch that cannot be divided evenly.
@@ -107,8 +107,7 @@ def start(strategy: str, *, batch_size: int) -> Distribution:
         return Distribution()
     if keras.backend.backend() != "tensorflow":
         raise InputError(
-            f"--strategy {strategy} is of TensorFlow and needs its backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
+            f"--strategy {strategy} needs the TensorFlow backend. Received: KERAS_BACKEND={keras.backend.backend()}"
         )
     chief = is_chief(strategy)
     if strategy == "multi_worker":
@@ -116,7 +115,7 @@ def start(strategy: str, *, batch_size: int) -> Distribution:
     else:
         import tensorflow as tf
 
-        # MirroredStrategy itself would take one CPU only, where several have been made for a test.
+        # MirroredStrategy itself would use only one of the logical CPUs that tests create.
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         distribution = Distribution(strategy=tf.distribute.MirroredStrategy([device.name for device in devices]))
     if batch_size % distribution.replicas:
@@ -131,10 +130,10 @@ def _workers() -> Any:
     import tensorflow as tf
 
     class Workers(tf.distribute.MultiWorkerMirroredStrategy):
-        """`MultiWorkerMirroredStrategy` that can reduce what Keras' `fit` asks it to."""
+        """`MultiWorkerMirroredStrategy` that can reduce the logs of Keras' `fit`."""
 
         def reduce(self, reduce_op: Any, value: Any, axis: int | None) -> Any:
-            # Keras 3 wants the mean of its logs along axis 0, which they do not have: they are scalars.
+            # Keras 3 asks for the mean of its logs along axis 0, but they are scalars.
             if axis == 0 and self.experimental_local_results(value)[0].shape.rank == 0:
                 axis = None
             return super().reduce(reduce_op, value, axis)

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from rsis_tf.config import TrainConfig
+from rsis_tf.config import OptimizerConfig, TrainConfig
 from rsis_tf.models import RSIS
 from rsis_tf.training.update_rules import CoupledAdam, CoupledRMSprop, CoupledSGD
 
@@ -26,28 +26,29 @@ def build_optimizer(model: RSIS, config: TrainConfig, *, total_steps: int | None
         config: kinds, rates, decay, clipping, average; with float16 the loss is scaled.
         total_steps: steps of the whole training, for `schedule="cosine"`.
     """
+    settings = config.optimization
     parts = {
-        "encoder": (model.encoder, config.encoder_learning_rate),
-        "class_head": (model.decoder.class_head, config.learning_rate),
-        "stop_head": (model.decoder.stop_head, config.learning_rate),
-        "decoder": (None, config.learning_rate),
+        "encoder": (model.encoder, settings.encoder_learning_rate),
+        "class_head": (model.decoder.class_head, settings.learning_rate),
+        "stop_head": (model.decoder.stop_head, settings.learning_rate),
+        "decoder": (None, settings.learning_rate),
     }
     optimizers: dict[str, Part] = {}
     owner: dict[int, str] = {}
     multi = keras.optimizers.MultiOptimizer(lambda variable: optimizers[owner.get(id(variable), "decoder")])
     for name, (layer, rate) in parts.items():
-        kind, l2 = config.optimizer, config.weight_decay
+        kind, l2 = settings.optimizer, settings.weight_decay
         if name == "encoder":
-            kind = config.encoder_optimizer or kind
-            l2 = l2 if config.encoder_weight_decay is None else config.encoder_weight_decay
+            kind = settings.encoder_optimizer or kind
+            l2 = l2 if settings.encoder_weight_decay is None else settings.encoder_weight_decay
         optimizers[name] = _part(
             kind,
-            config,
-            learning_rate=_schedule(rate, config, total_steps, multi.iterations),
+            settings,
+            learning_rate=_schedule(rate, settings, total_steps, multi.iterations),
             l2=l2,
-            global_clipnorm=config.clip_norm,
-            use_ema=config.ema is not None,
-            ema_momentum=config.ema or 0.99,
+            global_clipnorm=settings.clip_norm,
+            use_ema=settings.ema is not None,
+            ema_momentum=settings.ema or 0.99,
             name=name,
         )
         owner.update({id(variable): name for variable in (layer.trainable_variables if layer else [])})
@@ -87,21 +88,21 @@ def averaged_weights(model: RSIS) -> Iterator[None]:
             variable.assign(value)
 
 
-def _part(kind: str, config: TrainConfig, **options: Any) -> Part:
+def _part(kind: str, settings: OptimizerConfig, **options: Any) -> Part:
     match kind:
         case "adam":
             return CoupledAdam(**options)
         case "rmsprop":
             return CoupledRMSprop(**options)
         case "sgd":
-            return CoupledSGD(momentum=config.momentum, **options)
+            return CoupledSGD(momentum=settings.momentum, **options)
     raise ValueError(f"kind must be adam, rmsprop or sgd. Received: kind={kind!r}")
 
 
 def _schedule(
-    rate: float, config: TrainConfig, total_steps: int | None, clock: keras.Variable
+    rate: float, settings: OptimizerConfig, total_steps: int | None, clock: keras.Variable
 ) -> float | Callable[[], Any]:
-    if config.schedule == "constant":
+    if settings.schedule == "constant":
         return rate
     if total_steps is None:
         raise ValueError("schedule='cosine' needs total_steps. Received: total_steps=None")

@@ -1,12 +1,11 @@
-"""The state of a run between two epochs: everything that is needed to go on as if nothing had happened.
+"""The state of a run between two epochs: everything that a resumed training needs to end like an uninterrupted one.
 
 The folder holds `epoch-N.npz` (weights, optimiser variables, states of the random generators after N epochs) and
-`state.json`, which names the file that counts. A new array file is written whole before `state.json` is replaced, and
-files that it does not name are removed after that, so a process killed at any moment leaves one complete state.
+`state.json`, which names the valid array file. A new array file is complete before `state.json` is replaced, and files
+that it does not name are removed after that, so a process killed at any moment leaves one complete state.
 """
 
 import json
-import os
 import pathlib
 import zipfile
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ import keras
 import numpy as np
 
 from rsis_tf.errors import InputError
+from rsis_tf.files import replacing, write_json
 from rsis_tf.models import RSIS
 
 _FORMAT = 1
@@ -32,7 +32,7 @@ class StateFolder:
         self.folder = folder
 
     def read(self) -> dict[str, Any] | None:
-        """Returns what `commit` was given last, or None if there is nothing yet.
+        """Returns the state that was committed last, or None before the first commit.
 
         Raises:
             InputError: if the file is not what `commit` writes.
@@ -49,38 +49,32 @@ class StateFolder:
             raise InputError(f"expected the state of a run. Received: {path} ({error})") from None
 
     def write_arrays(self, model: RSIS, name: str) -> None:
-        """Writes the arrays of a compiled model to a file that `commit` is told to keep."""
+        """Writes the arrays of a compiled model to a file, which `commit` must be told to keep."""
         self.folder.mkdir(exist_ok=True)
-        partial = self.folder / f".{name}.partial"
-        with partial.open("wb") as file:
-            np.savez(file, **{f"{i:05}": keras.ops.convert_to_numpy(v) for i, v in enumerate(state_variables(model))})
-            _flush(file)
-        os.replace(partial, self.folder / name)
+        arrays = {f"{i:05}": keras.ops.convert_to_numpy(v) for i, v in enumerate(state_variables(model))}
+        with replacing(self.folder / name, flush=True) as partial, partial.open("wb") as file:
+            np.savez(file, **arrays)
 
     def commit(self, state: dict[str, Any], *, keep: Iterable[str]) -> None:
-        """Makes a state the one that counts.
+        """Makes a state the valid one.
 
         Args:
             state: plain values for JSON.
             keep: array files that it refers to; all others are removed.
         """
-        partial = self.folder / ".state.json.partial"
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump({"format": _FORMAT, "state": state}, file, indent=2)
-            _flush(file)
-        os.replace(partial, self.folder / "state.json")
+        write_json(self.folder / "state.json", {"format": _FORMAT, "state": state}, flush=True)
         kept = {"state.json", *keep}
         for path in sorted(self.folder.iterdir()):
             if path.name not in kept:
                 path.unlink()
 
     def load_arrays(self, model: RSIS, name: str, *, generators: bool = True) -> None:
-        """Gives a compiled model the arrays of a file.
+        """Loads the arrays of a file into a compiled model.
 
         Args:
             model: of the same configuration, compiled the same way.
             name: as given to `write_arrays`.
-            generators: whether the random generators go back too.
+            generators: whether the states of the random generators are loaded too.
 
         Raises:
             InputError: if the file is missing, broken or of another model.
@@ -106,15 +100,10 @@ class StateFolder:
 
 
 def state_variables(model: RSIS) -> list[Any]:
-    """Returns all that changes from step to step: generators' states first, then weights, then the optimisers'."""
+    """Returns everything that a training step changes: generators' states first, then weights, then the optimisers'."""
     return [*_generators(model), *model.weights, *model.optimizer.variables]
 
 
 def _generators(model: RSIS) -> list[Any]:
     weights = {id(variable) for variable in model.weights}
     return [variable for variable in model.variables if id(variable) not in weights]
-
-
-def _flush(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())

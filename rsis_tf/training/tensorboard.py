@@ -9,28 +9,28 @@ from rsis_tf.errors import InputError
 
 
 class TensorBoardLog:
-    """Writes the losses of every epoch and pictures of predicted sequences.
+    """Writes the losses of every epoch and images of predicted sequences.
 
     Training and validation are two runs in TensorBoard, so that each loss is one plot with two curves.
 
     Args:
         folder: for the event files.
-        pictures: makes the pictures of an epoch: name → (H, W, 3) uint8.
+        images: returns the images of an epoch: name → (H, W, 3) uint8.
 
     Raises:
         InputError: if TensorFlow, which writes the files, is not installed.
     """
 
-    def __init__(self, folder: pathlib.Path, pictures: Callable[[], dict[str, np.ndarray]]) -> None:
+    def __init__(self, folder: pathlib.Path, images: Callable[[], dict[str, np.ndarray]]) -> None:
         try:
             import tensorflow as tf
         except ModuleNotFoundError:
             raise InputError("--tensorboard needs TensorFlow to write its files. Received: none installed") from None
         self.writers = {name: tf.summary.create_file_writer(str(folder / name)) for name in ("train", "validation")}
-        self.pictures = pictures
+        self.images = images
 
     def epoch_done(self, epoch: int, logs: dict[str, float]) -> None:
-        """Writes an epoch (counted from 0) with its losses; "val_…" are those of the validation."""
+        """Writes the losses of an epoch (counted from 0); names that begin with "val_" are those of the validation."""
         import tensorflow as tf
 
         for run, writer in self.writers.items():
@@ -39,7 +39,7 @@ class TensorBoardLog:
                     if name.startswith("val_") == (run == "validation"):
                         tf.summary.scalar(name.removeprefix("val_"), value)
         with self.writers["validation"].as_default(step=epoch + 1):
-            for name, picture in self.pictures().items():
-                tf.summary.image(f"sequences/{name}", picture[None])
+            for name, image in self.images().items():
+                tf.summary.image(f"sequences/{name}", image[None])
         for writer in self.writers.values():
             writer.flush()

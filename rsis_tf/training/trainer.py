@@ -1,16 +1,15 @@
-"""The training run: epochs over batches that are handed in, with stages, checkpoints, log and progress."""
+"""The training loop: epochs over given batches, with stages, checkpoints, log and progress."""
 
 import contextlib
 import dataclasses
-import json
 import math
-import os
 import pathlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from rsis_tf.config import TrainConfig
+from rsis_tf.files import remove_leftovers, write_json
 from rsis_tf.models import RSIS
 from rsis_tf.training.callbacks import CsvLog, Progress, StopOnNaN
 from rsis_tf.training.checkpoint import save_model
@@ -19,10 +18,10 @@ from rsis_tf.training.curriculum import (
     Stage,
     Switch,
     begin_epoch,
-    counted_loss,
     end_epoch,
     first_stage,
     may_restore,
+    smoothed,
 )
 from rsis_tf.training.distribution import Distribution
 from rsis_tf.training.optimizer import averaged_weights, step_clock
@@ -32,17 +31,17 @@ Batches = Iterable[tuple[Any, dict[str, Any]]]
 
 
 class Logger(Protocol):
-    """Takes in what an epoch gave, for example to write it for TensorBoard."""
+    """Receives the losses of every epoch, for example to write them for TensorBoard."""
 
     def epoch_done(self, epoch: int, logs: dict[str, float]) -> None: ...
 
 
 class Trainer:
-    """Trains a model and keeps the run's folder.
+    """Trains a model and writes the run's folder.
 
     The folder receives `last.keras` after every epoch, `best.keras` whenever the validation loss is the lowest of its
-    stage, `log.csv` with one row an epoch, `stages.json` with what was in force since when, and `state/`, from which
-    `fit(resume=True)` goes on.
+    stage, `log.csv` with one row per epoch, `stages.json` with every stage and its first epoch, and `state/`, from
+    which `fit(resume=True)` continues.
 
     Args:
         model: from `build_model`.
@@ -50,11 +49,11 @@ class Trainer:
         run: the run's folder; it must exist.
         train_batches: epoch number → batches of (images, targets). The same number must give the same batches.
         val_batches: → batches for validation.
-        steps_per_epoch: batches that `train_batches` gives.
-        validation_steps: batches that `val_batches` gives; None to find out by drawing them.
-        reading: a context in which batches are drawn, to turn errors of the input pipeline into readable ones.
-        loggers: told of every epoch, while the model holds the weights that were validated.
-        distribution: in whose scope the model was built, and whose batches are drawn; only its chief writes.
+        steps_per_epoch: number of batches that `train_batches` returns.
+        validation_steps: number of batches that `val_batches` returns; None if unknown.
+        reading: a context in which batches are read, to turn errors of the input pipeline into readable ones.
+        loggers: called after every epoch, while the model holds the weights that were validated.
+        distribution: in whose scope the model was built, and whose batches are read; only its chief writes.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class Trainer:
         self.state = StateFolder(run / "state")
         self.epochs_done = 0
         self.stage = first_stage(config)
-        self.stages = [_in_force(self.stage, 0)]
+        self.stages = [_entry(self.stage, 0)]
         self.arrays: str | None = None
         self.best_arrays: str | None = None
 
@@ -93,26 +92,25 @@ class Trainer:
         """Trains until the configured number of epochs is done or patience to stop has run out.
 
         Args:
-            resume: go on from the state in the run's folder, if there is one. An epoch that was not finished is
-                trained again from its beginning.
+            resume: continue from the state in the run's folder, if there is one. An unfinished epoch is trained again
+                from its beginning.
 
         Returns:
-            The lowest validation loss of the last stage, that of `best.keras` (smoothed, with `smooth_curves`).
+            The lowest validation loss of the last stage, that of `best.keras` (averaged, with `smooth_curves`).
 
         Raises:
-            TrainingDiverged: when the loss is not finite any more.
+            TrainingDiverged: when the loss is no longer finite.
             InputError: if the state does not fit.
         """
         if self.writes:
-            for leftover in sorted(self.run.glob(".*.partial*")):
-                leftover.unlink()
+            remove_leftovers(self.run)
         with self.distribution.scope():
             compile_model(self.model, self.config, total_steps=self.config.epochs * self.steps_per_epoch)
         loaded = resume and self._load()
         # From here on the chief may replace what the others have read.
         self.distribution.barrier()
         if not loaded:
-            # With the start on disk, a run killed in its first epoch needs no second draw of weights.
+            # With the initial state on disk, a run killed in its first epoch resumes with the same weights.
             self._commit(None)
         self._write_stages()
         log = CsvLog(self.run / "log.csv", epochs_done=self.epochs_done)
@@ -124,11 +122,11 @@ class Trainer:
             self.stage, switches = begin_epoch(self.stage, self.config, epoch)
             self._switched(switches, epoch)
             logs = self._train_epoch(epoch, progress)
-            # The best model is the one that was validated, so it is written while its weights are in place.
+            # `best.keras` holds the weights that were validated, so it is written while the averages are in place.
             with averaged_weights(self.model):
                 logs |= self._validate()
-                if self.config.smooth_curves:
-                    logs["val_smoothed_loss"] = counted_loss(self.stage, self.config, logs["val_loss"])
+                if self.config.curriculum.smooth_curves:
+                    logs["val_smoothed_loss"] = smoothed(self.stage, self.config, logs["val_loss"])
                 self.stage, switch = end_epoch(self.stage, self.config, logs["val_loss"])
                 improved = self.stage.waited == 0 and switch is None
                 if improved and self.writes:
@@ -151,7 +149,7 @@ class Trainer:
         return self.stage.best_loss
 
     def _train_epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
-        # A return to the best weights brings back their optimiser's state, but the schedule goes on.
+        # A return to the best weights also restores their optimiser's state, but the schedule continues.
         step_clock(self.model.optimizer).assign(epoch * self.steps_per_epoch)
         with self.reading():
             history = self.model.fit(
@@ -171,16 +169,16 @@ class Trainer:
         return {f"val_{name}": float(value) for name, value in logs.items()}
 
     def _switched(self, switches: Iterable[Switch], epoch: int) -> None:
-        """Brings the model into the stage that begins with `epoch`, and writes and prints what changed."""
+        """Applies the stage that begins with `epoch` to the model, and writes and prints what changed."""
         for switch in switches:
             if switch.restore_best and self.best_arrays is not None:
-                # The generators go on: the same dropout again would be no second draw.
+                # The random generators continue: the same weights with the same dropout would train the same way again.
                 self.state.load_arrays(self.model, self.best_arrays, generators=False)
                 self.distribution.barrier()
-            entry = _in_force(self.stage, epoch) | {"switch": switch.what, "reason": switch.reason}
+            entry = _entry(self.stage, epoch) | {"switch": switch.what, "reason": switch.reason}
             self.stages.append(entry)
             what = f"{self.stage.num_steps} steps" if switch.what == "steps" else f"{switch.what} on"
-            reason = "patience ran out" if switch.reason == "patience" else "its epoch has come"
+            reason = "patience ran out" if switch.reason == "patience" else "scheduled"
             back = ", back to the best weights" if switch.restore_best else ""
             print(f"from epoch {epoch + 1}: {what} ({reason}{back})", flush=True)
         if switches:
@@ -188,11 +186,8 @@ class Trainer:
             self._write_stages()
 
     def _write_stages(self) -> None:
-        if not self.writes:
-            return
-        partial = self.run / ".stages.json.partial"
-        partial.write_text(json.dumps(self.stages, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, self.run / "stages.json")
+        if self.writes:
+            write_json(self.run / "stages.json", self.stages)
 
     def _commit(self, improved: bool | None) -> None:
         self.arrays = f"epoch-{self.epochs_done}.npz"
@@ -232,8 +227,8 @@ class Trainer:
         return True
 
 
-def _in_force(stage: Stage, epoch: int) -> dict[str, Any]:
-    """Returns the entry of `stages.json` for a stage that begins with an epoch, which is counted from 1 there."""
+def _entry(stage: Stage, epoch: int) -> dict[str, Any]:
+    """Returns the entry of `stages.json` for a stage that begins with `epoch`; the file counts epochs from 1."""
     return {
         "epoch": epoch + 1,
         "num_steps": stage.num_steps,

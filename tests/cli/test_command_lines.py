@@ -1,4 +1,4 @@
-"""The commands as a user calls them: train, evaluate, export, predict, and what they say to wrong input."""
+"""The commands as a user calls them: train, evaluate, export, predict, and their answers to wrong input."""
 
 import csv
 import json
@@ -14,10 +14,9 @@ from PIL import Image
 
 from rsis_tf.images import read_image
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 TINY = (
-    "--epochs 2 --train-size 8 --val-size 4 --batch-size 4 "
-    "--image-size 32 --hidden-size 16 --min-channels 0 --maxseqlen 3"
+    "--epochs 2 --train-size 8 --val-size 4 --batch-size 4 --image-size 32 --hidden-size 16 --min-channels 0 --steps 3"
 ).split()
 
 
@@ -31,7 +30,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     training = run("train.py", *TINY, "--stop-threshold", "auto", "--out", folder)
     assert training.returncode == 0, training.stderr
-    # So little training leaves nothing above the threshold; let every step count.
+    # After so short a training no step reaches the threshold; a high bias makes every step an object.
     program = (
         "import sys, keras, rsis_tf.models\n"
         "model = keras.models.load_model(sys.argv[1])\n"
@@ -44,7 +43,7 @@ def trained(tmp_path_factory):
     return folder, training.stdout
 
 
-def test_train_leaves_a_whole_run(trained):
+def test_train_writes_a_complete_run(trained):
     folder, screen = trained
     assert {path.name for path in folder.iterdir()} >= {
         *("config.json", "best.keras", "last.keras", "log.csv", "curves.png", "sequences.png", "metrics.json"),
@@ -54,15 +53,15 @@ def test_train_leaves_a_whole_run(trained):
     rows = list(csv.DictReader((folder / "log.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(float(row[name]) > 0 for row in rows for name in ("loss", "val_loss", "mask_loss", "val_stop_loss"))
-    assert json.loads((folder / "config.json").read_text())["train"]["num_steps"] == 3
+    assert json.loads((folder / "config.json").read_text())["model"]["num_steps"] == 3
     assert {"ap50", "sbd", "abs_dic"} <= json.loads((folder / "metrics.json").read_text()).keys()
     assert len(re.findall(r"^epoch \d/2 ", screen, re.MULTILINE)) == 2
     chosen = re.search(r"^stop threshold (0\.\d+): counting error .* on 8 training images", screen, re.MULTILINE)
     for file in ("metrics.json", "model.onnx.json"):
         assert json.loads((folder / file).read_text())["stop_threshold"] == float(chosen[1])
     assert "AP50" in screen
-    for command in ("evaluate.py", "-m export.onnx", "-m rsis_tf.cli.predict"):
-        assert f"python {command} {folder}" in screen
+    for command in ("evaluate", "export onnx", "predict"):
+        assert f"rsis {command} {folder}" in screen
 
 
 def test_evaluate_keras_and_onnx_agree(trained, tmp_path):
@@ -81,9 +80,9 @@ def test_evaluate_keras_and_onnx_agree(trained, tmp_path):
 def test_predict_gives_the_same_files_from_keras_and_onnx(trained, tmp_path):
     folder, _ = trained
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 37, 3), np.uint8)).save(tmp_path / "odd.png")
-    pictures = [*sorted((folder / "samples").glob("*.png")), tmp_path / "odd.png"]
+    images = [*sorted((folder / "samples").glob("*.png")), tmp_path / "odd.png"]
     for model, out in ((folder, "keras"), (folder / "model.onnx", "onnx")):
-        result = run("-m", "rsis_tf.cli.predict", model, *pictures, "--out", tmp_path / out)
+        result = run("-m", "rsis_tf.cli.predict", model, *images, "--out", tmp_path / out)
         assert result.returncode == 0, result.stderr
         assert re.search(r"odd\.png: [1-9] objects?: ", result.stdout)
     names = sorted(path.name for path in (tmp_path / "keras").iterdir())
@@ -93,7 +92,7 @@ def test_predict_gives_the_same_files_from_keras_and_onnx(trained, tmp_path):
     for name in names:
         if name.endswith("_labels.png"):
             one, other = (np.asarray(Image.open(tmp_path / out / name)) for out in ("keras", "onnx"))
-            assert np.count_nonzero(one != other) <= 2, name  # a pixel on the threshold may fall to either side
+            assert np.count_nonzero(one != other) <= 2, name  # rounding decides about a pixel on the threshold
             assert one.max() > 0
 
 
@@ -135,13 +134,13 @@ def test_a_provider_that_is_unavailable_is_never_replaced(trained, provider, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_pictures_of_other_kinds(trained, tmp_path):
+def test_images_of_other_kinds(trained, tmp_path):
     folder, _ = trained
     colours = np.random.default_rng(0).integers(0, 256, (40, 40, 4), np.uint8)
     Image.fromarray(colours).save(tmp_path / "rgba.png")
     Image.fromarray(colours[..., 0]).save(tmp_path / "grey.png")
     Image.fromarray(colours[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
     files = [tmp_path / name for name in ("rgba.png", "deep.png", "grey.png", "broken.jpg", "missing.png")]
     result = run("-m", "rsis_tf.cli.predict", folder / "model.onnx", *files, "--out", tmp_path / "out")
     assert result.returncode == 2
@@ -180,6 +179,8 @@ def test_pictures_of_other_kinds(trained, tmp_path):
         (["evaluate.py", "{text}", "--mask-threshold", "1.5"], "Received: 1.5"),
         (["evaluate.py", "{text}", "--threads", "0"], "Received: 0"),
         (["-m", "export.onnx", "{missing}"], "Received: .*missing"),
+        (["-m", "rsis_tf", "export", "onnx", "{missing}"], "Received: .*missing"),
+        (["-m", "rsis_tf", "train", "--hidden-size", "20"], "Received: hidden_size=20"),
         (["-m", "export.onnx", "{text}"], "Received: .*text.keras"),
     ],
 )
@@ -213,15 +214,16 @@ def test_annotation_without_its_image_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [["train.py"], ["evaluate.py"], ["-m", "rsis_tf.cli.predict"], ["-m", "export.onnx"]]
+    "command",
+    [["train.py"], ["-m", "rsis_tf", "train"], ["evaluate.py"], ["-m", "rsis_tf.cli.predict"], ["-m", "export.onnx"]],
 )
-def test_help_teaches(command):
+def test_help_has_an_example(command):
     result = run(*command, "--help")
     assert result.returncode == 0
     assert "example" in result.stdout
 
 
-def test_pictures_of_a_run_can_be_read(trained):
+def test_images_of_a_run_can_be_read(trained):
     folder, _ = trained
     for name in ("curves.png", "sequences.png"):
         assert min(read_image(folder / name).shape[:2]) > 100

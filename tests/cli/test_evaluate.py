@@ -10,8 +10,10 @@ from PIL import Image
 from rsis_tf.cli import ablation, evaluate
 from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from rsis_tf.config.json_file import to_json
+from rsis_tf.config.presets import custom
 from rsis_tf.data import Subset, category_ids, load_dataset
 from rsis_tf.errors import InputError
+from rsis_tf.run import fitted
 from rsis_tf.runtime import Instance
 
 
@@ -71,7 +73,7 @@ def run_folder(tmp_path):
     (folder / "saved_model").mkdir(parents=True)
     for name in ("best.keras", "model.onnx", "model.tflite", "saved_model/saved_model.pb"):
         (folder / name).touch()
-    settings = RunConfig(model=ModelConfig(), data=SCENES, train=TrainConfig())
+    settings = RunConfig(model=ModelConfig(image_size=SCENES.image_size), data=SCENES, train=TrainConfig())
     (folder / "config.json").write_text(to_json(settings))
     return folder
 
@@ -195,17 +197,14 @@ def test_coco_results_have_the_category_ids_of_the_annotation_file(call, tmp_pat
 
 
 def test_a_model_stores_the_category_ids_of_its_dataset(coco_folder):
-    import train
-
-    arguments = train.parse(["--dataset", "coco", "--data", str(coco_folder)])
-    settings = train.configure(arguments)
+    settings = custom().changed(root=str(coco_folder))
     dataset = load_dataset(settings.data, "train")
     assert category_ids(dataset) == category_ids(Subset(dataset, 1)) == (0, 7, 90)
-    model = train.fitted(arguments, settings, dataset).model
+    model = fitted(settings, dataset).model
     assert (model.class_names, model.category_ids) == (("background", "fork", "cup"), (0, 7, 90))
     assert category_ids(load_dataset(SCENES, "val")) == ()
     for wrong in ((0, 7), (0, 7, 7), (0, 7, "90")):
-        with pytest.raises(InputError, match="category_ids must be empty or 3 whole numbers"):
+        with pytest.raises(InputError, match="category_ids must be empty or 3 integers"):
             ModelConfig(num_classes=3, category_ids=wrong)
 
 

@@ -1,12 +1,12 @@
 """Presets: the figures of the paper, and the settings that options make of them."""
 
-import dataclasses
 import json
 
 import pytest
 
 from rsis_tf import config
-from rsis_tf.cli.train_options import configure, parse, resumed
+from rsis_tf.cli.train import parse
+from rsis_tf.cli.train_settings import configure, resumed
 from rsis_tf.config import json_file as config_file
 from rsis_tf.config.presets import PRESETS
 from rsis_tf.data import DATASETS
@@ -16,7 +16,7 @@ from rsis_tf.errors import InputError
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_whole(name):
     settings = PRESETS[name]()
-    assert f"train.py --preset {name}" in PRESETS[name].__doc__ or name in ("custom", "synthetic")
+    assert f"rsis train --preset {name}" in PRESETS[name].__doc__ or name in ("custom", "synthetic")
     assert settings.data.dataset in DATASETS
     assert settings.model.image_size == settings.data.image_size
     assert config_file.from_dict(config.RunConfig, json.loads(config_file.to_json(settings))) == settings
@@ -35,17 +35,21 @@ def test_presets_of_the_paper(name, model, data, train):
     assert settings.data.dataset == name
     assert settings.data.max_objects == 20
     assert settings.model.encoder == "resnet101"
-    assert settings.model.min_channels == settings.train.mask_cross_entropy == 0
+    assert settings.model.min_channels == settings.train.losses.mask_cross_entropy == 0
     assert (settings.model.hidden_size, settings.model.num_classes) == model
-    assert (settings.data.image_size, settings.data.batch_size, settings.data.augment) == data
+    assert (settings.data.image_size, settings.data.batch_size, settings.data.transforms.augment) == data
     fields = (
         *("num_steps", "stop_weight", "class_loss_after", "stop_loss_after", "finetune_after", "patience"),
         *("patience_stop", "curriculum_learning"),
     )
-    assert tuple(getattr(settings.train, field) for field in fields) == train
-    rates = (settings.train.learning_rate, settings.train.encoder_learning_rate, settings.train.weight_decay)
+    assert tuple(settings.train.flat()[field] for field in fields) == train
+    rates = (
+        settings.train.optimization.learning_rate,
+        settings.train.optimization.encoder_learning_rate,
+        settings.train.optimization.weight_decay,
+    )
     assert rates == (1e-3, 1e-6, 1e-6)
-    assert settings.train.schedule == "constant"
+    assert settings.train.optimization.schedule == "constant"
 
 
 def test_the_paper_is_one_flag_away():
@@ -53,10 +57,10 @@ def test_the_paper_is_one_flag_away():
     ours, paper = configure(parse(command)), configure(parse(["--preset", "paper", *command]))
     assert ours.model.mask_head == "voting"
     assert paper.model.mask_head == "convolution"
-    assert paper.model.neck_channels == paper.model.min_channels == paper.data.begin_anywhere == 0
-    assert paper.train.mask_cross_entropy == 0
-    assert paper.train.curriculum_learning
-    assert paper.train.class_loss_after >= 0  # pictures of one's own may have many classes
+    assert paper.model.neck_channels == paper.model.min_channels == paper.data.partial_sequences == 0
+    assert paper.train.losses.mask_cross_entropy == 0
+    assert paper.train.curriculum.curriculum_learning
+    assert paper.train.curriculum.class_loss_after >= 0  # your own images may have many classes
     assert paper.model.encoder == ours.model.encoder
     assert paper.data.image_size == ours.data.image_size
 
@@ -77,7 +81,11 @@ def test_the_paper_is_one_flag_away():
 )
 def test_an_encoder_from_nothing_learns_like_the_rest(options, weights, norm, rate):
     train = configure(parse(["--dataset", "coco", "--data", "there", *options.split()])).train
-    assert (train.encoder_weights, train.encoder_batch_norm, train.encoder_learning_rate) == (weights, norm, rate)
+    assert (
+        train.start.encoder_weights,
+        train.optimization.encoder_batch_norm,
+        train.optimization.encoder_learning_rate,
+    ) == (weights, norm, rate)
 
 
 PAPER = ("voc", "cityscapes", "cvppp")
@@ -85,7 +93,7 @@ WEIGHTS = ("", "none", "imagenet", "w.pth")
 
 
 @pytest.mark.parametrize("given", WEIGHTS)
-@pytest.mark.parametrize("encoder", ["", *config.ENCODERS])
+@pytest.mark.parametrize("encoder", ["", *config.ENCODER_NAMES])
 @pytest.mark.parametrize("name", PRESETS)
 def test_what_an_encoder_starts_from(name, encoder, given):
     """All presets, encoders and weights: trained ones keep the preset's rate, others learn as fast as the rest."""
@@ -97,25 +105,28 @@ def test_what_an_encoder_starts_from(name, encoder, given):
     ]
     settings = configure(parse(options))
     starts_trained = name != "synthetic" and settings.model.encoder != "compact"
-    assert settings.train.encoder_weights == (given or ("imagenet" if starts_trained else "none"))
-    if settings.train.encoder_weights == "none":
-        assert settings.train.encoder_learning_rate == settings.train.learning_rate
-        assert settings.train.encoder_batch_norm == "train"
-        assert settings.train.finetune_after == 0
-        assert configure(parse([*options, "--learning-rate", "0.5"])).train.encoder_learning_rate == 0.5
-        assert configure(parse([*options, "--encoder-learning-rate", "0.5"])).train.encoder_learning_rate == 0.5
+    assert settings.train.start.encoder_weights == (given or ("imagenet" if starts_trained else "none"))
+    if settings.train.start.encoder_weights == "none":
+        assert settings.train.optimization.encoder_learning_rate == settings.train.optimization.learning_rate
+        assert settings.train.optimization.encoder_batch_norm == "train"
+        assert settings.train.curriculum.finetune_after == 0
+        assert configure(parse([*options, "--learning-rate", "0.5"])).train.optimization.encoder_learning_rate == 0.5
+        assert (
+            configure(parse([*options, "--encoder-learning-rate", "0.5"])).train.optimization.encoder_learning_rate
+            == 0.5
+        )
     else:
-        assert settings.train.encoder_learning_rate == preset.train.encoder_learning_rate
-        assert settings.train.encoder_batch_norm == preset.train.encoder_batch_norm
-        assert settings.train.finetune_after == preset.train.finetune_after
+        assert settings.train.optimization.encoder_learning_rate == preset.train.optimization.encoder_learning_rate
+        assert settings.train.optimization.encoder_batch_norm == preset.train.optimization.encoder_batch_norm
+        assert settings.train.curriculum.finetune_after == preset.train.curriculum.finetune_after
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_presets_of_the_paper_start_from_imagenet(name):
     train = configure(parse(["--preset", name])).train
-    assert (train.encoder_weights, train.encoder_learning_rate) == ("imagenet", 1e-6)
+    assert (train.start.encoder_weights, train.optimization.encoder_learning_rate) == ("imagenet", 1e-6)
     train = configure(parse(["--preset", name, "--transfer", "run"])).train
-    assert (train.encoder_weights, train.encoder_learning_rate) == ("none", 1e-6)
+    assert (train.start.encoder_weights, train.optimization.encoder_learning_rate) == ("none", 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -140,19 +151,19 @@ def test_options_bring_along_what_they_need():
     def data(options):
         return settings(options).data
 
-    assert data("coco").begin_anywhere == data("coco --transfer run").begin_anywhere == 1
-    assert data("coco --mask-head convolution").begin_anywhere == 0
+    assert data("coco").partial_sequences == data("coco --transfer run").partial_sequences == 1
+    assert data("coco --mask-head convolution").partial_sequences == 0
     assert settings("coco").model.class_features == "mask"
     assert settings("coco --mask-head convolution").model.class_features == "pooled"
     # Sequences that all begin at the beginning must not be cut short: none would show its end.
-    assert settings("coco").train.train_steps == settings("coco --begin-anywhere 0.5").train.train_steps == 6
-    assert settings("coco --mask-head convolution").train.train_steps is None
-    assert settings("coco --begin-anywhere 0").train.train_steps is None
-    assert settings("coco --begin-anywhere 0 --train-steps 9").train.train_steps == 9
-    assert data("voc --preset voc --augmentation strong").augment
-    assert not data("voc --preset voc --augmentation strong --no-augment").augment
-    with pytest.raises(InputError, match=r"Received: begin_anywhere=0\.5"):
-        data("coco --mask-head convolution --begin-anywhere 0.5")
+    assert settings("coco").train.sequence_length == settings("coco --partial-sequences 0.5").train.sequence_length == 6
+    assert settings("coco --mask-head convolution").train.sequence_length is None
+    assert settings("coco --partial-sequences 0").train.sequence_length is None
+    assert settings("coco --partial-sequences 0 --sequence-length 9").train.sequence_length == 9
+    assert data("voc --preset voc --augmentation strong").transforms.augment
+    assert not data("voc --preset voc --augmentation strong --no-augment").transforms.augment
+    with pytest.raises(InputError, match=r"Received: partial_sequences=0\.5"):
+        data("coco --mask-head convolution --partial-sequences 0.5")
 
 
 def test_ranges_of_the_augmentation_are_options():
@@ -160,15 +171,20 @@ def test_ranges_of_the_augmentation_are_options():
         return configure(parse(["--data", "there", *options.split()])).data
 
     ranges = data("--preset voc --rotation 5 --translation 0.2 --shear 3 --zoom 0.8 1.25 --border black")
-    assert ranges.augment
-    assert (ranges.rotation, ranges.translation, ranges.shear, ranges.zoom) == (5, 0.2, 3, (0.8, 1.25))
-    assert ranges.border == "black"
-    assert data("--preset cvppp --zoom 1 1").border == "replicate"
+    assert ranges.transforms.augment
+    assert (
+        ranges.transforms.rotation,
+        ranges.transforms.translation,
+        ranges.transforms.shear,
+        ranges.transforms.zoom,
+    ) == (5, 0.2, 3, (0.8, 1.25))
+    assert ranges.transforms.border == "black"
+    assert data("--preset cvppp --zoom 1 1").transforms.border == "replicate"
     # Another augmentation brings its own ranges; those of the preset end with the preset's.
     other = data("--preset cvppp --augmentation strong --rotation 7")
-    assert (other.rotation, other.zoom, other.border) == (7, None, None)
-    assert not data("--preset voc").augment
-    assert data("--dataset coco").border is data("--dataset coco").zoom is None
+    assert (other.transforms.rotation, other.transforms.zoom, other.transforms.border) == (7, None, None)
+    assert not data("--preset voc").transforms.augment
+    assert data("--dataset coco").transforms.border is data("--dataset coco").transforms.zoom is None
 
 
 def test_aspect_crop_draft_and_cache_are_options():
@@ -176,7 +192,7 @@ def test_aspect_crop_draft_and_cache_are_options():
         return configure(parse(["--data", "there", "--dataset", "coco", *options.split()]))
 
     plain = settings("").data
-    assert (plain.aspect, plain.crop, plain.draft, plain.cache) == ("stretch", False, True, None)
+    assert (plain.aspect, plain.transforms.crop, plain.draft, plain.cache) == ("stretch", False, True, None)
     keeping = settings("--aspect keep --no-draft --cache memory")
     assert (keeping.data.aspect, keeping.model.aspect) == ("keep", "keep")
     assert (keeping.data.draft, keeping.data.cache) == (False, "memory")
@@ -188,24 +204,31 @@ def test_aspect_crop_draft_and_cache_are_options():
 def test_a_configuration_of_an_earlier_version_means_what_it_did():
     old = {"dataset": "coco", "root": "there", "image_size": [64, 64], "augment": True, "augmentation": "paper"}
     data = config_file.from_dict(config.DataConfig, old)
-    assert (data.aspect, data.crop, data.draft, data.cache) == ("stretch", False, False, None)
-    assert data.rotation is data.translation is data.shear is data.zoom is data.border is None
+    assert (data.aspect, data.transforms.crop, data.draft, data.cache) == ("stretch", False, False, None)
+    assert (
+        data.transforms.rotation
+        is data.transforms.translation
+        is data.transforms.shear
+        is data.transforms.zoom
+        is data.transforms.border
+        is None
+    )
     assert config_file.from_dict(config.ModelConfig, {"encoder": "compact"}).aspect == "stretch"
 
 
 def test_options_of_the_original_reach_the_settings():
     command = (
-        "--preset cityscapes --data there --maxseqlen 7 --gt-maxseqlen 9 --class-loss-after -1 --stop-loss-after 3 "
+        "--preset cityscapes --data there --steps 7 --max-objects 9 --class-loss-after -1 --stop-loss-after 3 "
         "--finetune-after 4 --patience 5 --patience-stop 6 --no-curriculum-learning --steps-cl 2 --min-steps 3 "
         "--no-augment --seed 11 --stop-weight 0.3"
     )
     settings = configure(parse(command.split()))
     paper = PRESETS["cityscapes"]()
-    assert settings.model == dataclasses.replace(paper.model, num_steps=7)
-    assert settings.data == dataclasses.replace(paper.data, root="there", max_objects=9, augment=False, seed=11)
-    assert settings.train == dataclasses.replace(
-        paper.train,
+    assert settings == paper.changed(
         num_steps=7,
+        root="there",
+        max_objects=9,
+        augment=False,
         class_loss_after=-1,
         stop_loss_after=3,
         finetune_after=4,
@@ -227,7 +250,7 @@ def test_the_default_is_the_recipe_for_your_own_data():
     ours, custom = configure(parse([])), PRESETS["custom"]()
     for field in ("mask_head", "class_features", "neck_channels", "hidden_size", "decoder_stages"):
         assert getattr(ours.model, field) == getattr(custom.model, field)
-    assert ours.data.begin_anywhere == 1
+    assert ours.data.partial_sequences == 1
     assert ours.train.choose_stop_threshold
 
 
@@ -259,14 +282,14 @@ def test_a_resumed_run_keeps_its_settings(tmp_path):
     (tmp_path / "config.json").write_text(config_file.to_json(settings))
     assert resumed(parse(["--resume", str(tmp_path)])) == settings
     longer = resumed(parse(["--resume", str(tmp_path), "--epochs", "12000"]))
-    assert longer == dataclasses.replace(settings, train=dataclasses.replace(settings.train, epochs=12000))
-    with pytest.raises(InputError, match=r"Received: --batch-size, --seed beside --resume"):
+    assert longer == settings.changed(epochs=12000)
+    with pytest.raises(InputError, match=r"Received: --batch-size, --seed with --resume"):
         resumed(parse(["--resume", str(tmp_path), "--seed", "1", "--batch-size", "2"]))
 
 
 def test_a_resumed_run_cannot_stretch_a_cosine(tmp_path):
     (tmp_path / "config.json").write_text(config_file.to_json(PRESETS["synthetic"]()))
-    with pytest.raises(InputError, match=r"Received: --epochs 99, where the cosine schedule"):
+    with pytest.raises(InputError, match=r"Received: epochs=99, where the cosine schedule"):
         resumed(parse(["--resume", str(tmp_path), "--epochs", "99"]))
 
 

@@ -101,7 +101,7 @@ def test_the_stretched_disc_is_not_round():
 def test_padding_is_ignored_and_distinct_from_void(batches, partial_sequences):
     label_map = np.zeros((20, 40), np.int32)
     label_map[:, :10], label_map[:, 30:] = 1, VOID
-    config = keeping((40, 40), begin_anywhere=partial_sequences)
+    config = keeping((40, 40), partial_sequences=partial_sequences)
     inputs, targets = next(iter(batches([sample_of(label_map, [1])], config, training=True)))
     padding = np.ones((40, 40), bool)
     padding[10:30] = False

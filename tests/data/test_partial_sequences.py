@@ -33,7 +33,7 @@ def test_an_image_without_objects_stays_as_it_is():
 
 
 def test_both_pipelines_mark_the_same_objects_as_found():
-    config = DataConfig(image_size=(32, 32), batch_size=3, max_objects=4, begin_anywhere=1.0)
+    config = DataConfig(image_size=(32, 32), batch_size=3, max_objects=4, partial_sequences=1.0)
     plain = list(plain_batches(SCENES, config, training=True, epoch=2))
     for (x, y), (tf_x, tf_y) in zip(plain, tf_batches(SCENES, config, training=True, epoch=2), strict=True):
         for name in x:
@@ -46,7 +46,7 @@ def test_both_pipelines_mark_the_same_objects_as_found():
 
 
 def test_validation_has_whole_sequences():
-    config = DataConfig(image_size=(32, 32), batch_size=3, max_objects=4, begin_anywhere=1.0)
+    config = DataConfig(image_size=(32, 32), batch_size=3, max_objects=4, partial_sequences=1.0)
     images, targets = next(plain_batches(SCENES, config, training=False))
     assert images.shape == (3, 32, 32, 3)
     assert "remaining" not in targets

@@ -226,12 +226,13 @@ def test_synthetic_scenes_are_not_checked():
 
 def test_no_check_compares_only_the_class_names(export, monkeypatch, capsys):
     import train
+    from rsis_tf import run
 
     def stop():
         raise SystemExit(7)
 
-    monkeypatch.setattr(train, "quiet_start", stop)
-    monkeypatch.setattr(train, "check_training", lambda *a, **k: pytest.fail("checked"))
+    monkeypatch.setattr(run, "quiet_start", stop)
+    monkeypatch.setattr(run, "check_training", lambda *a, **k: pytest.fail("checked"))
     options = ["--dataset", "coco", "--data", str(export), "--out", str(export / "run"), "--no-check"]
     with pytest.raises(SystemExit) as caught:
         train.main(options)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from rsis_tf.config import ENCODERS
+from rsis_tf.config import ENCODER_NAMES
 from rsis_tf.models import ModelConfig, build_model
 
 
@@ -53,7 +53,7 @@ def test_images_of_a_batch_do_not_meet(model):
     np.testing.assert_allclose(together["mask_logits"][1:2], alone["mask_logits"], atol=1e-5)
 
 
-@pytest.mark.parametrize("encoder", sorted(set(ENCODERS) - {"resnet101"}))
+@pytest.mark.parametrize("encoder", sorted(set(ENCODER_NAMES) - {"resnet101"}))
 def test_every_encoder_has_five_levels(encoder):
     model = build_model(ModelConfig(encoder=encoder, hidden_size=16, num_classes=2))
     features = model.encode(images(1, 64, 96), training=False)

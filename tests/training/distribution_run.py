@@ -60,7 +60,7 @@ def main(strategy, folder, encoder, head):
         compile_model(model, TRAIN)
     distribution.prepare(model)
     steps = Steps()
-    data = dataclasses.replace(DATA, begin_anywhere=0.5 if head == "voting" else 0.0)
+    data = dataclasses.replace(DATA, partial_sequences=0.5 if head == "voting" else 0.0)
     batches = distribution.batches(lambda **share: tf_batches(SCENES, data, training=True, **share))
     model.fit(batches, steps_per_epoch=3, shuffle=False, verbose=0, callbacks=[steps])
     batches = distribution.batches(lambda **share: tf_batches(VALIDATION, DATA, training=False, **share))

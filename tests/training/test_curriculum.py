@@ -1,4 +1,4 @@
-"""Which stage follows which, without a model."""
+"""The order of stages, without a model."""
 
 import math
 
@@ -6,11 +6,11 @@ import pytest
 
 from rsis_tf.errors import InputError
 from rsis_tf.training import TrainConfig
-from rsis_tf.training.curriculum import begin_epoch, counted_loss, end_epoch, first_stage, may_restore
+from rsis_tf.training.curriculum import begin_epoch, end_epoch, first_stage, may_restore, smoothed
 
 
 def play(config, losses):
-    """Runs the rules over validation losses; returns what was switched on as (epoch, what, reason), and the stages."""
+    """Applies the rules to validation losses; returns the switches as (epoch, what, reason), and the stages."""
     stage = first_stage(config)
     switches, stages = [], []
     for epoch, loss in enumerate(losses):
@@ -31,12 +31,12 @@ def test_everything_is_on_from_the_start_by_default():
     assert play(TrainConfig(), [1.0] * 50)[0] == []
 
 
-def test_switches_come_at_their_epoch_and_reset_what_they_change():
+def test_switches_come_at_their_epoch_and_reset_the_best_loss():
     config = TrainConfig(class_loss_after=2, stop_loss_after=3, finetune_after=1)
     switches, stages = play(config, [0.5, 0.6, 0.7, 0.8, 0.9])
     assert switches == [(1, "encoder", "epoch"), (2, "class loss", "epoch"), (3, "stop loss", "epoch")]
     assert not stages[0].update_encoder
-    assert stages[1].best_loss == 0.5  # the encoder changes no loss, its switch only the patience
+    assert stages[1].best_loss == 0.5  # the encoder's switch resets only the patience
     assert stages[1].waited == 0
     assert stages[2].best_loss == stages[3].best_loss == math.inf
     assert stages[2].waited == 0
@@ -74,13 +74,13 @@ def test_an_encoder_started_by_patience_resets_the_best_loss():
 
 
 def test_smoothed_losses_are_those_of_the_original():
-    """The original's rule by hand: 0.9 · before + 0.1 · new, begun anew at every switch."""
+    """The original's rule by hand: 0.9 · before + 0.1 · new, restarted at every switch."""
     losses = [1.0, 0.0, 2.0, 1.0, 0.0, 0.5, 0.0]
     config = TrainConfig(smooth_curves=True, class_loss_after=4, stop_loss_after=-1)
     stage, counted = first_stage(config), []
     for epoch, loss in enumerate(losses):
         stage, _ = begin_epoch(stage, config, epoch)
-        counted.append(counted_loss(stage, config, loss))
+        counted.append(smoothed(stage, config, loss))
         stage, _ = end_epoch(stage, config, loss)
         assert stage.smoothed_loss == counted[-1]
     before = [1.0, 0.9, 0.9 * 0.9 + 0.1 * 2.0, 0.9 * (0.9 * 0.9 + 0.1 * 2.0) + 0.1]
@@ -89,7 +89,7 @@ def test_smoothed_losses_are_those_of_the_original():
 
 
 def test_smoothed_losses_decide_on_patience():
-    """One good epoch after bad ones is the best as measured, but not on average."""
+    """One good epoch after bad ones has the lowest loss, but not the lowest average."""
     losses = [1.0, 3.0, 0.9, 0.9, 0.9]
     measured, smoothed = (
         play(TrainConfig(patience_stop=1, smooth_curves=smooth), losses)[1] for smooth in (False, True)
@@ -98,7 +98,7 @@ def test_smoothed_losses_decide_on_patience():
     assert len(smoothed) == 3
 
 
-def test_a_broken_loss_does_not_stay_in_the_average():
+def test_a_loss_that_is_not_finite_does_not_stay_in_the_average():
     _, stages = play(TrainConfig(smooth_curves=True), [1.0, math.nan, 0.5, 0.5])
     assert stages[3].best_loss == 0.5
 
@@ -110,7 +110,7 @@ def test_curriculum_adds_steps_up_to_all_of_them_and_the_stop_loss_waits():
     assert switches == [(2, "steps", "patience"), (4, "steps", "patience"), (4, "stop loss", "epoch")]
 
 
-def test_a_curriculum_needs_no_more_steps_than_there_are():
+def test_a_curriculum_never_starts_with_more_steps_than_the_model_has():
     assert first_stage(TrainConfig(num_steps=1, curriculum_learning=True)).num_steps == 1
 
 

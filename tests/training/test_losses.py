@@ -7,8 +7,8 @@ import pytest
 from golden_weights import GOLDEN
 from keras import ops
 
+from rsis_tf.config import LossConfig
 from rsis_tf.ops import pairwise_soft_iou, resize
-from rsis_tf.training import TrainConfig
 from rsis_tf.training.losses.criterion import (
     Criterion,
     balanced_stop_loss,
@@ -90,7 +90,7 @@ def test_both_sides_of_the_stop_loss_are_weighted_as_in_the_original(balance):
 
 def test_the_mask_weight_scales_the_mask_loss_and_leaves_the_matching():
     targets, outputs = batch([4, 2])
-    one, three = (Criterion(TrainConfig(mask_weight=weight))(targets, outputs) for weight in (1.0, 3.0))
+    one, three = (Criterion(LossConfig(mask_weight=weight))(targets, outputs) for weight in (1.0, 3.0))
     for name in ("mask_loss", "class_loss", "stop_loss"):
         assert float(three[name]) == float(one[name])
     assert float(three["loss"]) == pytest.approx(float(one["loss"]) + 2 * float(one["mask_loss"]), rel=1e-5)
@@ -122,12 +122,12 @@ def batch(counts, *, objects=4, steps=5, size=12, seed=0):
 def test_order_of_the_objects_does_not_matter():
     targets, outputs = batch([4, 4])
     turned = {key: value[:, ::-1] for key, value in targets.items()}
-    for key, value in Criterion(TrainConfig())(targets, outputs).items():
-        assert float(Criterion(TrainConfig())(turned, outputs)[key]) == pytest.approx(float(value), rel=1e-5), key
+    for key, value in Criterion(LossConfig())(targets, outputs).items():
+        assert float(Criterion(LossConfig())(turned, outputs)[key]) == pytest.approx(float(value), rel=1e-5), key
 
 
 def test_a_batch_without_objects_costs_only_the_stop():
-    losses = Criterion(TrainConfig())(*batch([0, 0]))
+    losses = Criterion(LossConfig())(*batch([0, 0]))
     assert float(losses["mask_loss"]) == float(losses["class_loss"]) == 0
     assert float(losses["loss"]) == pytest.approx(0.5 * float(losses["stop_loss"]))
 
@@ -135,7 +135,7 @@ def test_a_batch_without_objects_costs_only_the_stop():
 def test_perfect_masks_cost_nothing_without_the_other_losses():
     targets, outputs = batch([3], steps=3)
     outputs["mask_logits"] = ops.convert_to_tensor((targets["masks"][:, :3] * 200.0 - 100).astype("float32"))
-    criterion = Criterion(TrainConfig(mask_cross_entropy=1.0), use_class_loss=False, use_stop_loss=False)
+    criterion = Criterion(LossConfig(mask_cross_entropy=1.0), use_class_loss=False, use_stop_loss=False)
     losses = criterion(targets, outputs)
     assert float(losses["loss"]) == pytest.approx(0, abs=1e-5)
     assert float(losses["class_loss"]) > 0
@@ -164,7 +164,7 @@ def test_padding_costs_nothing_and_background_does(cross_entropy):
     shown = rng.normal(size=(2, 3, 8, 8)).astype("float32")
     hidden = np.where(padding[:, None], 50.0, shown).astype("float32")  # confident of an object beside the image
     rest = {"class_probs": np.full((2, 3, 2), 0.5, "float32"), "stop_logits": np.zeros((2, 3), "float32")}
-    criterion = Criterion(TrainConfig(num_steps=3, mask_cross_entropy=cross_entropy))
+    criterion = Criterion(LossConfig(mask_cross_entropy=cross_entropy))
 
     def loss(logits, padded):
         given = targets | ({"padding": padding} if padded else {})
@@ -174,7 +174,7 @@ def test_padding_costs_nothing_and_background_does(cross_entropy):
     assert loss(hidden, False) > loss(shown, False) + 0.02
     # The loss is the one of the image alone (the cross-entropy is a mean over the frame's 64 pixels, not over 32).
     inner = targets | {"masks": masks[:, :, 2:6]}
-    alone = Criterion(TrainConfig(num_steps=3, mask_cross_entropy=cross_entropy / 2))
+    alone = Criterion(LossConfig(mask_cross_entropy=cross_entropy / 2))
     cut = {"mask_logits": ops.convert_to_tensor(shown[:, :, 2:6]), **rest}
     assert float(alone(inner, cut)["mask_loss"]) == pytest.approx(loss(shown, True), rel=1e-5)
 

@@ -1,4 +1,4 @@
-"""A run that is killed and resumed ends as one that was never killed."""
+"""A run that is killed and resumed ends like an uninterrupted run."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tiny import arrays, log_rows, tiny_trainer
 from rsis_tf.errors import InputError
 from rsis_tf.training.state import state_variables
 
-# Dropout, averages, a curriculum, and patience that runs out at once: whatever a state has to hold, changes.
+# Dropout, averages, a curriculum, and patience that runs out at once, so that everything in a state changes.
 EVERYTHING = {
     "ema": 0.8,
     "clip_norm": 1.0,
@@ -30,11 +30,11 @@ EVERYTHING = {
 
 
 class Killed(BaseException):
-    """Stands for a process that is gone: nothing catches it."""
+    """Stands for the end of the process: no code catches it."""
 
 
 def killed_at(monkeypatch, replacement, *, after):
-    """Makes the n-th rename the last thing that happens (`after`), or the first that does not."""
+    """Ends the process at the n-th rename: after it (`after`) or before it."""
     real, count = os.replace, 0
 
     def replace(source, target):
@@ -50,7 +50,7 @@ def killed_at(monkeypatch, replacement, *, after):
 
 
 @pytest.mark.slow
-def test_killed_at_any_file_and_resumed_is_as_never_killed(tmp_path, monkeypatch, eager, capsys):
+def test_a_run_killed_at_any_file_ends_like_an_uninterrupted_one(tmp_path, monkeypatch, eager, capsys):
     whole = tiny_trainer(tmp_path / "whole", **EVERYTHING)
     best = whole.fit()
     rows = log_rows(whole.run)
@@ -125,13 +125,13 @@ def test_a_state_that_does_not_fit_is_refused(tmp_path, eager):
 
 TINY = (
     "--epochs 4 --train-size 8 --val-size 4 --batch-size 4 --image-size 32 --hidden-size 16 --min-channels 0 "
-    "--maxseqlen 2 --dropout 0.2 --augment --seed 3 --stop-threshold auto"
+    "--steps 2 --dropout 0.2 --augment --seed 3 --stop-threshold auto"
 ).split()
 
 
 @pytest.mark.slow
 def test_command_survives_kill_9(tmp_path, request):
-    """The whole command, killed in earnest at random moments after its first state."""
+    """The whole command, killed by SIGKILL at random moments after its first state."""
     root = request.config.rootpath
 
     def start(*options):

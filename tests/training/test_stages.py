@@ -59,7 +59,7 @@ def test_switches_are_printed_and_written(tmp_path, eager, capsys):
     )
     trainer.fit()
     screen = capsys.readouterr().out
-    assert "from epoch 2: class loss on (its epoch has come)" in screen
+    assert "from epoch 2: class loss on (scheduled)" in screen
     # The first value after a reset is the best whatever it is; the next one is not better by 9.
     assert "from epoch 4: 3 steps (patience ran out)" in screen
     entries = json.loads((trainer.run / "stages.json").read_text())

@@ -1,4 +1,4 @@
-"""Training as a whole: learning, checkpoints, the watch for broken numbers."""
+"""Training as a whole: learning, optimisers, checkpoints, and the end of a run whose loss is not finite."""
 
 import itertools
 import math
@@ -10,9 +10,10 @@ import pytest
 from rsis_tf.config import DataConfig
 from rsis_tf.data.pipeline import plain_batches
 from rsis_tf.data.readers.synthetic import SyntheticDataset
+from rsis_tf.errors import TrainingDiverged
 from rsis_tf.models import ModelConfig, build_model
 from rsis_tf.training import TrainConfig, compile_model
-from rsis_tf.training.callbacks import TrainingDiverged, clock
+from rsis_tf.training.callbacks import clock
 from rsis_tf.training.optimizer import build_optimizer, optimizer_parts, step_clock
 from rsis_tf.training.trainer import Trainer
 
@@ -31,7 +32,7 @@ def one_batch(size=4):
 
 
 @pytest.mark.slow
-def test_one_batch_is_learnt_by_heart():
+def test_one_batch_is_memorised():
     model = small_model()
     config = TrainConfig(
         num_steps=3, learning_rate=5e-3, encoder_learning_rate=5e-3, mask_cross_entropy=1.0, class_weight=1.0
@@ -48,7 +49,7 @@ def test_one_batch_is_learnt_by_heart():
 
 
 def test_losses_of_a_validation_pass_add_up(eager):
-    """A last batch of one picture weighs as one picture in all columns alike."""
+    """A last batch of one image has the weight of one image in every column."""
     model = small_model()
     config = TrainConfig(num_steps=2, class_weight=0.3, stop_weight=0.7)
     compile_model(model, config)
@@ -64,7 +65,7 @@ def test_losses_of_a_validation_pass_add_up(eager):
     assert alone[0] != pytest.approx(alone[1], rel=1e-3)
 
 
-def test_switched_off_parts_stay_as_they_are():
+def test_parts_that_are_switched_off_keep_their_weights():
     model = small_model()
     config = TrainConfig(num_steps=2, use_class_loss=False, use_stop_loss=False, update_encoder=False)
     compile_model(model, config)
@@ -83,7 +84,7 @@ def test_switched_off_parts_stay_as_they_are():
         assert same == (name != "mask"), name
 
 
-def test_every_variable_has_one_optimizer_and_its_rate():
+def test_every_variable_has_one_optimizer_with_the_rate_of_its_part():
     model = small_model()
     optimizer = build_optimizer(model, TrainConfig(learning_rate=1e-3, encoder_learning_rate=1e-6))
     rates = {part.name: float(part.learning_rate) for part in optimizer.optimizers}
@@ -94,7 +95,7 @@ def test_every_variable_has_one_optimizer_and_its_rate():
     assert counts["class_head"] == counts["stop_head"] == 2
 
 
-def test_encoder_and_rest_have_optimizers_of_their_own():
+def test_encoder_and_decoder_have_separate_optimizers():
     config = TrainConfig(optimizer="sgd", momentum=0.8, weight_decay=0.1, encoder_optimizer="rmsprop")
     parts = optimizer_parts(build_optimizer(small_model(), config))
     kinds = {name: type(part).__name__ for name, part in parts.items()}
@@ -158,7 +159,7 @@ def test_run_keeps_best_and_last_without_optimizer_state(tmp_path, capsys, eager
     assert "epoch 2/2" in screen
 
 
-def test_broken_loss_stops_the_run_and_names_the_step(tmp_path, eager):
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path, eager):
     with pytest.raises(TrainingDiverged, match=r"Received: loss=nan at step 1 \(epoch 1, batch 1\)"):
         trainer(tmp_path, small_model(), images=np.full((4, 32, 32, 3), np.nan, "float32")).fit()
 

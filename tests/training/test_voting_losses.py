@@ -107,10 +107,10 @@ def test_objects_found_before_the_first_step_are_not_expected():
 
 
 def test_the_sequence_length_shortens_training_only():
-    data = DataConfig(image_size=(32, 32), batch_size=2, max_objects=3, begin_anywhere=1.0)
+    data = DataConfig(image_size=(32, 32), batch_size=2, max_objects=3, partial_sequences=1.0)
     scenes = SyntheticDataset(size=(32, 32), length=2, seed=3, max_objects=3)
     model = tiny_model(neck_channels=8, mask_head="voting", decoder_stages=4)
-    compile_model(model, TrainConfig(num_steps=4, train_steps=2))
+    compile_model(model, TrainConfig(num_steps=4, sequence_length=2))
     x, _ = next(plain_batches(scenes, data, training=True))
     assert model(x, training=True)["stop_logits"].shape == (2, 2)
     assert model(x["images"], training=False)["stop_logits"].shape == (2, 4)
@@ -118,7 +118,7 @@ def test_the_sequence_length_shortens_training_only():
 
 
 def test_it_memorises_two_images():
-    data = DataConfig(image_size=(64, 64), batch_size=2, max_objects=3, begin_anywhere=0.5)
+    data = DataConfig(image_size=(64, 64), batch_size=2, max_objects=3, partial_sequences=0.5)
     scenes = SyntheticDataset(size=(64, 64), length=2, seed=3, max_objects=3)
     model = tiny_model(neck_channels=16, mask_head="voting", decoder_stages=4, min_channels=8)
     compile_model(model, TrainConfig(num_steps=3, learning_rate=3e-3, encoder_learning_rate=3e-3))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from rsis_tf.config import TrainConfig
+from rsis_tf.config import LossConfig
 from rsis_tf.config.mask_heads import MASK_HEADS
 from rsis_tf.ops import pairwise_product, pairwise_soft_iou
 from rsis_tf.replicas import all_reduce, in_replica, replica_loss
@@ -57,7 +57,7 @@ class Criterion:
 
     def __init__(
         self,
-        config: TrainConfig,
+        config: LossConfig,
         *,
         mask_head: str = "convolution",
         use_class_loss: bool = True,
@@ -74,8 +74,7 @@ class Criterion:
             self.weights["class_loss"] = config.class_weight
         if use_stop_loss:
             self.weights["stop_loss"] = config.stop_weight
-        for name in spec.loss_weights:
-            self.weights[name] = getattr(config, f"{name.removesuffix('_loss')}_weight")
+        self.weights |= config.of_head(mask_head)
 
     def __call__(self, targets: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Computes the losses.

@@ -1,0 +1,268 @@
+"""A whole training run in one call: data, training, stop threshold, scores and images in one folder.
+
+```python
+from rsis_tf.config.presets import custom
+from rsis_tf.run import train
+
+run = train(custom().changed(root="photos", epochs=50))
+run.scores.ap50
+model = run.model()
+```
+
+`rsis train` calls the same function.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rsis_tf.config import MASK_HEADS, RunConfig, json_file
+from rsis_tf.data import Dataset, category_ids, load_dataset
+from rsis_tf.data.preflight import check_training, require_same_classes
+from rsis_tf.engine import quiet_start
+from rsis_tf.errors import InputError
+from rsis_tf.files import write_json
+
+if TYPE_CHECKING:
+    from rsis_tf.evaluation.scoring import Scores
+    from rsis_tf.models import RSIS
+
+SETTINGS = "config.json"
+"""File of a run's folder that holds its settings."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """What a training returns.
+
+    Attributes:
+        folder: of the run.
+        settings: as they were used, with the chosen stop threshold.
+        scores: of the best model on the validation set; None in a worker that is not the chief.
+    """
+
+    folder: pathlib.Path
+    settings: RunConfig
+    scores: "Scores | None"
+
+    @property
+    def model_path(self) -> pathlib.Path:
+        """The model with the lowest validation loss."""
+        return self.folder / "best.keras"
+
+    def model(self) -> "RSIS":
+        """Returns the model with the lowest validation loss."""
+        from rsis_tf.inference import load_model
+
+        return load_model(self.model_path)
+
+
+def train(
+    settings: RunConfig,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    datasets: Mapping[str, Dataset] | None = None,
+    check: bool = True,
+    explicit: Collection[str] = (),
+) -> TrainedRun:
+    """Trains a model, chooses its stop threshold if the settings say so, scores it, and writes everything to a folder.
+
+    The dataset decides the classes of the model. A model to transfer from (`StartConfig.transfer`) decides the fields
+    of `rsis_tf.training.building.SHARED_FIELDS`, and if its mask head does not support partial sequences, there are
+    none.
+
+    Args:
+        settings: model, data and training, such as a preset of `rsis_tf.config.presets`.
+        out: folder of the run, which must be new or empty; None for a new one in `runs/`. With `resume`, the folder of
+            the run to continue.
+        resume: whether to continue an interrupted run; its settings are those of `resumed_settings`.
+        datasets: "train" and "val" → samples; None to open those that the settings name.
+        check: whether to read all annotations and image headers before the training.
+        explicit: names of settings that a transfer must not change; if it has to, the call fails.
+
+    Returns:
+        The run's folder, settings and scores.
+
+    Raises:
+        InputError: for data or settings that cannot be used; nothing is left behind then.
+        rsis_tf.errors.TrainingDiverged: when the loss is no longer finite.
+    """
+    if resume and out is None:
+        raise InputError("expected the folder of a run to resume. Received: out=None")
+    if datasets is None:
+        datasets = {split: load_dataset(settings.data, split) for split in ("train", "val")}
+    remarks = []
+    if check:
+        remarks = check_training(
+            dict(datasets), max_objects=settings.data.max_objects, num_steps=settings.train.num_steps
+        )
+    require_same_classes(dict(datasets), ids=False)
+    quiet_start()
+    from rsis_tf.training.distribution import start
+    from rsis_tf.training.fitting import fit
+
+    # Workers must find each other before TensorFlow computes anything.
+    distribution = start(settings.train.strategy, batch_size=settings.data.batch_size)
+    if not resume:
+        settings = fitted(settings, datasets["train"], explicit=explicit)
+    if not distribution.chief:
+        assert out is not None  # workers share one folder, so it is named
+        # The chief prints and writes everything.
+        with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
+            fit(settings, datasets, pathlib.Path(out), distribution, resume=resume)
+        return TrainedRun(folder=pathlib.Path(out), settings=settings, scores=None)
+    if remarks:
+        print("\n".join(remarks), flush=True)
+    if resume:
+        assert out is not None
+        folder = pathlib.Path(out)
+        json_file.write(settings, folder / SETTINGS)  # the number of epochs may be another one
+        fit(settings, datasets, folder, distribution, resume=True)
+    else:
+        folder = new_folder(out, settings.data.dataset)
+        with _cleared_unless_begun(folder):
+            json_file.write(settings, folder / SETTINGS)
+            fit(settings, datasets, folder, distribution, resume=False)
+    if settings.train.choose_stop_threshold:
+        settings = _choose_stop_threshold(settings, folder, datasets["train"])
+    return TrainedRun(folder=folder, settings=settings, scores=_score(settings, folder, datasets["val"]))
+
+
+def resumed_settings(run: str | os.PathLike[str], *, epochs: int | None = None) -> RunConfig:
+    """Returns the settings of an interrupted run.
+
+    Args:
+        run: its folder.
+        epochs: another number of epochs, which needs a constant learning rate; None for that of the run.
+
+    Raises:
+        InputError: if the folder holds no settings, or the number of epochs cannot be changed.
+    """
+    settings = json_file.load(RunConfig, pathlib.Path(run) / SETTINGS)
+    if epochs is None or epochs == settings.train.epochs:
+        return settings
+    schedule = settings.train.optimization.schedule
+    if schedule != "constant":
+        raise InputError(
+            f"the number of epochs of a resumed run can be changed only with a constant learning rate. "
+            f"Received: epochs={epochs}, where the {schedule} schedule of {run} ends at {settings.train.epochs}"
+        )
+    return settings.changed(epochs=epochs)
+
+
+def fitted(settings: RunConfig, dataset: Dataset, *, explicit: Collection[str] = ()) -> RunConfig:
+    """Returns the settings with the values that the dataset and a model to transfer from decide.
+
+    Args:
+        settings: of a new run.
+        dataset: of the training.
+        explicit: as for `train`.
+
+    Raises:
+        InputError: if a transfer would change an explicit setting.
+    """
+    if settings.train.start.transfer:
+        settings = _with_form_of(settings.train.start.transfer, settings, explicit)
+    return settings.changed(
+        class_names=dataset.class_names,
+        category_ids=category_ids(dataset),
+        num_classes=len(dataset.class_names),
+    ).resolved()
+
+
+def new_folder(out: str | os.PathLike[str] | None, name: str) -> pathlib.Path:
+    """Makes a run's folder: `out`, or else the first of runs/NAME, runs/NAME-2, … that does not exist.
+
+    Raises:
+        InputError: if `out` is not an empty folder.
+    """
+    if out is None:
+        folder, number = pathlib.Path("runs") / name, 2
+        while folder.exists():
+            folder, number = pathlib.Path("runs") / f"{name}-{number}", number + 1
+    else:
+        folder = pathlib.Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"expected a folder that is new or empty. Received: --out {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _cleared_unless_begun(run: pathlib.Path) -> Iterator[None]:
+    """Empties a new run's folder again if an error in the input is found before the training has begun."""
+    try:
+        yield
+    except InputError:
+        if not (run / "state/state.json").is_file():
+            (run / SETTINGS).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it holds something else, or it is a mount point
+                run.rmdir()
+        raise
+
+
+def _with_form_of(source: str, settings: RunConfig, explicit: Collection[str]) -> RunConfig:
+    """Returns the settings with the form of the model whose weights are transferred."""
+    quiet_start()
+    from rsis_tf.inference import load_model
+    from rsis_tf.training.building import SHARED_FIELDS
+
+    model = load_model(source).config
+    form = {name: getattr(model, name) for name in SHARED_FIELDS}
+    for name, value in form.items():
+        given = getattr(settings.model, name)
+        if name in explicit and given != value:
+            raise InputError(f"a transfer keeps the model's form, {name}={value}. Received: {name}={given}")
+    if not MASK_HEADS[model.mask_head].partial_sequences:
+        without = {"partial_sequences": 0.0, "sequence_length": None}
+        form |= {name: value for name, value in without.items() if name not in explicit}
+    return settings.changed(**form)
+
+
+def _choose_stop_threshold(settings: RunConfig, run: pathlib.Path, dataset: Dataset) -> RunConfig:
+    """Chooses the stop threshold on training images and writes it to the best model and the run's settings."""
+    from rsis_tf.evaluation.stopping import choose_stop_threshold
+    from rsis_tf.inference import KerasPredictor, load_model
+    from rsis_tf.progress import ProgressLine
+    from rsis_tf.training.checkpoint import save_model
+
+    model = load_model(run / "best.keras")
+    choice = choose_stop_threshold(KerasPredictor(model), dataset, progress=ProgressLine())
+    model.config = dataclasses.replace(model.config, stop_threshold=choice.threshold)
+    save_model(model, run / "best.keras")
+    settings = settings.changed(stop_threshold=choice.threshold)
+    json_file.write(settings, run / SETTINGS)
+    print(choice, flush=True)
+    return settings
+
+
+def _score(settings: RunConfig, run: pathlib.Path, dataset: Dataset) -> "Scores":
+    """Scores the best model and writes metrics, curves and images to the run's folder."""
+    from rsis_tf.evaluation import scoring
+    from rsis_tf.inference import KerasPredictor
+    from rsis_tf.visualization import curves, sequence_strip, sequences_sheet, write_image
+
+    predictor = KerasPredictor(run / "best.keras")
+    scores = scoring.evaluate(predictor, dataset)
+    measured: dict[str, Any] = {
+        "dataset": settings.data.dataset,
+        "split": "val",
+        "stop": "first",
+        "stop_threshold": predictor.stop_threshold,
+    }
+    if settings.model.category_ids:
+        measured["category_ids"] = dict(zip(dataset.class_names[1:], settings.model.category_ids[1:], strict=True))
+    write_json(run / "metrics.json", measured | scores.to_dict())
+    curves(run / "log.csv", run / "curves.png")
+    strips = []
+    (run / "samples").mkdir(exist_ok=True)
+    for index in range(min(6, len(dataset))):
+        sample = dataset[index]
+        write_image(run / "samples" / f"{index}.png", sample.image)
+        strips.append((sample.image_id, sequence_strip(sample.image, predictor(sample.image), sample.label_map)))
+    write_image(run / "sequences.png", sequences_sheet(strips))
+    return scores

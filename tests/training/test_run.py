@@ -1,0 +1,94 @@
+"""`rsis_tf.run.train`: a whole run in one call."""
+
+import json
+
+import pytest
+from tiny import SCENES, VOTING, log_rows, tiny_model
+
+from rsis_tf import run
+from rsis_tf.config import RunConfig, json_file
+from rsis_tf.config.presets import custom, cvppp, nuclei, paper_synthetic, synthetic
+from rsis_tf.data import Subset
+from rsis_tf.errors import InputError
+
+DATASETS = {"train": SCENES, "val": Subset(SCENES, 2)}
+
+
+def tiny_settings(**changes):
+    settings = {
+        **{"image_size": (32, 32), "hidden_size": 16, "num_steps": 2, "max_objects": 2, "batch_size": 2, "epochs": 1},
+        **{"stop_threshold": 0.25, "schedule": "constant"},
+    }
+    return paper_synthetic().changed(**{**settings, **changes})
+
+
+def test_a_run_has_a_folder_a_model_and_scores(tmp_path, eager):
+    trained = run.train(tiny_settings(), out=tmp_path / "run", datasets=DATASETS)
+    assert trained.folder == tmp_path / "run"
+    assert trained.settings.model.class_names == SCENES.class_names
+    assert json_file.load(RunConfig, tmp_path / "run/config.json") == trained.settings
+    assert trained.scores.images == 2
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["images"] == 2
+    model = trained.model()
+    assert model.config == trained.settings.model
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        *("best.keras", "last.keras", "config.json", "log.csv", "stages.json", "metrics.json", "state"),
+        *("curves.png", "sequences.png", "samples"),
+    }
+
+    with pytest.raises(InputError, match=r"new or empty. Received: --out .*run"):
+        run.train(trained.settings, out=tmp_path / "run", datasets=DATASETS)
+    longer = run.resumed_settings(tmp_path / "run", epochs=2)
+    assert longer == trained.settings.changed(epochs=2)
+    again = run.train(longer, out=tmp_path / "run", resume=True, datasets=DATASETS)
+    assert json_file.load(RunConfig, tmp_path / "run/config.json") == again.settings == longer
+    assert [row["epoch"] for row in log_rows(tmp_path / "run")] == [1, 2]
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(tmp_path):
+    settings = tiny_settings(encoder="resnet34", encoder_weights=str(tmp_path / "missing.pth"))
+    with pytest.raises(InputError, match=r"Received: .*missing\.pth"):
+        run.train(settings, out=tmp_path / "run", datasets=DATASETS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_to_resume_must_be_named():
+    with pytest.raises(InputError, match="Received: out=None"):
+        run.train(tiny_settings(), resume=True, datasets=DATASETS)
+
+
+def test_folders_are_numbered(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [str(run.new_folder(None, "coco")) for _ in range(3)] == ["runs/coco", "runs/coco-2", "runs/coco-3"]
+    (tmp_path / "runs/coco/file").touch()
+    with pytest.raises(InputError, match=r"Received: --out runs/coco$"):
+        run.new_folder("runs/coco", "coco")
+
+
+def test_only_a_constant_rate_can_be_trained_longer(tmp_path):
+    for name, settings in (("constant", cvppp()), ("cosine", nuclei())):
+        (tmp_path / name).mkdir()
+        json_file.write(settings, tmp_path / name / "config.json")
+    assert run.resumed_settings(tmp_path / "constant", epochs=12000) == cvppp().changed(epochs=12000)
+    assert run.resumed_settings(tmp_path / "cosine", epochs=nuclei().train.epochs) == nuclei()
+    with pytest.raises(InputError, match="Received: epochs=12000, where the cosine schedule"):
+        run.resumed_settings(tmp_path / "cosine", epochs=12000)
+
+
+def test_the_dataset_decides_the_classes():
+    settings = run.fitted(synthetic(), SCENES)
+    assert settings.model.class_names == SCENES.class_names
+    assert settings == synthetic().changed(class_names=SCENES.class_names).resolved()
+
+
+@pytest.mark.parametrize("head", [{}, VOTING])
+def test_a_transfer_takes_the_form_of_the_other_model(tmp_path, head):
+    tiny_model(**head).save(tmp_path / "model.keras")
+    settings = custom().changed(encoder_weights="none", transfer=str(tmp_path / "model.keras"))
+    fitted = run.fitted(settings, SCENES, explicit=("encoder_weights", "transfer"))
+    assert (fitted.model.encoder, fitted.model.hidden_size) == ("compact", 16)
+    assert fitted.model.image_size == settings.model.image_size
+    assert fitted.data.partial_sequences == (1.0 if head else 0.0)
+    assert fitted.train.sequence_length == (6 if head else None)
+    with pytest.raises(InputError, match=r"encoder=compact. Received: encoder=mobilenet_v2"):
+        run.fitted(settings, SCENES, explicit=("encoder",))
