@@ -7,7 +7,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 
-from golden_weights import FORWARD, GOLDEN, checkpoint, golden_model, picture
+from golden_weights import FORWARD, GOLDEN, checkpoint, golden_image, golden_model
 
 from rsis_tf.models import ModelConfig, build_model
 from rsis_tf.models.pytorch.convert import load_state_dicts
@@ -22,7 +22,7 @@ def forward() -> None:
     for name, config in FORWARD.items():
         golden = np.load(GOLDEN / f"forward_{name}.npz")
         model = golden_model(**config)
-        outputs, states = model.unroll(picture(golden["image"]), golden["mask_logits"].shape[1], training=False)
+        outputs, states = model.unroll(golden_image(golden["image"]), golden["mask_logits"].shape[1], training=False)
         cells = [np.abs(outputs[key] - golden[key]).max() for key in ("mask_logits", "class_probs", "stop_logits")]
         pairs = [
             np.abs(np.transpose(state, (0, 3, 1, 2)) - golden[f"{kind}{stage}"]).max()
@@ -42,7 +42,10 @@ def training() -> None:
         full = name == "full"
         compile_model(model, TrainConfig(num_steps=5, use_class_loss=full, use_stop_loss=full, update_encoder=full))
         masks = np.unpackbits(golden["masks"], axis=-1).reshape(-1, 8, 64, 64)
-        batch = picture(golden["image"]), {"masks": masks, "classes": golden["classes"], "valid": golden["mask_weight"]}
+        batch = (
+            golden_image(golden["image"]),
+            {"masks": masks, "classes": golden["classes"], "valid": golden["mask_weight"]},
+        )
         steps = [model.train_on_batch(*batch, return_dict=True) for _ in range(3)]
         worst = max(
             abs(losses[term] / expected - 1)

@@ -51,6 +51,6 @@ def golden_model(**config: object) -> RSIS:
     return model
 
 
-def picture(normalised: np.ndarray) -> np.ndarray:
+def golden_image(normalised: np.ndarray) -> np.ndarray:
     """Returns (B, H, W, 3) float32 in 0..255 from the original's normalised (B, 3, H, W)."""
     return ((normalised.transpose(0, 2, 3, 1) * STD + MEAN) * 255).astype(np.float32)

@@ -23,7 +23,7 @@ from rsis_tf.training.distribution import start
 DATA = DataConfig(image_size=(64, 64), batch_size=4, max_objects=3)
 # One to three objects a scene: the shares of a batch differ in their number of pairs.
 SCENES = SyntheticDataset(size=(64, 64), length=12, seed=3, max_objects=3)
-# The last batch has one picture: one replica has none.
+# The last batch has one image, so one replica has none.
 VALIDATION = SyntheticDataset(size=(64, 64), length=5, seed=9, max_objects=3)
 # Only the decoder's gradients are longer than the clip norm, so the scale of the others is seen in the moments.
 TRAIN = TrainConfig(
@@ -54,7 +54,7 @@ def main(strategy, folder, encoder, head):
         except InputError as error:
             refused = str(error)
     with distribution.scope():
-        # With masks that are voted for, half of the sequences begin in the middle.
+        # With the voting head, half of the sequences are partial.
         form = VOTING if head == "voting" else {}
         model = tiny_model(encoder=encoder, **form)
         compile_model(model, TRAIN)
