@@ -82,7 +82,7 @@ def run(place, *command):
         "-m export.tflite {place}/model.keras --batch 1",
         "-m rsis_tf.cli.check --dataset coco --data {place}/coco",
         "-m rsis_tf.cli.order {place}/model.keras --dataset synthetic --out {place}/order",
-        "-m rsis_tf.models.pytorch.convert --help",
+        "-m rsis_tf convert --help",
     ],
 )
 def test_commands_that_need_an_extra_name_it(place, command):

@@ -7,7 +7,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command."""
     from export import benchmark
 
-    benchmark.main(argv)
+    benchmark.main(argv, prog="rsis benchmark")
 
 
 if __name__ == "__main__":

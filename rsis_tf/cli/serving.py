@@ -7,7 +7,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command."""
     from export import serving
 
-    serving.main(argv)
+    serving.main(argv, prog="rsis serving")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ UNTRAINED_ENCODERS = ("compact",)
 CLASS_FEATURES = ("pooled", "mask")
 ASPECTS = ("stretch", "keep")
 
+CHECKPOINT_FILES = ("encoder.pt", "decoder.pt", "args.pkl")
+"""The files in a checkpoint folder of the original code."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:

@@ -26,10 +26,11 @@ def synthetic() -> RunConfig:
         max_objects=4,
         batch_size=16,
         augment=False,
-        train_size=4096,
+        train_size=3584,
         val_size=128,
         sequence_length=4,
-        epochs=4,
+        epochs=3,
+        class_weight=2.0,
         learning_rate=3e-3,
         encoder_learning_rate=3e-3,
         encoder_weights="none",
@@ -46,7 +47,12 @@ def paper_synthetic() -> RunConfig:
     """
     settings = synthetic()
     model = settings.changed(
-        min_channels=8, neck_channels=0, mask_head="convolution", class_features="pooled", partial_sequences=0.0
+        min_channels=8,
+        neck_channels=0,
+        mask_head="convolution",
+        class_features="pooled",
+        partial_sequences=0.0,
+        train_size=4096,
     )
     train = TrainConfig(
         epochs=8,

@@ -4,16 +4,16 @@ import os
 import pathlib
 from typing import TYPE_CHECKING
 
+from rsis_tf.config.model import CHECKPOINT_FILES
 from rsis_tf.errors import InputError
 
 if TYPE_CHECKING:
     from rsis_tf.models import RSIS
 
 _KINDS = {".keras": "keras", ".onnx": "onnx", ".tflite": "tflite"}
-_CHECKPOINT = ("encoder.pt", "decoder.pt", "args.pkl")
 MODEL_HELP = (
     "a run's folder, a .keras, .onnx or .tflite file, the folder of a SavedModel or of a stepwise ONNX export, or a "
-    f"checkpoint's folder of the original code ({', '.join(_CHECKPOINT)})"
+    f"checkpoint's folder of the original code ({', '.join(CHECKPOINT_FILES)})"
 )
 
 
@@ -38,11 +38,11 @@ def find_model(path: str | os.PathLike) -> tuple[str, pathlib.Path]:
             return "saved_model", path
         if (path / "step.onnx").is_file():
             return "onnx", path
-        if any((path / name).is_file() for name in _CHECKPOINT):
+        if any((path / name).is_file() for name in CHECKPOINT_FILES):
             return "pytorch", path
         raise InputError(
             "expected a run's folder with best.keras in it, a SavedModel, a stepwise ONNX export, or a checkpoint of "
-            f"the original code ({', '.join(_CHECKPOINT)}). Received: {path}"
+            f"the original code ({', '.join(CHECKPOINT_FILES)}). Received: {path}"
         )
     if not path.is_file():
         raise InputError(f"expected a run's folder or a model file. Received: {path}, which is not there")

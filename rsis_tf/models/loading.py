@@ -1,21 +1,20 @@
 """Reads a trained model: a `.keras` file, a run folder, or a checkpoint folder of the original code."""
 
+import os
 import pathlib
 import re
 from typing import TYPE_CHECKING
 
+from rsis_tf.config.model import CHECKPOINT_FILES
 from rsis_tf.errors import InputError, reason_of
 
 if TYPE_CHECKING:
     from rsis_tf.models.rsis import RSIS
 
-CHECKPOINT_FILES = ("encoder.pt", "decoder.pt", "args.pkl")
-"""What the original code writes into the folder of a checkpoint."""
-
 _NAME = re.compile(r"[A-Za-z][\w-]*")
 
 
-def load_model(path: str | pathlib.Path) -> "RSIS":
+def load_model(path: str | os.PathLike) -> "RSIS":
     """Reads a model.
 
     Args:
@@ -44,7 +43,7 @@ def load_model(path: str | pathlib.Path) -> "RSIS":
     return _read_keras_file(path)
 
 
-def load_pretrained(path: str | pathlib.Path) -> "RSIS":
+def load_pretrained(path: str | os.PathLike) -> "RSIS":
     """Reads a model like `load_model`; for a name it says that there are only paths.
 
     Raises:

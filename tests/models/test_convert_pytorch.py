@@ -234,7 +234,7 @@ def test_command_line_says_what_is_wrong(wrong, model, tmp_path):
     else:
         (folder / "args.pkl").write_bytes(arguments_bytes({**ARGUMENTS, "hidden_size": 32}))
     result = subprocess.run(
-        [sys.executable, "-m", "rsis_tf.models.pytorch.convert", "--checkpoint", folder, "--out", out],
+        [sys.executable, "-m", "rsis_tf", "convert", folder, "--out", out],
         capture_output=True,
         text=True,
         check=False,

@@ -10,7 +10,7 @@ import numpy as np
 
 from rsis_tf import files
 from rsis_tf.config import ModelConfig
-from rsis_tf.errors import ArgumentParser, InputError, command_line
+from rsis_tf.errors import InputError
 from rsis_tf.models.pytorch.checkpoint import Unread, read_arguments, read_state
 
 # In every checkpoint, but not part of this network: torchvision's classifier and a counter of newer PyTorch versions.
@@ -229,21 +229,3 @@ def convert(checkpoint: pathlib.Path, out: pathlib.Path) -> None:
     with files.replacing(out) as partial:
         model.save(partial)
     print(f"{out}: {config.encoder}, hidden size {config.hidden_size}, {config.num_classes} classes")
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = ArgumentParser(
-        prog="python -m rsis_tf.models.pytorch.convert",
-        description="Turns a checkpoint of the original PyTorch code (imatge-upc/rsis) into a Keras model.",
-        epilog="example: python -m rsis_tf.models.pytorch.convert --checkpoint models/pascal --out pascal.keras",
-    )
-    parser.add_argument("--checkpoint", type=pathlib.Path, required=True, metavar="DIR",
-                        help="folder with encoder.pt, decoder.pt and args.pkl")  # fmt: skip
-    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE", help="the .keras file to write")
-    arguments = parser.parse_args(argv)
-    with command_line():
-        convert(arguments.checkpoint, arguments.out)
-
-
-if __name__ == "__main__":
-    main()

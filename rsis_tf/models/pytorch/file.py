@@ -42,9 +42,9 @@ def read(path: pathlib.Path) -> Any:
             raise FileError("it is empty")
         file.seek(0)
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        if data[:4] == b"PK\x03\x04":
+        if bytes(data[:4]) == b"PK\x03\x04":
             return _read_zip(data, file)
-        if data[257:262] == b"ustar":
+        if bytes(data[257:262]) == b"ustar":
             return _read_tar(data, file)
         return _read_stream(data)
 
@@ -56,7 +56,7 @@ def _read_zip(data: memoryview, file: BinaryIO) -> Any:
         raise FileError("it is a zip file without the one data.pkl of torch.save")
     folder = pickles[0].removesuffix("data.pkl")
     if (order := records.get(folder + "byteorder")) is not None:
-        _check_order(order() == b"little")
+        _check_order(bytes(order()) == b"little")
     storages: dict[str, Storage] = {}
 
     def persistent(key: Any) -> Storage:
