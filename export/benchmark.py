@@ -9,10 +9,10 @@ import numpy as np
 from export.benchmarking.rows import Case, benchmark
 from export.benchmarking.table import environment, finish
 from export.formats import FORMATS
-from export.images import find_images, synthetic_image
+from export.images import find_images
 from export.options import check_out
 from rsis_tf.errors import ArgumentParser, InputError, command_line
-from rsis_tf.images import read_image
+from rsis_tf.images import read_image, synthetic_image
 from rsis_tf.inference import find_model
 
 EPILOG = """examples:

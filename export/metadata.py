@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import pathlib
 from typing import Any
 
 import rsis_tf
@@ -75,11 +74,6 @@ def describe(model: RSIS, spec: GraphSpec, options: Options, *, format: str, **e
 def as_text(metadata: dict[str, Any]) -> dict[str, str]:
     """Returns the metadata as text: strings as they are, everything else as JSON."""
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
-
-
-def sidecar(path: pathlib.Path) -> pathlib.Path:
-    """Returns where the JSON file of an exported file or folder lies."""
-    return path.with_name(path.name + ".json")
 
 
 def to_json(metadata: dict[str, Any]) -> str:

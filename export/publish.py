@@ -12,6 +12,7 @@ from export.options import Options, tolerances
 from rsis_tf.errors import command_line
 from rsis_tf.files import replacing
 from rsis_tf.models import RSIS
+from rsis_tf.runtime import sidecar
 
 
 def publish(
@@ -42,7 +43,7 @@ def publish(
         export.verify.VerificationError: when the outputs differ from those of the model; then nothing is written.
     """
     out, facts = options.out, dict(described)
-    with replacing(metadata.sidecar(out)) as side, replacing(out) as partial:
+    with replacing(sidecar(out)) as side, replacing(out) as partial:
         write(partial)
         if options.verify:
             cases = _verify(open_run(partial), model, spec, options)

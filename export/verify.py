@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from export.graph import GraphSpec, infer
-from export.images import find_images, synthetic_image
+from export.images import find_images
 from export.options import Thresholds
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.metrics.agreement import agreement
-from rsis_tf.images import read_image
+from rsis_tf.images import read_image, synthetic_image
 from rsis_tf.models import RSIS
 from rsis_tf.runtime import OUTPUTS, Instance, decode, resize_image
 

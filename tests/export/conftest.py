@@ -98,12 +98,6 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def images() -> list[np.ndarray]:
     """Three images of different sizes and contents."""
-    from export.images import synthetic_image
+    from rsis_tf.images import synthetic_image
 
     return [synthetic_image(size, seed) for seed, size in enumerate([(48, 64), (37, 91), (150, 120)])]
-
-
-@pytest.fixture(scope="session")
-def pictures(images: list[np.ndarray]) -> list[np.ndarray]:
-    """The name of `images` in test_layouts.py."""
-    return images

@@ -30,7 +30,7 @@ def keeping_run(run_folder, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def images(images) -> list[np.ndarray]:
-    from export.images import synthetic_image
+    from rsis_tf.images import synthetic_image
 
     return [*images, synthetic_image((40, 160), 7), synthetic_image((131, 47), 8)]
 

@@ -17,8 +17,8 @@ from export.benchmarking import rows, table, worker
 from export.benchmarking.device_memory import device_memory_mb
 from export.benchmarking.rows import Case
 from export.formats import FORMATS
-from export.images import synthetic_image
 from export.options import Thresholds
+from rsis_tf.images import synthetic_image
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 

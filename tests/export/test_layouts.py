@@ -26,10 +26,10 @@ def exported(run_folder: pathlib.Path, tmp_path_factory) -> dict[str, pathlib.Pa
 
 
 @pytest.mark.parametrize("layout", ["stepwise", "loop"])
-def test_same_instances_as_unrolled(exported, pictures, layout: str):
+def test_same_instances_as_unrolled(exported, images, layout: str):
     for batch_size in (1, 3):
-        ours = Predictor(exported[layout], batch_size=batch_size).batch(pictures)
-        theirs = Predictor(exported["unrolled"], batch_size=batch_size).batch(pictures)
+        ours = Predictor(exported[layout], batch_size=batch_size).batch(images)
+        theirs = Predictor(exported["unrolled"], batch_size=batch_size).batch(images)
         assert [len(found) for found in theirs] == [3, 3, 3]
         for found, wanted in zip(ours, theirs, strict=True):
             assert [(i.step, i.class_id) for i in found] == [(i.step, i.class_id) for i in wanted]
@@ -38,33 +38,33 @@ def test_same_instances_as_unrolled(exported, pictures, layout: str):
                 assert one.score == pytest.approx(other.score, abs=1e-5)
 
 
-def test_stepwise_ends_with_the_last_image_of_the_batch(exported, pictures):
-    stops = Predictor(exported["unrolled"]).run(_at_size(pictures))[2]  # (3, 3)
+def test_stepwise_ends_with_the_last_image_of_the_batch(exported, images):
+    stops = Predictor(exported["unrolled"]).run(_at_size(images))[2]  # (3, 3)
     threshold = float(np.sort(stops[:, 0])[1])  # the first step ends the sequence of one image only
     lengths = [int(np.argmin([*(stop >= threshold), False])) for stop in stops]
     assert min(lengths) == 0
     assert max(lengths) == 3
-    found = Predictor(exported["stepwise"], stop_threshold=threshold).batch(pictures)
+    found = Predictor(exported["stepwise"], stop_threshold=threshold).batch(images)
     assert [len(instances) for instances in found] == lengths
     none = int(np.argmin(stops[:, 0]))
     alone = Predictor(exported["stepwise"], stop_threshold=threshold)
-    assert alone.run(_at_size([pictures[none]]))[0].shape == (1, 1, 48, 64)
-    assert alone.run(_at_size(pictures))[0].shape == (3, 3, 48, 64)
+    assert alone.run(_at_size([images[none]]))[0].shape == (1, 1, 48, 64)
+    assert alone.run(_at_size(images))[0].shape == (3, 3, 48, 64)
     each = Predictor(exported["stepwise"], stop_threshold=threshold, stop_mode="each")
-    assert each.run(_at_size([pictures[none]]))[0].shape == (1, 3, 48, 64)
+    assert each.run(_at_size([images[none]]))[0].shape == (1, 3, 48, 64)
 
 
-def _at_size(pictures: list[np.ndarray]) -> np.ndarray:
-    return np.stack([resize_image(picture, (48, 64)) for picture in pictures])
+def _at_size(images: list[np.ndarray]) -> np.ndarray:
+    return np.stack([resize_image(image, (48, 64)) for image in images])
 
 
-def test_loop_ends_early_in_the_graph(run_folder, tmp_path, pictures):
+def test_loop_ends_early_in_the_graph(run_folder, tmp_path, images):
     out = tmp_path / "loop.onnx"
     options = ["--layout", "loop", "--stop-threshold", "0.9", "--opset", "18"]
     exporter.main([str(run_folder), "--out", str(out), *options])
     predictor = Predictor(out)
-    assert [output.shape for output in predictor.run(_at_size(pictures))] == [(3, 1, 48, 64), (3, 1, 4), (3, 1)]
-    assert predictor.batch(pictures) == [[], [], []]
+    assert [output.shape for output in predictor.run(_at_size(images))] == [(3, 1, 48, 64), (3, 1, 4), (3, 1)]
+    assert predictor.batch(images) == [[], [], []]
     graph = onnx.load(out).graph
     assert [node.op_type for node in graph.node].count("Loop") == 1
     assert graph.output[0].type.tensor_type.shape.dim[1].dim_param == "step"
@@ -75,14 +75,14 @@ def test_loop_ends_early_in_the_graph(run_folder, tmp_path, pictures):
     assert Predictor(out, stop_threshold=0.95).stop_threshold == 0.95
 
 
-def test_loop_uses_the_stop_threshold_of_the_model(run_folder, tmp_path, pictures):
+def test_loop_uses_the_stop_threshold_of_the_model(run_folder, tmp_path, images):
     model = keras.models.load_model(run_folder / "best.keras")
     model.config = dataclasses.replace(model.config, stop_threshold=0.9)
     model.save(tmp_path / "best.keras")
     exporter.main([str(tmp_path), "--layout", "loop", "--no-verify", "--out", str(tmp_path / "loop.onnx")])
     predictor = Predictor(tmp_path / "loop.onnx")
     assert predictor.stop_threshold == 0.9
-    assert predictor.run(_at_size(pictures))[2].shape == (3, 1)
+    assert predictor.run(_at_size(images))[2].shape == (3, 1)
 
 
 def test_states_stay_in_the_layout_of_the_convolutions(exported):
@@ -116,24 +116,24 @@ def voting_run(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.mark.parametrize("options", ["", "--layout stepwise", "--layout loop", "--size dynamic", "--opset 18"])
-def test_exports_of_a_voting_model_equal_keras(voting_run, options: str, tmp_path, pictures):
+def test_exports_of_a_voting_model_equal_keras(voting_run, options: str, tmp_path, images):
     out = tmp_path / ("stepwise" if "stepwise" in options else "model.onnx")
     exporter.main([str(voting_run), *options.split(), "--out", str(out)])  # the exporter verifies the file
     if "dynamic" in options:
         return
-    wanted = KerasPredictor(voting_run).stream(pictures)
-    for ours, theirs in zip(Predictor(out).batch(pictures), wanted, strict=True):
+    wanted = KerasPredictor(voting_run).stream(images)
+    for ours, theirs in zip(Predictor(out).batch(images), wanted, strict=True):
         assert len(ours) == len(theirs) == 3
         for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(one.mask, other.mask)
             np.testing.assert_allclose(one.class_probs, other.class_probs, atol=1e-4)
 
 
-def test_half_precision_of_a_voting_model_finds_the_same_objects(voting_run, tmp_path, pictures):
+def test_half_precision_of_a_voting_model_finds_the_same_objects(voting_run, tmp_path, images):
     out = tmp_path / "half.onnx"
     exporter.main([str(voting_run), "--precision", "fp16", "--out", str(out)])
-    wanted = KerasPredictor(voting_run).stream(pictures)
-    assert np.mean([agreement(*pair) for pair in zip(Predictor(out).batch(pictures), wanted, strict=True)]) > 0.9
+    wanted = KerasPredictor(voting_run).stream(images)
+    assert np.mean([agreement(*pair) for pair in zip(Predictor(out).batch(images), wanted, strict=True)]) > 0.9
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 
 from export import onnx as exporter
 from export.graph import GraphSpec, infer
-from export.images import synthetic_image
 from export.onnx_graphs.convert import convert
+from rsis_tf.images import synthetic_image
 from rsis_tf.inference import KerasPredictor
 from rsis_tf.models import ModelConfig, build_model
 from rsis_tf.runtime import Predictor, open_session, resize_image

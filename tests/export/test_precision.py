@@ -14,11 +14,11 @@ from PIL import Image
 from export import calibration, tflite
 from export import onnx as exporter
 from export.graph import GraphSpec
-from export.images import synthetic_image
 from export.onnx_graphs import quantize
 from export.onnx_graphs.half_precision import nodes_before_convolutions
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.metrics.agreement import agreement
+from rsis_tf.images import synthetic_image
 from rsis_tf.runtime import Predictor
 
 STEPS = ("--steps", "2")  # further steps repeat the same network

@@ -13,9 +13,9 @@ from PIL import Image
 from export import onnx as exporter
 from export import verify
 from export.graph import GraphSpec, infer, resample
-from export.images import synthetic_image
 from export.onnx_graphs.convert import convert
 from rsis_tf.errors import InputError
+from rsis_tf.images import synthetic_image
 from rsis_tf.inference import load_model
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
