@@ -74,8 +74,8 @@ class Criterion:
             self.weights["class_loss"] = config.class_weight
         if use_stop_loss:
             self.weights["stop_loss"] = config.stop_weight
-        for name in spec.loss_weights:
-            self.weights[name] = getattr(config, f"{name.removesuffix('_loss')}_weight")
+        for name, default in spec.loss_weights.items():
+            self.weights[name] = getattr(config, f"{name.removesuffix('_loss')}_weight", default)
 
     def __call__(self, targets: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Computes the losses.
