@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 import keras
@@ -204,21 +204,21 @@ class RSIS(keras.Model):
             features = [ops.stop_gradient(feature) for feature in features]
         return features
 
-    def predict_instances(self, image: np.ndarray, **options: Any) -> Sequence[runtime.Instance]:
+    def predict_instances(self, image: runtime.ImageLike, **options: Any) -> runtime.Instances:
         """Returns the objects in one image, in predicted order.
 
         The image is resized to the configuration's `image_size` for the network, and the masks back to the image.
 
         Args:
-            image: (H, W, 3) uint8 RGB, of any size.
+            image: of any size: an array, a PIL image or a path, see `rsis_tf.runtime.as_image`.
             options: of `rsis_tf.runtime.decode`, such as `stop_threshold` (default: the configuration's),
                 `mask_threshold` and `stop_mode`.
 
         Raises:
-            rsis_tf.runtime.RuntimeInputError: for an image or an option of another kind.
+            InputError: for an image or an option of another kind.
         """
         config = self.config
-        image = runtime.check_image(image)
+        image = runtime.as_image(image)
         outputs = self.predict_on_batch(runtime.resize_image(image, config.image_size, config.aspect)[None])
         settings = {
             "class_names": config.class_names,
