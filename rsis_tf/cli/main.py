@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 
 import rsis_tf
-from rsis_tf.errors import InputError, command_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,17 +55,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = {command.name: command for group in COMMANDS.values() for command in group}
     first = arguments[0] if arguments else "--help"
+    if first in ("-h", "--help"):
+        print(usage(), end="")
+        return
+    if first in ("-V", "--version"):
+        print(f"rsis {rsis_tf.__version__}")
+        return
+    from rsis_tf.errors import InputError, command_line  # imports numpy, which the list of commands does not need
+
     with command_line():
-        if first in ("-h", "--help"):
-            print(usage(), end="")
-        elif first in ("-V", "--version"):
-            print(f"rsis {rsis_tf.__version__}")
-        elif first in commands:
-            importlib.import_module(commands[first].module).main(arguments[1:])
-        else:
+        if first not in commands:
             near = difflib.get_close_matches(first, commands, cutoff=0.4)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
             raise InputError(f"expected a command that `rsis --help` lists; {hint}Received: {first}")
+        importlib.import_module(commands[first].module).main(arguments[1:])
 
 
 def usage() -> str:
