@@ -3,19 +3,54 @@
 import argparse
 import contextlib
 import io
+import re
+import reprlib
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+_NOT_PRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that control a terminal, end a line, change the direction of writing, or cannot be encoded."""
+
+
+def printable(text: str) -> str:
+    """Returns a text in which every character that must not reach a terminal is shown as its escape, such as `\\x1b`.
+
+    Names of files and classes come from outside: they may hold line breaks, commands to the terminal, marks that
+    reverse the direction of writing, and bytes that are not UTF-8.
+    """
+    return _NOT_PRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+class _Brief(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxlong, self.maxother = 3, 60, 40, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write out an integer of more than 4300 digits.
+        return f"an integer of {x.bit_length()} bits" if x.bit_length() > 10_000 else super().repr_int(x, level)
+
+
+def brief(value: object) -> str:
+    """Returns a short form of a value for a message, however long, large or deeply nested the value is."""
+    return printable(_Brief().repr(value))
+
 
 class InputError(ValueError):
-    """Input the program cannot work with; the message is one line that ends in what was received."""
+    """Input the program cannot work with; the message is one line that ends in what was received.
+
+    Characters that must not reach a terminal are escaped, see `printable`.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(value) if isinstance(value, str) else value for value in args))
 
 
 _EXTRAS = {
     "train": (
         *("tensorflow", "keras", "scipy", "pycocotools", "matplotlib", "tensorboard", "tf2onnx", "onnx"),
-        "ai_edge_litert",
+        *("ai_edge_litert", "msgspec"),
     ),
     "cityscapes": ("cityscapesscripts",),
     "jax": ("jax",),

@@ -10,6 +10,7 @@ from PIL import Image
 
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
+from rsis_tf.files import inside
 
 if TYPE_CHECKING:
     from rsis_tf.runtime import Instance
@@ -61,9 +62,9 @@ class ResultFiles:
                 scored = [(k, instance.class_probs[k] * instance.objectness) for k in range(1, len(self._label_ids))]
             for class_id, score in scored:
                 name = f"masks/{stem}_{number:03d}_{self._label_ids[class_id]}.png"
-                (self._folder / name).write_bytes(buffer.getvalue())
+                inside(self._folder, name).write_bytes(buffer.getvalue())
                 lines.append(f"{name} {self._label_ids[class_id]} {float(score):.9g}\n")
-        (self._folder / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
+        inside(self._folder, f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def prediction_files(results: pathlib.Path, truth_files: Sequence[pathlib.Path]) -> list[pathlib.Path]:

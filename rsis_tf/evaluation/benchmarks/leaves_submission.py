@@ -19,6 +19,7 @@ from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError, command_line
 from rsis_tf.evaluation.metrics import leaves
 from rsis_tf.evaluation.metrics.bootstrap import mean_interval
+from rsis_tf.files import inside
 from rsis_tf.images import read_label_image
 from rsis_tf.progress import ProgressLine
 
@@ -51,7 +52,7 @@ class SubmissionFolder:
         labels = leaves.label_map(instances, sample.image.shape[:2], overlap=self._overlap)
         if labels.max(initial=0) > 255:
             raise InputError(f"an 8-bit label image holds 255 leaves. Received: {labels.max()} in {sample.image_id!r}")
-        path = self.folder / f"{sample.image_id}_label.png"
+        path = inside(self.folder, f"{sample.image_id}_label.png")
         beside = path.with_name(f".{path.name}")
         Image.fromarray(labels.astype(np.uint8)).save(beside, format="PNG")
         os.replace(beside, path)
