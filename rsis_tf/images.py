@@ -1,19 +1,28 @@
-"""Reading pictures and label images from files, strictly: what cannot be shown as 8-bit RGB is refused, not guessed."""
+"""Reading images and label images from files, strictly: what cannot be shown as 8-bit RGB is refused, not guessed."""
 
 import contextlib
 import dataclasses
 import functools
 import pathlib
+import struct
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from rsis_tf.errors import InputError
+from rsis_tf.files import is_file
 
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _LARGEST_ID = 65535
+"""Largest id in a label image."""
+_BROKEN = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError),
+    *(struct.error, zlib.error, Image.DecompressionBombError, MemoryError),
+)
+"""What Pillow raises for a broken file, depending on its format and the place of the damage."""
 _ORIENTATION = 0x0112
 """The EXIF tag that says how an image is to be turned before it is shown."""
 
@@ -27,9 +36,16 @@ _BACK = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-"""What takes an EXIF orientation back."""
+"""The transformation that undoes an EXIF orientation."""
 _END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 """What ends a file that is whole, by Pillow's name of the format."""
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Number of channels by colour type."""
+_PNG_PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+"""First row, first column, step of rows and step of columns of the seven passes of an interlaced file."""
+_UNPACKED_AT_ONCE = 1 << 20
+_USUAL_RATIO = 100
+"""A PNG file that is smaller than its pixels by a larger factor is decoded before its header is believed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,14 +74,17 @@ class Header:
 def read_header(path: str | pathlib.Path) -> Header:
     """Reads size and orientation of an image and makes sure that `read_image` would take it; decodes no pixels.
 
-    A JPEG or PNG file that has no end is decoded after all, to find whether it was cut off; so is every file of another
-    format.
+    A JPEG or PNG file that has no end is decoded after all, to find whether it was cut off; so is a PNG file that is
+    very small for its size in pixels, and every file of another format.
 
     Raises:
         InputError: as `read_image` does.
     """
     with _opened(path, "an image file") as picture:
         _require_eight_bits(picture, path)
+        pixels = picture.width * picture.height
+        if picture.format == "JPEG2000" or (picture.format == "PNG" and _size(path) * _USUAL_RATIO < pixels):
+            _load_whole(picture, path)
         tail = _tail(pathlib.Path(path))
         if picture.format == "PNG" and b"eXIf" in tail:  # its EXIF data may lie behind the pixels
             picture.load()
@@ -80,9 +99,9 @@ def read_header(path: str | pathlib.Path) -> Header:
 
 
 def read_image(path: str | pathlib.Path, *, as_stored: bool = False) -> np.ndarray:
-    """Reads a picture as RGB.
+    """Reads an image as RGB.
 
-    Greyscale, palette, CMYK and pictures with transparency are converted (transparency is dropped, not blended), the
+    Greyscale, palette, CMYK and images with transparency are converted (transparency is dropped, not blended), the
     EXIF orientation is applied; of an animation the first frame is taken.
 
     Args:
@@ -99,6 +118,7 @@ def read_image(path: str | pathlib.Path, *, as_stored: bool = False) -> np.ndarr
         return read_reduced(path, None).pixels
     with _opened(path, "an image file") as picture:
         _require_eight_bits(picture, path)
+        _load_whole(picture, path)
         back = _BACK.get(_orientation(picture)) if picture.format == "TIFF" else None
         pixels = picture.convert("RGB")
         # Pillow turns TIFF files by itself.
@@ -138,6 +158,7 @@ def read_reduced(path: str | pathlib.Path, at_least: tuple[int, int] | None) -> 
         reduction = _reduction(picture, at_least)
         if reduction > 1:
             picture.draft(None, (whole[0] // reduction, whole[1] // reduction))
+        _load_whole(picture, path)
         turned = _orientation(picture) >= 5
         pixels = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
         if reduction == 1:
@@ -160,6 +181,7 @@ def read_label_image(path: str | pathlib.Path) -> np.ndarray:
     with _opened(path, "a label image") as picture:
         if picture.mode not in _LABEL_MODES:
             raise InputError(f"expected a label image, palette or greyscale. Received: mode {picture.mode} in {path}")
+        _load_whole(picture, path)
         ids = np.array(picture).astype(np.int64)
         if ids.size and not 0 <= ids.min() <= ids.max() <= _LARGEST_ID:
             raise InputError(f"expected ids 0 … {_LARGEST_ID}. Received: {ids.min()} … {ids.max()} in {path}")
@@ -184,7 +206,7 @@ def _reduction(picture: Image.Image, at_least: tuple[int, int] | None) -> int:
 @contextlib.contextmanager
 def _opened(path: str | pathlib.Path, expected: str) -> Iterator[Image.Image]:
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"expected {expected}. Received: {path} (no such file)")
     is_heif = path.suffix.lower() in (".heic", ".heif")
     if is_heif and not _heif_reader():
@@ -194,13 +216,60 @@ def _opened(path: str | pathlib.Path, expected: str) -> Iterator[Image.Image]:
         )
     try:
         with Image.open(path) as picture:
+            if picture.format == "EPS":  # a program, which Pillow gives to Ghostscript to run
+                raise InputError(f"expected {expected}, not PostScript. Received: {path}")
             yield picture
     except InputError:
         raise
-    # Pillow reports a broken file through any of these, depending on format and place of the damage.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+    except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"expected {expected} that can be read. Received: {path} ({reason})") from None
+
+
+def _load_whole(picture: Image.Image, path: str | pathlib.Path) -> None:
+    """Decodes the pixels and makes sure that none are missing.
+
+    Pillow refuses most files that were cut off. It leaves rows at 0 if a PNG file's compressed data ends properly but
+    too early, and does not miss the data of a JPEG 2000 file.
+    """
+    picture.load()
+    if picture.format == "JPEG2000":
+        if b"\xff\xd9" not in _tail(pathlib.Path(path)):
+            raise InputError(f"expected a whole image file. Received: {path} (it was cut off)")
+    elif picture.format == "PNG":
+        last_row = picture.crop((0, picture.height - 1, picture.width, picture.height))
+        if (picture.info.get("interlace") or not np.any(np.asarray(last_row))) and not _png_is_whole(path):
+            raise InputError(f"expected a whole image file. Received: {path} (rows of pixels are missing)")
+
+
+def _png_is_whole(path: str | pathlib.Path) -> bool:
+    """Whether a PNG file's data holds all rows that its header announces; unpacks no more than that."""
+    unpack = zlib.decompressobj()
+    missing = 0
+    with pathlib.Path(path).open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"IHDR":
+                width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", file.read(13))
+                bits = depth * _PNG_CHANNELS[colour]
+                for row, column, rows, columns in _PNG_PASSES if interlace else ((0, 0, 1, 1),):
+                    across, down = -((column - width) // columns), -((row - height) // rows)
+                    missing += down * (1 + (across * bits + 7) // 8) if across > 0 and down > 0 else 0
+            elif kind == b"IDAT":
+                packed = file.read(length)
+                unpacked = _UNPACKED_AT_ONCE
+                # A full buffer means that more may follow, although no packed byte is left.
+                while (packed or unpacked == _UNPACKED_AT_ONCE) and missing > 0 and not unpack.eof:
+                    unpacked = len(unpack.decompress(packed, _UNPACKED_AT_ONCE))
+                    missing -= unpacked
+                    packed = unpack.unconsumed_tail
+            else:
+                file.seek(length, 1)
+            if missing <= 0 and kind == b"IDAT":
+                return True
+            file.seek(4, 1)
+    return False
 
 
 def _require_eight_bits(picture: Image.Image, path: str | pathlib.Path) -> None:
@@ -217,6 +286,10 @@ def _orientation(picture: Image.Image) -> int:
     # Pillow's own method for PNG files decodes all pixels to look behind them.
     orientation = Image.Image.getexif(picture).get(_ORIENTATION, 1)
     return orientation if orientation in range(1, 9) else 1
+
+
+def _size(path: str | pathlib.Path) -> int:
+    return pathlib.Path(path).stat().st_size
 
 
 def _tail(path: pathlib.Path) -> bytes:
