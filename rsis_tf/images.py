@@ -118,10 +118,10 @@ def read_image(path: str | pathlib.Path, *, as_stored: bool = False) -> np.ndarr
         return read_reduced(path, None).pixels
     with _opened(path, "an image file") as picture:
         _require_eight_bits(picture, path)
-        _load_whole(picture, path)
+        # Pillow turns TIFF files by itself and forgets their orientation when it decodes them.
         back = _BACK.get(_orientation(picture)) if picture.format == "TIFF" else None
+        _load_whole(picture, path)
         pixels = picture.convert("RGB")
-        # Pillow turns TIFF files by itself.
         return np.array(pixels if back is None else pixels.transpose(back))
 
 
