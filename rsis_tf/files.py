@@ -15,8 +15,8 @@ from rsis_tf.errors import InputError, brief
 
 _NOT_IN_NAMES = re.compile(r"""[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff/\\:*?"<>|]+""")
 """Separators, characters that Windows does not allow, and characters that must not reach a terminal."""
-_LONGEST_NAME = 255
-"""Bytes of a name in the usual file systems."""
+_LONGEST_NAME = 200
+"""Bytes of a name from outside: file systems allow 255, of which `replacing` needs up to 50 for its temporary name."""
 
 
 @contextlib.contextmanager

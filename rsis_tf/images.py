@@ -80,21 +80,21 @@ def read_header(path: str | pathlib.Path) -> Header:
     Raises:
         InputError: as `read_image` does.
     """
-    with _opened(path, "an image file") as picture:
-        _require_eight_bits(picture, path)
-        pixels = picture.width * picture.height
-        if picture.format == "JPEG2000" or (picture.format == "PNG" and _size(path) * _USUAL_RATIO < pixels):
-            _load_whole(picture, path)
+    with _opened(path, "an image file") as image:
+        _require_eight_bits(image, path)
+        pixels = image.width * image.height
+        if image.format == "JPEG2000" or (image.format == "PNG" and _size(path) * _USUAL_RATIO < pixels):
+            _load_whole(image, path)
         tail = _tail(pathlib.Path(path))
-        if picture.format == "PNG" and b"eXIf" in tail:  # its EXIF data may lie behind the pixels
-            picture.load()
-        orientation = _orientation(picture)
-        mark = _END_MARKS.get(picture.format or "")
+        if image.format == "PNG" and b"eXIf" in tail:  # its EXIF data may lie behind the pixels
+            image.load()
+        orientation = _orientation(image)
+        mark = _END_MARKS.get(image.format or "")
         if mark is None or mark not in tail:
-            picture.load()
-        size = picture.height, picture.width
+            image.load()
+        size = image.height, image.width
         # Pillow turns TIFF files by itself.
-        turned = picture.format == "TIFF" and orientation >= 5
+        turned = image.format == "TIFF" and orientation >= 5
         return Header(stored_size=size[::-1] if turned else size, orientation=orientation)
 
 
@@ -116,12 +116,12 @@ def read_image(path: str | pathlib.Path, *, as_stored: bool = False) -> np.ndarr
     """
     if not as_stored:
         return read_reduced(path, None).pixels
-    with _opened(path, "an image file") as picture:
-        _require_eight_bits(picture, path)
+    with _opened(path, "an image file") as image:
+        _require_eight_bits(image, path)
         # Pillow turns TIFF files by itself and forgets their orientation when it decodes them.
-        back = _BACK.get(_orientation(picture)) if picture.format == "TIFF" else None
-        _load_whole(picture, path)
-        pixels = picture.convert("RGB")
+        back = _BACK.get(_orientation(image)) if image.format == "TIFF" else None
+        _load_whole(image, path)
+        pixels = image.convert("RGB")
         return np.array(pixels if back is None else pixels.transpose(back))
 
 
@@ -152,15 +152,15 @@ def read_reduced(path: str | pathlib.Path, at_least: tuple[int, int] | None) -> 
     Raises:
         InputError: see `read_image`.
     """
-    with _opened(path, "an image file") as picture:
-        _require_eight_bits(picture, path)
-        whole = picture.size
-        reduction = _reduction(picture, at_least)
+    with _opened(path, "an image file") as image:
+        _require_eight_bits(image, path)
+        whole = image.size
+        reduction = _reduction(image, at_least)
         if reduction > 1:
-            picture.draft(None, (whole[0] // reduction, whole[1] // reduction))
-        _load_whole(picture, path)
-        turned = _orientation(picture) >= 5
-        pixels = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+            image.draft(None, (whole[0] // reduction, whole[1] // reduction))
+        _load_whole(image, path)
+        turned = _orientation(image) >= 5
+        pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
         if reduction == 1:
             return ReducedImage(pixels=pixels, size=pixels.shape[:2], reduction=1)
         return ReducedImage(pixels=pixels, size=whole if turned else whole[::-1], reduction=reduction)
@@ -178,22 +178,22 @@ def read_label_image(path: str | pathlib.Path) -> np.ndarray:
     Raises:
         InputError: when the file is missing, unreadable or truncated, or has colour channels or larger values.
     """
-    with _opened(path, "a label image") as picture:
-        if picture.mode not in _LABEL_MODES:
-            raise InputError(f"expected a label image, palette or greyscale. Received: mode {picture.mode} in {path}")
-        _load_whole(picture, path)
-        ids = np.array(picture).astype(np.int64)
+    with _opened(path, "a label image") as image:
+        if image.mode not in _LABEL_MODES:
+            raise InputError(f"expected a label image, palette or greyscale. Received: mode {image.mode} in {path}")
+        _load_whole(image, path)
+        ids = np.array(image).astype(np.int64)
         if ids.size and not 0 <= ids.min() <= ids.max() <= _LARGEST_ID:
             raise InputError(f"expected ids 0 … {_LARGEST_ID}. Received: {ids.min()} … {ids.max()} in {path}")
         return ids.astype(np.int32)
 
 
-def _reduction(picture: Image.Image, at_least: tuple[int, int] | None) -> int:
+def _reduction(image: Image.Image, at_least: tuple[int, int] | None) -> int:
     """The largest factor that a JPEG decoder can divide the image's sides by and leave (h, w)."""
-    if at_least is None or picture.format not in ("JPEG", "MPO"):
+    if at_least is None or image.format not in ("JPEG", "MPO"):
         return 1
-    width, height = picture.size
-    orientation = _orientation(picture)
+    width, height = image.size
+    orientation = _orientation(image)
     needed_height, needed_width = at_least[::-1] if orientation >= 5 else at_least
     for factor in (8, 4, 2):
         # A last block that is not whole lies at the end of the stored rows: turned, it would shift the pixels.
@@ -215,10 +215,10 @@ def _opened(path: str | pathlib.Path, expected: str) -> Iterator[Image.Image]:
             f"Received: {path}"
         )
     try:
-        with Image.open(path) as picture:
-            if picture.format == "EPS":  # a program, which Pillow gives to Ghostscript to run
+        with Image.open(path) as image:
+            if image.format == "EPS":  # a program, which Pillow gives to Ghostscript to run
                 raise InputError(f"expected {expected}, not PostScript. Received: {path}")
-            yield picture
+            yield image
     except InputError:
         raise
     except _BROKEN as error:
@@ -226,19 +226,19 @@ def _opened(path: str | pathlib.Path, expected: str) -> Iterator[Image.Image]:
         raise InputError(f"expected {expected} that can be read. Received: {path} ({reason})") from None
 
 
-def _load_whole(picture: Image.Image, path: str | pathlib.Path) -> None:
+def _load_whole(image: Image.Image, path: str | pathlib.Path) -> None:
     """Decodes the pixels and makes sure that none are missing.
 
     Pillow refuses most files that were cut off. It leaves rows at 0 if a PNG file's compressed data ends properly but
     too early, and does not miss the data of a JPEG 2000 file.
     """
-    picture.load()
-    if picture.format == "JPEG2000":
+    image.load()
+    if image.format == "JPEG2000":
         if b"\xff\xd9" not in _tail(pathlib.Path(path)):
             raise InputError(f"expected a whole image file. Received: {path} (it was cut off)")
-    elif picture.format == "PNG":
-        last_row = picture.crop((0, picture.height - 1, picture.width, picture.height))
-        if (picture.info.get("interlace") or not np.any(np.asarray(last_row))) and not _png_is_whole(path):
+    elif image.format == "PNG":
+        last_row = image.crop((0, image.height - 1, image.width, image.height))
+        if (image.info.get("interlace") or not np.any(np.asarray(last_row))) and not _png_is_whole(path):
             raise InputError(f"expected a whole image file. Received: {path} (rows of pixels are missing)")
 
 
@@ -272,19 +272,19 @@ def _png_is_whole(path: str | pathlib.Path) -> bool:
     return False
 
 
-def _require_eight_bits(picture: Image.Image, path: str | pathlib.Path) -> None:
-    depth = _channel_depth(picture)
+def _require_eight_bits(image: Image.Image, path: str | pathlib.Path) -> None:
+    depth = _channel_depth(image)
     if depth != 8:
         raise InputError(
             f"expected an image of 8 bits per channel (convert it first). Received: {depth}-bit channels in {path}"
         )
-    if picture.mode not in _EIGHT_BIT_MODES:
-        raise InputError(f"expected a greyscale, palette, RGB or CMYK image. Received: mode {picture.mode} in {path}")
+    if image.mode not in _EIGHT_BIT_MODES:
+        raise InputError(f"expected a greyscale, palette, RGB or CMYK image. Received: mode {image.mode} in {path}")
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     # Pillow's own method for PNG files decodes all pixels to look behind them.
-    orientation = Image.Image.getexif(picture).get(_ORIENTATION, 1)
+    orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
     return orientation if orientation in range(1, 9) else 1
 
 
@@ -310,12 +310,12 @@ def _heif_reader() -> bool:
     return True
 
 
-def _channel_depth(picture: Image.Image) -> int:
+def _channel_depth(image: Image.Image) -> int:
     """Bits per channel in the file; Pillow reads some 16-bit colour files as 8-bit and drops the rest in silence."""
-    if picture.mode == "I" or picture.mode == "F":
+    if image.mode == "I" or image.mode == "F":
         return 32
-    raw_modes = [picture.mode]
-    for tile in picture.tile:
+    raw_modes = [image.mode]
+    for tile in image.tile:
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         raw_modes += [argument for argument in arguments if isinstance(argument, str)]
     return 16 if any(";16" in mode for mode in raw_modes) else 8

@@ -245,6 +245,21 @@ def _damage_coco(rng: random.Random, folder: pathlib.Path) -> None:
     path.write_bytes(text.replace('"many"', many).encode("utf-8", "surrogatepass"))
 
 
+def _damage_ids(rng: random.Random, folder: pathlib.Path) -> None:
+    """Gives an image and its annotations a random text of `OUTSIDE_NAMES` as id, or damages the file otherwise."""
+    if rng.random() < 0.5:
+        _damage_coco(rng, folder)
+        return
+    path = next(folder.rglob("*.json"))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    old, new = rng.choice(content["images"])["id"], rng.choice(OUTSIDE_NAMES) + rng.choice(("", "1"))
+    for entry in content["images"]:
+        entry["id"] = new if entry["id"] == old else entry["id"]
+    for entry in content["annotations"]:
+        entry["image_id"] = new if entry["image_id"] == old else entry["image_id"]
+    path.write_bytes(dump(content).encode("utf-8", "surrogatepass"))
+
+
 def _write_leaves(folder: pathlib.Path) -> list[Any]:
     """Names files after the ids of images, as `rsis leaves` does."""
     from rsis_tf.config import DataConfig
@@ -482,7 +497,7 @@ TARGETS: dict[str, Target] = {
         quick=60,
     ),
     "coco check": Target(make=_make_coco, mutate=_damage_coco, read=_check_coco, share=2, quick=40),
-    "coco names": Target(make=_make_coco, mutate=_damage_coco, read=_write_leaves),
+    "coco names": Target(make=_make_coco, mutate=_damage_ids, read=_write_leaves),
     "cvppp": Target(
         make=_make_cvppp, mutate=damage_bytes("*.png"), read=functools.partial(_read_dataset, dataset="cvppp")
     ),
