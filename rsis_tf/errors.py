@@ -3,14 +3,31 @@
 import argparse
 import contextlib
 import io
+import re
+import reprlib
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 # The runtime is one file that an application may copy, so the class that it raises is defined there.
-from rsis_tf.runtime import InputError, reason_of
+from rsis_tf.runtime import InputError, printable, reason_of
 
-__all__ = ["ArgumentParser", "InputError", "command_line", "missing_module", "reason_of"]
+__all__ = ["ArgumentParser", "InputError", "command_line", "brief", "missing_module", "printable", "reason_of"]
+
+
+class _Brief(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxlong, self.maxother = 3, 60, 40, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write out an integer of more than 4300 digits.
+        return f"an integer of {x.bit_length()} bits" if x.bit_length() > 10_000 else super().repr_int(x, level)
+
+
+def brief(value: object) -> str:
+    """Returns a short form of a value for a message, however long, large or deeply nested the value is."""
+    return printable(_Brief().repr(value))
 
 
 class TrainingDiverged(RuntimeError):
@@ -20,7 +37,7 @@ class TrainingDiverged(RuntimeError):
 _EXTRAS = {
     "train": (
         *("tensorflow", "keras", "scipy", "pycocotools", "matplotlib", "tensorboard", "tf2onnx", "onnx"),
-        "ai_edge_litert",
+        *("ai_edge_litert", "msgspec"),
     ),
     "cityscapes": ("cityscapesscripts",),
     "jax": ("jax",),

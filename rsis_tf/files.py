@@ -1,13 +1,22 @@
-"""Files and folders that are whole or not there: written beside their place, and renamed when complete."""
+"""Files and folders that are whole or not there, and names from outside that stay inside their folder."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+from rsis_tf.errors import InputError, brief
+
+_NOT_IN_NAMES = re.compile(r"""[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff/\\:*?"<>|]+""")
+"""Separators, characters that Windows does not allow, and characters that must not reach a terminal."""
+_LONGEST_NAME = 200
+"""Bytes of a name from outside: file systems allow 255, of which `replacing` needs up to 50 for its temporary name."""
 
 
 @contextlib.contextmanager
@@ -69,3 +78,53 @@ def remove_leftovers(folder: pathlib.Path) -> None:
     """Removes what writers that were killed left in a folder. No other process may be writing there."""
     for leftover in sorted(folder.glob(".*.partial*")):
         remove(leftover)
+
+
+def is_file(path: pathlib.Path) -> bool:
+    """Returns whether there is such a file; False for a name that no file can have, such as one of 300 letters."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def safe_name(text: str, *, limit: int = 150) -> str:
+    """Makes the name of a file from a text from outside, such as the id of an image.
+
+    Separators and characters that are not allowed become "_", so the name has one part and is not "..". A text that
+    had to be changed gets a digest, so that different texts give different names.
+
+    Args:
+        text: any text; a text that is a usual name is returned as it is.
+        limit: longest name in bytes; it leaves room for a prefix and a suffix.
+    """
+    name = _NOT_IN_NAMES.sub("_", text).strip(" ")
+    name = re.sub(r"^\.+|\.+$", "_", name)
+    if name == text and text and len(text.encode("utf-8")) <= limit:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{name.encode('utf-8')[: limit - 13].decode('utf-8', 'ignore')}-{digest}"
+
+
+def inside(folder: str | os.PathLike, name: str) -> pathlib.Path:
+    """Returns the path `folder`/`name`, where the name comes from outside, if it stays in the folder.
+
+    The name may have several parts ("city/image.png"). Links inside the folder are followed.
+
+    Raises:
+        InputError: if the name is absolute, empty or too long, has a part "..", or leads outside through a link.
+    """
+    folder = pathlib.Path(folder)
+    parts = re.split(r"[/\\]", name)
+    try:
+        wrong = (
+            not all(0 < len(os.fsencode(part)) <= _LONGEST_NAME and part not in (".", "..") for part in parts)
+            or "\0" in name
+            or bool(pathlib.PureWindowsPath(name).drive)
+            or not (folder / name).parent.resolve().is_relative_to(folder.resolve())
+        )
+    except (OSError, ValueError, RuntimeError):  # not a name of this file system, or a circle of links
+        wrong = True
+    if wrong:
+        raise InputError(f"expected the name of a file inside {folder}. Received: {brief(name)}")
+    return folder / name

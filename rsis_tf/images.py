@@ -4,12 +4,15 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+import struct
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from rsis_tf.errors import InputError
+from rsis_tf.files import is_file
 from rsis_tf.runtime import reason_of, resize_image
 
 IMAGE_SUFFIXES = (
@@ -23,6 +26,12 @@ LABEL_SUFFIXES = (".bmp", ".png", ".tif", ".tiff")
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _LARGEST_ID = 65535
+"""Largest id in a label image."""
+_BROKEN = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError),
+    *(struct.error, zlib.error, Image.DecompressionBombError, MemoryError),
+)
+"""What Pillow raises for a broken file, depending on its format and the place of the damage."""
 _ORIENTATION = 0x0112
 """The EXIF tag that says how to turn an image before showing it."""
 _TURN_BACK = {
@@ -37,6 +46,14 @@ _TURN_BACK = {
 """EXIF orientation → the operation that reverses it."""
 _END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 """Pillow's name of a format → the bytes at the end of a complete file."""
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Number of channels by colour type."""
+_PNG_PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+"""First row, first column, step of rows and step of columns of the seven passes of an interlaced file."""
+_UNPACKED_AT_ONCE = 1 << 20
+_USUAL_RATIO = 100
+"""A PNG file that is smaller than its pixels by a larger factor is decoded before its header is believed."""
+
 
 
 def list_images(folder: pathlib.Path, *, recursive: bool = False) -> list[pathlib.Path]:
@@ -93,15 +110,18 @@ def read_header(path: str | pathlib.Path) -> Header:
     """Reads the size and the orientation of an image and checks that `read_image` accepts it.
 
     Pixels are decoded only if that is the only way to find out whether the file is complete: for a JPEG or PNG file
-    without an end mark, and for every other format.
+    without an end mark, for a PNG file that is very small for its number of pixels, and for every other format.
 
     Raises:
         InputError: as `read_image` does.
     """
     with _opened(path, "an image file") as image:
         _require_eight_bits(image, path)
+        pixels = image.width * image.height
+        if image.format == "JPEG2000" or (image.format == "PNG" and _size(path) * _USUAL_RATIO < pixels):
+            _load_whole(image, path)
         tail = _tail(pathlib.Path(path))
-        if image.format == "PNG" and b"eXIf" in tail:  # its EXIF data may follow the pixels
+        if image.format == "PNG" and b"eXIf" in tail:  # its EXIF data may lie behind the pixels
             image.load()
         orientation = _orientation(image)
         mark = _END_MARKS.get(image.format or "")
@@ -134,6 +154,7 @@ def read_image(path: str | pathlib.Path, *, as_stored: bool = False) -> np.ndarr
     with _opened(path, "an image file") as image:
         _require_eight_bits(image, path)
         back = _TURN_BACK.get(_orientation(image)) if image.format == "TIFF" else None
+        _load_whole(image, path)
         pixels = image.convert("RGB")
         # Pillow turns TIFF files itself.
         return np.array(pixels if back is None else pixels.transpose(back))
@@ -172,6 +193,7 @@ def read_reduced(path: str | pathlib.Path, at_least: tuple[int, int] | None) -> 
         reduction = _reduction(image, at_least)
         if reduction > 1:
             image.draft(None, (whole[0] // reduction, whole[1] // reduction))
+        _load_whole(image, path)
         turned = _orientation(image) >= 5
         pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
         if reduction == 1:
@@ -194,6 +216,7 @@ def read_label_image(path: str | pathlib.Path) -> np.ndarray:
     with _opened(path, "a label image") as image:
         if image.mode not in _LABEL_MODES:
             raise InputError(f"expected a label image, palette or greyscale. Received: mode {image.mode} in {path}")
+        _load_whole(image, path)
         ids = np.array(image).astype(np.int64)
         if ids.size and not 0 <= ids.min() <= ids.max() <= _LARGEST_ID:
             raise InputError(f"expected ids 0 … {_LARGEST_ID}. Received: {ids.min()} … {ids.max()} in {path}")
@@ -218,7 +241,7 @@ def _reduction(image: Image.Image, at_least: tuple[int, int] | None) -> int:
 @contextlib.contextmanager
 def _opened(path: str | pathlib.Path, expected: str) -> Iterator[Image.Image]:
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"expected {expected}. Received: {path} (no such file)")
     is_heif = path.suffix.lower() in (".heic", ".heif")
     if is_heif and not _heif_reader():
@@ -228,12 +251,60 @@ def _opened(path: str | pathlib.Path, expected: str) -> Iterator[Image.Image]:
         )
     try:
         with Image.open(path) as image:
+            if image.format == "EPS":  # a program, which Pillow gives to Ghostscript to run
+                raise InputError(f"expected {expected}, not PostScript. Received: {path}")
             yield image
     except InputError:
         raise
-    # Pillow reports a broken file through any of these, depending on the format and the place of the damage.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
-        raise InputError(f"expected {expected} that can be read. Received: {path} ({reason_of(error)})") from None
+    except _BROKEN as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"expected {expected} that can be read. Received: {path} ({reason})") from None
+
+
+def _load_whole(image: Image.Image, path: str | pathlib.Path) -> None:
+    """Decodes the pixels and makes sure that none are missing.
+
+    Pillow refuses most files that were cut off. It leaves rows at 0 if a PNG file's compressed data ends properly but
+    too early, and does not miss the data of a JPEG 2000 file.
+    """
+    image.load()
+    if image.format == "JPEG2000":
+        if b"\xff\xd9" not in _tail(pathlib.Path(path)):
+            raise InputError(f"expected a whole image file. Received: {path} (it was cut off)")
+    elif image.format == "PNG":
+        last_row = image.crop((0, image.height - 1, image.width, image.height))
+        if (image.info.get("interlace") or not np.any(np.asarray(last_row))) and not _png_is_whole(path):
+            raise InputError(f"expected a whole image file. Received: {path} (rows of pixels are missing)")
+
+
+def _png_is_whole(path: str | pathlib.Path) -> bool:
+    """Whether a PNG file's data holds all rows that its header announces; unpacks no more than that."""
+    unpack = zlib.decompressobj()
+    missing = 0
+    with pathlib.Path(path).open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"IHDR":
+                width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", file.read(13))
+                bits = depth * _PNG_CHANNELS[colour]
+                for row, column, rows, columns in _PNG_PASSES if interlace else ((0, 0, 1, 1),):
+                    across, down = -((column - width) // columns), -((row - height) // rows)
+                    missing += down * (1 + (across * bits + 7) // 8) if across > 0 and down > 0 else 0
+            elif kind == b"IDAT":
+                packed = file.read(length)
+                unpacked = _UNPACKED_AT_ONCE
+                # A full buffer means that more may follow, although no packed byte is left.
+                while (packed or unpacked == _UNPACKED_AT_ONCE) and missing > 0 and not unpack.eof:
+                    unpacked = len(unpack.decompress(packed, _UNPACKED_AT_ONCE))
+                    missing -= unpacked
+                    packed = unpack.unconsumed_tail
+            else:
+                file.seek(length, 1)
+            if missing <= 0 and kind == b"IDAT":
+                return True
+            file.seek(4, 1)
+    return False
 
 
 def _require_eight_bits(image: Image.Image, path: str | pathlib.Path) -> None:
@@ -250,6 +321,10 @@ def _orientation(image: Image.Image) -> int:
     # Pillow's method for PNG files decodes all pixels to reach the data after them.
     orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
     return orientation if orientation in range(1, 9) else 1
+
+
+def _size(path: str | pathlib.Path) -> int:
+    return pathlib.Path(path).stat().st_size
 
 
 def _tail(path: pathlib.Path) -> bytes:

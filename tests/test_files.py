@@ -1,11 +1,39 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and names from outside."""
 
 import json
 import os
 
 import pytest
 
-from rsis_tf.files import remove_leftovers, replacing, write_bytes, write_json, write_text
+from rsis_tf.errors import InputError
+from rsis_tf.files import (
+    inside,
+    is_file,
+    remove_leftovers,
+    replacing,
+    safe_name,
+    write_bytes,
+    write_json,
+    write_text,
+)
+
+OUTSIDE = (
+    "",
+    ".",
+    "..",
+    "../x",
+    "../../x",
+    "/x",
+    "a/../../x",
+    "a//x",
+    "\\x",
+    "..\\x",
+    "C:\\x",
+    "C:x",
+    "x\0",
+    "\ud800",
+    "x" * 300,
+)
 
 
 def test_written_whole(tmp_path):
@@ -50,3 +78,46 @@ def test_leftovers_of_killed_writers_are_removed(tmp_path):
     (tmp_path / "best.keras").write_text("whole")
     remove_leftovers(tmp_path)
     assert os.listdir(tmp_path) == ["best.keras"]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_names_that_lead_outside_are_refused(tmp_path, name):
+    with pytest.raises(InputError, match="expected the name of a file inside") as caught:
+        inside(tmp_path, name)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["plant007_label.png", "ulm/ulm_000001_000019.png", "..x", "猫", "a b", "-"])
+def test_names_inside_stay_as_they_are(tmp_path, name):
+    assert inside(tmp_path, name) == tmp_path / name
+
+
+def test_a_link_to_another_folder_is_outside(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "link").symlink_to(tmp_path)
+    (tmp_path / "results" / "circle").symlink_to("circle")
+    for name in ("link/x", "circle/x"):
+        with pytest.raises(InputError):
+            inside(tmp_path / "results", name)
+    # A folder may itself be reached through a link.
+    (tmp_path / "short").symlink_to(tmp_path / "results")
+    assert inside(tmp_path / "short", "x") == tmp_path / "short" / "x"
+
+
+def test_any_text_gives_a_name_that_can_be_written(tmp_path):
+    texts = (*OUTSIDE, "plant007", "a b", "a/b", "a_b", "ü" * 200, ".hidden", "two\nlines", "\x1b[31m", "\udcff")
+    names = [safe_name(text) for text in texts]
+    assert len(set(names)) == len(texts)
+    for name in names:
+        assert inside(tmp_path, name) == tmp_path / name
+        assert len(name.encode("utf-8")) <= 150
+        write_text(tmp_path / f"{name}.txt", "")
+    assert len(os.listdir(tmp_path)) == len(texts)
+    assert (safe_name("plant007"), safe_name("a b")) == ("plant007", "a b")
+
+
+def test_a_name_that_no_file_can_have_is_no_file(tmp_path):
+    write_text(tmp_path / "a", "")
+    assert is_file(tmp_path / "a")
+    for name in ("b", "x" * 300, "x\0", "\ud800"):
+        assert not is_file(tmp_path / name)

@@ -8,20 +8,26 @@ import pytest
 from PIL import Image
 
 from rsis_tf.errors import InputError
-from rsis_tf.images import list_images, read_image, read_label_image, synthetic_image
+from rsis_tf.images import list_images, read_header, read_image, read_label_image, read_reduced, synthetic_image
 
 
-def write_png(path, colour_type: int, channels: int, depth: int) -> None:
-    """Writes a 2x2 PNG of any kind; Pillow cannot write 16-bit colour."""
+def png_of(header: tuple[int, ...], data: bytes) -> bytes:
+    """A PNG file of the given header (width, height, depth, colour type, 0, 0, interlace) and data of its rows."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
+    palette = chunk(b"PLTE", bytes(range(48)))
+    packed = zlib.compress(data)
+    parts = [chunk(b"IDAT", packed[start : start + 30]) for start in range(0, len(packed), 30)]
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", *header))
+    return b"\x89PNG\r\n\x1a\n" + head + (palette if header[3] == 3 else b"") + b"".join(parts) + chunk(b"IEND", b"")
+
+
+def write_png(path, colour_type: int, channels: int, depth: int) -> None:
+    """A 2x2 PNG of any kind; Pillow itself writes no 16-bit colour."""
     rows = (b"\0" + b"\x12" * (2 * channels * depth // 8)) * 2
-    header = struct.pack(">IIBBBBB", 2, 2, depth, colour_type, 0, 0, 0)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    )
+    path.write_bytes(png_of((2, 2, depth, colour_type, 0, 0, 0), rows))
 
 
 @pytest.fixture
@@ -152,3 +158,45 @@ def test_a_synthetic_image_depends_on_size_and_seed_alone():
     np.testing.assert_array_equal(image, synthetic_image((20, 30), 1))
     assert (image != synthetic_image((20, 30), 2)).any()
     assert image.std() > 10
+
+
+def test_a_small_png_that_announces_thousands_of_rows_is_refused(tmp_path):
+    """Its compressed data ends properly after 3 of 13,000 rows; Pillow returns black for the others."""
+    path = tmp_path / "a.png"
+    path.write_bytes(png_of((100, 13_000, 8, 2, 0, 0, 0), (b"\0" + b"\x7f" * 300) * 3))
+    assert path.stat().st_size < 150
+    for read in (read_image, read_header, lambda path: read_reduced(path, None)):
+        assert_refused(read, path, "rows of pixels are missing")
+    path.write_bytes(png_of((100, 13_000, 8, 0, 0, 0, 0), (b"\0" + b"\x01" * 100) * 3))
+    assert_refused(read_label_image, path, "rows of pixels are missing")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 3), (9, 17), (3, 2), (1200, 1100)])
+@pytest.mark.parametrize(("colour_type", "bits"), [(0, 1), (0, 8), (3, 4), (2, 24), (6, 32)])
+@pytest.mark.parametrize("interlace", [0, 1])
+def test_a_black_png_is_whole_and_refused_if_one_byte_is_missing(tmp_path, size, colour_type, bits, interlace):
+    width, height = size
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    data = b""
+    for x, y, right, down in passes if interlace else [(0, 0, 1, 1)]:
+        columns, rows = len(range(x, width, right)), len(range(y, height, down))
+        data += bytes(1 + (columns * bits + 7) // 8) * rows if columns else b""
+    depth = {1: 1, 4: 4}.get(bits, 8)
+    path = tmp_path / "a.png"
+    path.write_bytes(png_of((width, height, depth, colour_type, 0, 0, interlace), data))
+    assert read_image(path).shape == (height, width, 3)
+    path.write_bytes(png_of((width, height, depth, colour_type, 0, 0, interlace), data[:-1]))
+    assert_refused(read_image, path)
+
+
+def test_postscript_is_not_run(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n")
+    assert_refused(read_image, path, "PostScript")
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "a\0.png", "\ud800.png", "\x1b[31m.png"])
+def test_names_that_no_file_has_are_refused_in_one_printable_line(tmp_path, name):
+    with pytest.raises(InputError, match="no such file") as caught:
+        read_image(tmp_path / name)
+    assert str(caught.value).isprintable()

@@ -13,7 +13,7 @@ from rsis_tf.data import SPLITS, VOID, load_dataset, require_dataset
 from rsis_tf.data.paths import MissingSplitError, UnsplitError
 from rsis_tf.data.preflight import NOTES, class_notes, require_same_classes
 from rsis_tf.data.sample import Dataset, reads_files
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, printable
 from rsis_tf.progress import ProgressLine
 from rsis_tf.visualization import truth_sheet, write_image
 
@@ -41,7 +41,7 @@ class Content:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitReport:
-    """The report of one split; all lists have one line per entry.
+    """The report of one split; all lists have one line per entry, control characters escaped.
 
     Attributes:
         content: what the split contains; None if its annotations cannot be read.
@@ -165,10 +165,10 @@ def check_split(config: DataConfig, split: str) -> SplitReport:
     )
     return SplitReport(
         content=content,
-        problems=tuple(problems),
-        without_objects=tuple(without_objects),
-        unlisted=tuple(unlisted),
-        notes=tuple(notes),
+        problems=tuple(map(printable, problems)),
+        without_objects=tuple(map(printable, without_objects)),
+        unlisted=tuple(map(printable, unlisted)),
+        notes=tuple(map(printable, notes)),
     )
 
 
@@ -208,7 +208,7 @@ def table(reports: Mapping[str, SplitReport]) -> str:
     rows.append(["void", *(f"{0 if content is None else content.void_share:.1%}" for content in contents)])
     per_class = [{} if content is None else content.objects_per_class for content in contents]
     for name in dict.fromkeys(name for counts in per_class for name in counts):
-        rows.append([f"  {name}", *(str(counts.get(name, "–")) for counts in per_class)])
+        rows.append([f"  {printable(name)}", *(str(counts.get(name, "–")) for counts in per_class)])
     headings = SplitReport().findings
     for title in headings:
         rows.append([title, *(str(len(report.findings[title])) for report in reports.values())])

@@ -1,9 +1,11 @@
 """Finding a dataset's files; the errors name the paths that were tried."""
 
+import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, brief
+from rsis_tf.files import is_file
 
 
 class MissingSplitError(InputError):
@@ -21,8 +23,12 @@ def require_folder(path: str | pathlib.Path, expected: str) -> pathlib.Path:
         InputError: if it is not.
     """
     path = pathlib.Path(path)
-    if not path.is_dir():
-        raise InputError(f"expected {expected}. Received: {path} ({'a file' if path.exists() else 'no such folder'})")
+    try:
+        found, reason = path.is_dir(), "a file" if path.exists() else "no such folder"
+    except (OSError, ValueError) as error:
+        found, reason = False, getattr(error, "strerror", None) or str(error)
+    if not found:
+        raise InputError(f"expected {expected}. Received: {path} ({reason})")
     return path
 
 
@@ -33,9 +39,46 @@ def find(candidates: Sequence[pathlib.Path], expected: str, *, error: type[Input
         InputError: (or the subclass given as `error`) if none exists; the message lists the candidates.
     """
     for path in candidates:
-        if path.exists():
+        if _exists(path):
             return path
     raise error(f"expected {expected}. Received: nothing at {', '.join(map(str, candidates))}")
+
+
+def _exists(path: pathlib.Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def outside_remarks(
+    names: Sequence[str], files: Sequence[pathlib.Path], folders: Iterable[str | pathlib.Path], listed_in: pathlib.Path
+) -> list[str]:
+    """Returns a line for `rsis check` if names lead out of the dataset, as "../x.png" and "/x.png" do; else none.
+
+    Links inside the dataset are not followed: where they lead is the choice of the user who made them.
+
+    Args:
+        names: as written in a file of the dataset.
+        files: the path that each name leads to.
+        folders: the folders of the dataset.
+        listed_in: the file that holds the names.
+    """
+    inside = tuple({os.path.join(real(folder), "") for folder in folders for real in (os.path.abspath, _real)})
+    outside = [name for name, path in zip(names, files, strict=True) if not os.path.abspath(path).startswith(inside)]
+    if not outside:
+        return []
+    return [
+        "expected images in the folder of the dataset. "
+        f"Received: {brief(outside[0])}, which leads outside ({len(outside)} such names in {listed_in})"
+    ]
+
+
+def _real(path: str | pathlib.Path) -> str:
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return os.path.abspath(path)
 
 
 def read_names(path: pathlib.Path) -> list[str]:
@@ -60,7 +103,7 @@ def check_files(paths: Iterable[pathlib.Path], listed_in: pathlib.Path) -> None:
     Raises:
         InputError: naming the first missing file, the number of missing files, and `listed_in`.
     """
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not is_file(path)]
     if missing:
         raise InputError(
             f"expected a file for every entry of {listed_in}. "

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 
 from rsis_tf.data.sample import Dataset, FileDataset, Inspection, reads_files
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, printable
 from rsis_tf.files import write_text
 from rsis_tf.progress import ProgressLine
 
@@ -201,7 +201,7 @@ def _lines(split: str, dataset: FileDataset, checked: Checked, beyond: str, limi
     if checked.empty:
         lines.append(f"{split}: {checked.empty:,} annotations without a pixel are left out (rsis check lists them)")
     if dataset.remarks:
-        lines.append(f"{split}: {len(dataset.remarks):,} images are listed more than once (rsis check lists them)")
+        lines.append(f"{split}: {len(dataset.remarks):,} entries are probably mistakes (rsis check lists them)")
     lines += [f"{split}: {note}" for note in class_notes(dataset)]
     lines += [f"{split}: {count:,} of {len(dataset):,} images: {NOTES[note]}" for note, count in checked.notes.items()]
     return lines
@@ -211,7 +211,7 @@ def class_notes(dataset: FileDataset) -> list[str]:
     """Returns what a user should know about the categories and crowds of a split, one line each."""
     notes = []
     if dataset.dropped_categories:
-        notes.append(f"not classes, because no object has them: {', '.join(dataset.dropped_categories)}")
+        notes.append(f"not classes, because no object has them: {printable(', '.join(dataset.dropped_categories))}")
     if dataset.masks_marked_as_crowds:
         notes.append("brush masks of CVAT are read as objects (--crowds ignore reads them as ignored regions)")
     return notes

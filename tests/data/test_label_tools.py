@@ -248,7 +248,7 @@ def test_images_with_two_annotators_are_read_and_noted(tmp_path, monkeypatch):
     assert not set(sides[0]) & set(sides[1])
     assert sorted(map(len, sides)) == [2, 3]
     lines = check_training(datasets, max_objects=9, num_steps=9)
-    assert "train: 1 images are listed more than once (rsis check lists them)" in lines
+    assert "train: 1 entries are probably mistakes (rsis check lists them)" in lines
 
 
 def test_fiftyone(tmp_path):

@@ -56,6 +56,8 @@ def problems(root, capsys):
         ([1, 1, "9", 1, 9, 9], "something else"),
         ([0, 0, 48, 32] * 2000, "4000 points"),
         ([0, 0, 48, 32] * 400, "pixels in annotation"),
+        ([1e8, 0, 1e8, 1e8, 0, 1e8], "1e+08"),
+        ([1.5] * 4_000_000, "2000000 points"),
     ],
 )
 def test_coordinates_that_would_exhaust_memory_are_refused(export, ring, received):
@@ -101,7 +103,27 @@ def test_polygons_are_cut_off_at_the_border_of_the_image(export, ring):
 
 
 @pytest.mark.parametrize(
-    "counts", ["0" * 50 + "~" * 100_000, "\udcff\ud800", [1e300, -1e300], [float("nan")], [0.5] * 3072]
+    "segmentation", [[[0, 0, 47, 0, 47, 31, 0, 31]] * 200, [[1, 1, 2, 1, 2, 2]] * 300_000, [[]] * 300_000]
+)
+def test_many_polygons_of_one_object_are_refused(export, segmentation):
+    edit(export, lambda content: content["annotations"][1].update(segmentation=segmentation))
+    with pytest.raises(InputError, match=r"annotation 2 of"):
+        read_all(export)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        "0" * 50 + "~" * 100_000,
+        "o" * 1_000_000,
+        "0" * 1_000_000,
+        "\udcff\ud800",
+        [1e300, -1e300],
+        [float("nan")],
+        [0.5] * 3072,
+        [0] * 1_000_000 + [1536],
+        [10**4000],
+    ],
 )
 def test_invalid_run_lengths_are_refused(export, counts):
     edit(export, lambda c: c["annotations"][1].update(segmentation={"size": [32, 48], "counts": counts}))
@@ -139,6 +161,14 @@ DEFECTS = {
     "huge size": (lambda c: c["images"][0].update(width=1e30), ["height and width", "1e+30", "image 1 of"]),
     "list as id": (lambda c: c["images"][0].update(id=[1]), ["a number or text as id", "[1]"]),
     "number as name": (lambda c: c["images"][0].update(file_name=3), ["a file name", "image 1 of"]),
+    "no file name": (lambda c: c["images"][0].update(file_name=" "), ["a file name", "image 1 of"]),
+    "entry of text": (lambda c: c["annotations"].append("text"), ["every entry of 'annotations'", "'text' as entry"]),
+    "no image id": (lambda c: c["annotations"][1].pop("image_id"), ["no image_id in entry 1 of 'annotations'"]),
+    "list as class": (lambda c: c["categories"][0].update(name=["a"]), ["a name for every", "['a'] in category 1 of"]),
+    "control characters": (
+        lambda c: c["categories"][0].update(name="\x1b[31mred"),
+        ["without control characters", r"\x1b[31mred", "for category 1 of"],
+    ),
 }
 
 
@@ -185,3 +215,64 @@ def test_a_contact_sheet_shows_images_with_their_objects(export, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--dataset", "coco", "--data", str(export), "--sheet", str(export / "no/sheet.png")])
     assert caught.value.code == 2
+
+
+def test_numbers_of_thousands_of_digits_are_refused(export):
+    text = (export / FILE).read_text(encoding="utf-8").replace('"image_id": 1', f'"image_id": {"9" * 5000}', 1)
+    (export / FILE).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"instances_train\.json \(a number with more than 4300 digits\)"):
+        read_all(export)
+    edit_text = text.replace("9" * 5000, "9" * 4000)
+    (export / FILE).write_text(edit_text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"image_id of a listed image.*annotation 1 of") as caught:
+        read_all(export)
+    assert len(str(caught.value)) < 400
+
+
+def test_values_nested_a_hundred_thousand_deep_are_refused(export):
+    text = (export / FILE).read_text(encoding="utf-8")
+    for depth in (500, 100_000):
+        nested = "[" * depth + "]" * depth
+        (export / FILE).write_text(text.replace('"image_id": 1', f'"image_id": {nested}', 1), encoding="utf-8")
+        with pytest.raises(InputError, match=r"instances_train\.json") as caught:
+            read_all(export)
+        assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_an_image_outside_is_read_and_reported(export, capsys, absolute):
+    inside = next((export / "images").rglob("*_1.png"))
+    outside = export.parent / "outside.png"
+    inside.rename(outside)
+    name = str(outside) if absolute else "../../../outside.png"
+    edit(export, lambda content: content["images"][0].update(file_name=name))
+    assert len(read_all(export)) == 2
+    _, lines = problems(export, capsys)
+    assert len(lines) == 1
+    assert "which leads outside (1 such names in" in lines[0]
+    assert "outside.png" in lines[0]
+    outside.unlink()
+
+
+def test_a_name_with_dots_that_stays_inside_is_not_reported(export, capsys):
+    name = next((export / "images").rglob("*_1.png")).relative_to(export / "images")
+    edit(export, lambda content: content["images"][0].update(file_name=f"../images/{name}"))
+    assert problems(export, capsys) == (0, [])
+    edit(export, lambda content: content["images"][0].update(file_name=str(export.resolve() / "images" / name)))
+    assert problems(export, capsys) == (0, [])
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred", "two\nlines", "\ud800", "\u202egnp"])
+def test_control_characters_reach_neither_terminal_nor_class_names(export, capsys, name):
+    def change(content):
+        content["categories"][0]["name"] = name
+        content["images"][1]["file_name"] = f"{name}.png"
+
+    edit(export, change)
+    (export / "images" / "train" / "extra\x1b[31m.png").write_bytes(b"")
+    main(["--dataset", "coco", "--data", str(export), "--json", str(export / "report.json")])
+    printed = capsys.readouterr()
+    assert all(line.isprintable() for line in (printed.out + printed.err).split("\n"))
+    assert "\\u" in printed.out or "\\x" in printed.out or "\\n" in printed.out
+    dataset = load_dataset(DataConfig(dataset="coco", root=str(export)), "train", check=False)
+    assert all(name.isprintable() for name in dataset.class_names)

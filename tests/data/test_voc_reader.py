@@ -182,7 +182,7 @@ def test_annotations_in_another_format_are_refused(tmp_path):
         sbd.read_annotation(tmp_path / "a.mat")
     objects = np.array([[0, 1, 2]], np.uint8)
     write_sbd(tmp_path / "short", {"train": ["a"]}, objects, [PERSON])
-    with pytest.raises(InputError, match="object 2 of 1 categories"):
+    with pytest.raises(InputError, match="objects 0 … 2 of 1 categories"):
         sbd.read_annotation(tmp_path / "short" / "inst" / "a.mat")
     write_sbd(tmp_path / "class", {"train": ["a"]}, objects, [PERSON, 21])
     with pytest.raises(InputError, match="21"):
@@ -206,3 +206,64 @@ def test_broken_annotations_are_refused_wherever_they_are_broken(tmp_path):
     path.write_bytes(damaged)
     with pytest.raises(InputError, match=r"a\.mat"):
         sbd.read_annotation(path)
+
+
+@pytest.mark.parametrize("name", ["../../../escaped", "/escaped", "a/../../escaped", "x" * 300, "bad\0name"])
+@pytest.mark.parametrize("file", ["VOC2012/ImageSets/Segmentation/train.txt", "sbd/val.txt"])
+def test_a_listed_name_that_leads_outside_is_refused_before_anything_is_written(both, name, file):
+    (both / file).write_text(f"{name}\n")
+    # The file that the name leads to is there and correct, so nothing but the name is wrong.
+    annotation = (both / "sbd" / "inst" / "s00.mat").read_bytes()
+    (both.parent / "escaped.mat").write_bytes(annotation)
+    before = sorted(both.rglob("*")), sorted(both.parent.iterdir())
+    with pytest.raises(InputError, match="expected the name of a file inside"):
+        sbd.merge(voc_root=both / "VOC2012", sbd_root=both / "sbd", out=both / "plus")
+    assert (sorted(both.rglob("*")), sorted(both.parent.iterdir())) == before
+
+
+def test_listed_names_may_have_a_folder(both):
+    for path in ("JPEGImages/a.jpg", "SegmentationObject/a.png", "SegmentationClass/a.png"):
+        target = both / "VOC2012" / path
+        (target.parent / "own").mkdir()
+        target.rename(target.parent / "own" / target.name)
+    (both / "VOC2012" / "ImageSets" / "Segmentation" / "train.txt").write_text("own/a\nb\nc\nd\n")
+    sbd.merge(voc_root=both / "VOC2012", sbd_root=both / "sbd", out=both / "plus")
+    dataset = VocDataset(both / "plus", "train")
+    assert dataset[dataset.names.index("own/a")].image.shape[2] == 3
+    assert dataset.remarks == []
+
+
+def test_the_reader_remarks_on_names_that_lead_outside(both):
+    (both / "VOC2012" / "ImageSets" / "Segmentation" / "train.txt").write_text("../../elsewhere/a\nb\n")
+    (remark,) = VocDataset(both / "VOC2012", "train", check=False).remarks
+    assert "'../../elsewhere/a', which leads outside (1 such names in" in remark
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"Segmentation": np.array([[0.5, 1.0]]), "Categories": np.array([[3]])},
+        {"Segmentation": np.array([[np.nan, 1.0]]), "Categories": np.array([[3]])},
+        {"Segmentation": np.array([[0, -1]], np.int8), "Categories": np.array([[3]])},
+        {"Segmentation": np.array([[0, 1]]), "Categories": np.array([[np.nan]])},
+        {"Segmentation": np.array([[0, 1]]), "Categories": np.array([[3 + 1j]])},
+        {"Segmentation": "text", "Categories": np.array([[3]])},
+        {"Segmentation": np.array([[0, 1]])},
+        {"Segmentation": scipy.sparse.csc_array([[0, 1]]), "Categories": np.array([[3]])},
+        {"Segmentation": np.zeros((2, 2, 2), np.uint8), "Categories": np.array([[3]])},
+        np.zeros(3),
+        "text",
+    ],
+)
+def test_annotations_of_other_types_are_refused(tmp_path, content):
+    scipy.io.savemat(tmp_path / "a.mat", {"GTinst": content})
+    with pytest.raises(InputError, match=r"a\.mat"):
+        sbd.read_annotation(tmp_path / "a.mat")
+
+
+def test_whole_numbers_may_be_stored_as_floating_point(tmp_path):
+    content = {"Segmentation": np.array([[0.0, 1.0]]), "Categories": np.array([[3.0]])}
+    scipy.io.savemat(tmp_path / "a.mat", {"GTinst": content})
+    objects, classes = sbd.read_annotation(tmp_path / "a.mat")
+    assert (objects.tolist(), classes.tolist()) == ([[0, 1]], [[0, 3]])
+    assert (objects.dtype, classes.dtype) == (np.uint8, np.uint8)

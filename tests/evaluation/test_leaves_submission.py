@@ -93,3 +93,12 @@ def test_the_command_scores_a_folder_and_writes_one(folders, monkeypatch, capsys
             main(wrong)
         assert stop.value.code == 2
         assert capsys.readouterr().err.startswith("error: expected")
+
+
+@pytest.mark.parametrize("image_id", ["../../x1", "/x1", "a/../../../x1", "x1\0", "x1" * 200])
+def test_an_id_that_leads_outside_is_refused(tmp_path, image_id):
+    writer = SubmissionFolder(tmp_path / "place" / "mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="expected the name of a file inside"):
+        writer(make_sample(leaves(), [1, 1], image_id), [])
+    assert sorted(tmp_path.rglob("*")) == before

@@ -132,10 +132,15 @@ def _read_dataset(folder: pathlib.Path, *, dataset: str, split: str = "val") -> 
 def _check_coco(folder: pathlib.Path) -> list[Any]:
     from rsis_tf.config import DataConfig
     from rsis_tf.data import load_dataset
+    from rsis_tf.data.check import check, table
     from rsis_tf.data.preflight import check_evaluation
+    from rsis_tf.errors import printable
 
-    opened = load_dataset(DataConfig(dataset="coco", root=str(folder)), "val")
-    check_evaluation("val", opened, num_steps=4)
+    config = DataConfig(dataset="coco", root=str(folder))
+    text = table(check(config, ["val"]))
+    if printable(text.replace("\n", "")) != text.replace("\n", ""):
+        raise AssertionError("the report of rsis check holds control characters")
+    check_evaluation("val", load_dataset(config, "val"), num_steps=4)
     return []
 
 
@@ -159,6 +164,124 @@ def _make_voc(folder: pathlib.Path) -> None:
                 image = Image.fromarray(_labels())
                 image.putpalette(bytes(range(256)) * 3)
                 image.save(folder / kind / f"{name}.png")
+
+
+def _make_folder(folder: pathlib.Path) -> None:
+    for kind in ("images", "labels"):
+        (folder / "val" / kind).mkdir(parents=True)
+    for number, suffix in enumerate(("png", "jpg", "tif")):
+        Image.fromarray(_noise(seed=number)).save(folder / "val" / "images" / f"{number}.{suffix}")
+        ids = _labels().astype(np.uint16) * 1000
+        Image.fromarray(ids).save(folder / "val" / "labels" / f"{number}.png")
+    (folder / "classes.txt").write_text("cell\nleaf\n", encoding="utf-8")
+
+
+def _make_cityscapes(folder: pathlib.Path) -> None:
+    images, truth = folder / "leftImg8bit" / "val" / "ulm", folder / "gtFine" / "val" / "ulm"
+    images.mkdir(parents=True)
+    truth.mkdir(parents=True)
+    for number in range(2):
+        name = f"ulm_{number:06}_000019"
+        Image.fromarray(_noise(seed=number)).save(images / f"{name}_leftImg8bit.png")
+        Image.fromarray((_labels().astype(np.uint16) + 25) * 1000).save(truth / f"{name}_gtFine_instanceIds.png")
+
+
+OUTSIDE_NAMES = (
+    "../../../outside",
+    "/absolute",
+    "..",
+    "a/../../../../b",
+    "..\\outside",
+    "x" * 300,
+    "\x1b[31mred",
+    "two\nlines",
+    "bad\x00name",
+    "\ud800",
+    "\u202egnp.exe",
+)
+"""Names and ids that lead outside, that no file can have, or that a terminal would obey."""
+
+
+def _damage_coco(rng: random.Random, folder: pathlib.Path) -> None:
+    """Damages values as `damage_json` does, or writes what is meant to exhaust time or memory, or to lead outside."""
+    if rng.random() < 0.6:
+        damage_json("*.json")(rng, folder)
+        return
+    path = next(folder.rglob("*.json"))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    image, annotation = rng.choice(content["images"]), rng.choice(content["annotations"])
+    many = rng.choice(("1", "1.5,2", "0,0,31,23"))
+    match rng.choice(("points", "far", "counts", "runs", "rings", "names", "ids", "size", "deep", "class")):
+        case "points":
+            annotation["segmentation"] = [["many"]]
+        case "far":
+            far = rng.choice((1e8, -1e8, 1e6, 2**31, 2**63, 1e300, 60, -30))
+            annotation["segmentation"] = [[0, 0, far, 0, far, rng.choice((far, 10)), 0, 10]]
+        case "counts":
+            text = rng.choice("~oP0@\x7f1n") * rng.choice((10, 10**4, 10**6))
+            annotation["segmentation"] = {"size": [24, 32], "counts": rng.choice(("", "PP0")) + text}
+        case "runs":
+            runs = [rng.choice((0, 1, 768, 2**31, -1, 0.5))] * rng.choice((1, 768, 10**6))
+            annotation["segmentation"] = {"size": [24, 32], "counts": runs}
+        case "rings":
+            ring = rng.choice(([], [1, 1, 2, 1, 2, 2], [0, 0, 31, 0, 31, 23, 0, 23]))
+            annotation["segmentation"] = [ring] * rng.choice((100, 5000, 300_000))
+        case "names":
+            image["file_name"] = rng.choice(OUTSIDE_NAMES)
+        case "ids":
+            annotation["image_id"] = image["id"] = rng.choice(OUTSIDE_NAMES)
+        case "size":
+            image["height"] = annotation["segmentation"] = rng.choice((10**6, 10**9, 24.0, 1e6))
+        case "deep":
+            for _ in range(rng.choice((100, 900, 100_000))):
+                many = f"[{many}]"
+            annotation["segmentation"] = [["many"]]
+        case "class":
+            rng.choice(content["categories"])["name"] = rng.choice(OUTSIDE_NAMES)
+    # The longest text takes seconds to write and to read, so it is rare.
+    text = dump(content)
+    if not many.startswith("["):
+        many = ",".join([many] * rng.choices((10, 1000, 10**5, 10**7), (10, 10, 10, 0.3))[0])
+    path.write_bytes(text.replace('"many"', many).encode("utf-8", "surrogatepass"))
+
+
+def _damage_ids(rng: random.Random, folder: pathlib.Path) -> None:
+    """Gives an image and its annotations a random text of `OUTSIDE_NAMES` as id, or damages the file otherwise."""
+    if rng.random() < 0.5:
+        _damage_coco(rng, folder)
+        return
+    path = next(folder.rglob("*.json"))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    old, new = rng.choice(content["images"])["id"], rng.choice(OUTSIDE_NAMES) + rng.choice(("", "1"))
+    for entry in content["images"]:
+        entry["id"] = new if entry["id"] == old else entry["id"]
+    for entry in content["annotations"]:
+        entry["image_id"] = new if entry["image_id"] == old else entry["image_id"]
+    path.write_bytes(dump(content).encode("utf-8", "surrogatepass"))
+
+
+def _write_leaves(folder: pathlib.Path) -> list[Any]:
+    """Names files after the ids of images, as `rsis leaves` does."""
+    from rsis_tf.config import DataConfig
+    from rsis_tf.data import load_dataset
+    from rsis_tf.evaluation.benchmarks.leaves_submission import SubmissionFolder
+
+    opened = load_dataset(DataConfig(dataset="coco", root=str(folder)), "val")
+    write = SubmissionFolder(folder / "submission")
+    for index in range(len(opened)):
+        write(opened[index], [])
+    return []
+
+
+def _damage_lists(rng: random.Random, folder: pathlib.Path) -> None:
+    """Damages an annotation or a list of names, or adds a name that leads outside to a list."""
+    if rng.random() < 0.7:
+        damage_bytes("*.mat", "*.txt")(rng, folder)
+        return
+    path = rng.choice(sorted(folder.rglob("*.txt")))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines.insert(rng.randrange(len(lines) + 1), rng.choice(OUTSIDE_NAMES))
+    path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
 
 
 def _make_sbd(folder: pathlib.Path) -> None:
@@ -368,17 +491,24 @@ TARGETS: dict[str, Target] = {
     "images": Target(make=_make_images, mutate=damage_bytes("image.*", "labels.png"), read=_read_images, share=4),
     "coco": Target(
         make=_make_coco,
-        mutate=damage_json("*.json"),
+        mutate=_damage_coco,
         read=functools.partial(_read_dataset, dataset="coco"),
         share=4,
         quick=60,
     ),
-    "coco check": Target(make=_make_coco, mutate=damage_json("*.json"), read=_check_coco, share=2, quick=40),
+    "coco check": Target(make=_make_coco, mutate=_damage_coco, read=_check_coco, share=2, quick=40),
+    "coco names": Target(make=_make_coco, mutate=_damage_ids, read=_write_leaves),
     "cvppp": Target(
         make=_make_cvppp, mutate=damage_bytes("*.png"), read=functools.partial(_read_dataset, dataset="cvppp")
     ),
     "voc": Target(make=_make_voc, mutate=damage_bytes("*.*"), read=functools.partial(_read_dataset, dataset="voc")),
-    "sbd": Target(make=_make_sbd, mutate=damage_bytes("*.mat", "*.txt"), read=_read_sbd),
+    "sbd": Target(make=_make_sbd, mutate=_damage_lists, read=_read_sbd),
+    "folder": Target(
+        make=_make_folder, mutate=damage_bytes("*.*"), read=functools.partial(_read_dataset, dataset="folder")
+    ),
+    "cityscapes": Target(
+        make=_make_cityscapes, mutate=damage_bytes("*.*"), read=functools.partial(_read_dataset, dataset="cityscapes")
+    ),
     "config.json": Target(make=_make_config, mutate=damage_json("config.json"), read=_read_config, share=2, quick=60),
     "args.pkl": Target(make=_make_arguments, mutate=_damage_pickle, read=_read_arguments, share=2, quick=60),
     "PyTorch weights": Target(make=_make_weights, mutate=damage_bytes("*.pth"), read=_read_weights, share=1.5),

@@ -7,7 +7,7 @@ import numpy as np
 from rsis_tf.data.labels import from_ids, ids_in
 from rsis_tf.data.paths import MissingSplitError, check_files, find, read_names, require_folder
 from rsis_tf.data.readers.label_images import LabelImageDataset, read_labels_of
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, printable
 from rsis_tf.images import LABEL_SUFFIXES, list_images
 
 _PER_CLASS = 1000
@@ -59,7 +59,7 @@ class FolderDataset(LabelImageDataset):
         classes_file = root / "classes.txt"
         self._with_classes = classes_file.is_file()
         self._class_files = [classes_file] if self._with_classes else []
-        names_of_classes = read_names(classes_file) if self._with_classes else ["object"]
+        names_of_classes = [printable(name) for name in read_names(classes_file)] if self._with_classes else ["object"]
         if not names_of_classes:
             raise InputError(f"expected one class name per line. Received: an empty {classes_file}")
         self.class_names = ("background", *names_of_classes)

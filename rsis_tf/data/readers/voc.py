@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from rsis_tf.data.labels import from_ids, ids_in
-from rsis_tf.data.paths import MissingSplitError, check_files, find, read_names, require_folder
+from rsis_tf.data.paths import MissingSplitError, check_files, find, outside_remarks, read_names, require_folder
 from rsis_tf.data.readers.label_images import LabelImageDataset, read_labels_of
 from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
@@ -70,6 +70,7 @@ class VocDataset(LabelImageDataset):
         self._object_files = [root / "SegmentationObject" / f"{name}.png" for name in self.names]
         self._class_files = [root / "SegmentationClass" / f"{name}.png" for name in self.names]
         self.annotation_files = [*self._object_files, *self._class_files]
+        self.remarks = outside_remarks(self.names, self.image_files, [root / "JPEGImages"], names_file)
         if check:
             check_files([*self.image_files, *self.annotation_files], names_file)
 

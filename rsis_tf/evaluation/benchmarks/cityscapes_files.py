@@ -14,6 +14,7 @@ from PIL import Image
 from rsis_tf import files
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
+from rsis_tf.files import inside
 
 if TYPE_CHECKING:
     from rsis_tf.runtime import Instance
@@ -69,9 +70,9 @@ class ResultFiles:
                 scored = [(k, instance.class_probs[k] * instance.objectness) for k in range(1, len(self._label_ids))]
             for class_id, score in scored:
                 name = f"masks/{stem}_{number:03d}_{self._label_ids[class_id]}.png"
-                files.write_bytes(self._folder / name, buffer.getvalue())
+                files.write_bytes(inside(self._folder, name), buffer.getvalue())
                 lines.append(f"{name} {self._label_ids[class_id]} {float(score):.9g}\n")
-        files.write_text(self._folder / f"{stem}.txt", "".join(lines))
+        files.write_text(inside(self._folder, f"{stem}.txt"), "".join(lines))
 
 
 def prediction_files(results: pathlib.Path, truth_files: Sequence[pathlib.Path]) -> list[pathlib.Path]:

@@ -20,6 +20,7 @@ from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.metrics import leaves
 from rsis_tf.evaluation.metrics.bootstrap import known_mean, mean_interval
+from rsis_tf.files import inside
 from rsis_tf.images import read_label_image
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class SubmissionFolder:
         labels = leaves.label_map(instances, sample.image.shape[:2], overlap=self._overlap)
         if labels.max(initial=0) > 255:
             raise InputError(f"an 8-bit label image holds 255 leaves. Received: {labels.max()} in {sample.image_id!r}")
-        with files.replacing(self.folder / f"{sample.image_id}_label.png") as partial:
+        with files.replacing(inside(self.folder, f"{sample.image_id}_label.png")) as partial:
             Image.fromarray(labels.astype(np.uint8)).save(partial, format="PNG")
 
 

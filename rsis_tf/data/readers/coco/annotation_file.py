@@ -1,20 +1,94 @@
-"""The JSON file of annotations: what it must hold, and which of its categories are classes."""
+"""The JSON file of annotations: what it must hold, and which of its categories are classes.
+
+The fields of an image, an annotation and a category are declared once, as `ImageEntry`, `Annotation` and `Category`;
+msgspec checks every entry against the declaration. The module reads with Python's own JSON reader, because some tools
+write NaN, which is not JSON: such a file is read, and the annotation that holds it is a problem.
+"""
 
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable
-from typing import Any
+import re
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, TypeVar
 
-from rsis_tf.errors import InputError
+import msgspec
 
-_REQUIRED = {
-    "images": ("id", "file_name", "height", "width"),
-    "annotations": ("id", "image_id", "category_id"),
-    "categories": ("id", "name"),
-}
+from rsis_tf.errors import InputError, brief, printable
+
 _BACKGROUND_NAMES = ("_background_", "__background__", "background")
 """Names that labelme and other tools give to the category of everything that is not an object."""
+
+Id = int | str | Annotated[float, msgspec.Meta(multiple_of=1)]
+"""Some tools write 3.0 for 3."""
+Side = (
+    Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | Annotated[float, msgspec.Meta(ge=1, le=1_000_000, multiple_of=1)]
+)
+Flag = Annotated[int, msgspec.Meta(ge=0, le=1)] | Annotated[float, msgspec.Meta(ge=0, le=1, multiple_of=1)] | bool
+Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
+"""A text with at least one letter."""
+
+
+class ImageEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of "images"."""
+
+    id: Id
+    file_name: Text
+    height: Side
+    width: Side
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return int(self.height), int(self.width)
+
+
+class Annotation(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of "annotations"; `rsis_tf.data.readers.coco.segmentation` checks the segmentation."""
+
+    id: Id
+    image_id: Id
+    category_id: Id
+    iscrowd: Flag | None = 0
+    segmentation: Any = None
+    attributes: Any = None
+
+
+class Category(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of "categories"."""
+
+    id: Id
+    name: Text | int
+    supercategory: Any = None
+
+
+class _Content(msgspec.Struct, frozen=True, kw_only=True):
+    images: list[Any]
+    annotations: list[Any]
+    categories: list[Any]
+    info: Any = None
+    licenses: Any = None
+
+
+class _Use(msgspec.Struct, frozen=True, kw_only=True):
+    """What another split's annotation says about the category."""
+
+    category_id: Id
+
+
+_EXPECTED = {
+    "id": "a number or text as id",
+    "image_id": "a number or text as image_id",
+    "category_id": "a number or text as category_id",
+    "file_name": "a file name",
+    "height": "height and width of an image in whole pixels",
+    "width": "height and width of an image in whole pixels",
+    "name": "a name for every category",
+    "iscrowd": "0 or 1 as iscrowd",
+}
+"""What each field must hold, for messages."""
+
+_Entry = TypeVar("_Entry", ImageEntry, Annotation, Category)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -33,9 +107,9 @@ class AnnotationFile:
     """
 
     path: pathlib.Path
-    images: list[dict]
-    annotations: list[dict]
-    categories: list[dict]
+    images: list[ImageEntry]
+    annotations: list[Annotation]
+    categories: list[Category]
     problems: list[str]
     remarks: list[str]
     dropped: list[str] = dataclasses.field(default_factory=list)
@@ -66,101 +140,108 @@ def read_annotation_file(path: pathlib.Path, siblings: Iterable[pathlib.Path] = 
         InputError: if it is not a JSON file with the three lists.
     """
     content = _load(path)
-    info = content.get("info")
-    licenses = content.get("licenses")
     problems: list[str] = []
     remarks: list[str] = []
-    entries = {name: _with_fields(content, name, path, problems) for name in _REQUIRED}
+    author = content.info.get("contributor") if isinstance(content.info, dict) else None
     file = AnnotationFile(
         path=path,
-        images=_images(entries["images"], path, problems, remarks),
-        annotations=entries["annotations"],
-        categories=_unique(entries["categories"], "category", path, problems),
+        images=_unique(_entries(content.images, "images", ImageEntry, path, problems), "image", path, problems),
+        annotations=_entries(content.annotations, "annotations", Annotation, path, problems),
+        categories=_unique(
+            _entries(content.categories, "categories", Category, path, problems), "category", path, problems
+        ),
         problems=problems,
         remarks=remarks,
-        contributor=str(info.get("contributor") or "") if isinstance(info, dict) else "",
-        datumaro=licenses == [{"name": "", "id": 0, "url": ""}],
+        contributor=author if isinstance(author, str) else "",
+        datumaro=content.licenses == [{"name": "", "id": 0, "url": ""}],
     )
     _drop_groups(file, [other for other in siblings if other != path])
+    _check_file_names(file)
     _check_names(file)
     _check_annotations(file)
+    file.problems[:] = map(printable, file.problems)
+    file.remarks[:] = map(printable, file.remarks)
     return file
 
 
-def _load(path: pathlib.Path) -> dict:
+def _load(path: pathlib.Path) -> _Content:
     try:
         # Some tools write a byte order mark on Windows.
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"expected COCO annotations in JSON. Received: {path} ({error})") from None
-    for name in _REQUIRED:
-        if not isinstance(content, dict) or not isinstance(content.get(name), list):
-            raise InputError(f"expected a list {name!r}. Received: none in {path}")
-    return content
+        # Python's own text for a number of thousands of digits speaks of Python's settings.
+        plain = type(error) is ValueError
+        reason = "a number with more than 4300 digits" if plain else error
+        raise InputError(f"expected COCO annotations in JSON. Received: {path} ({reason})") from None
+    try:
+        return msgspec.convert(content, _Content)
+    except msgspec.ValidationError as error:
+        name = re.search(r"images|annotations|categories", str(error))
+        raise InputError(f"expected a list {name[0] if name else 'images'!r}. Received: none in {path}") from None
 
 
-def _with_fields(content: dict, name: str, path: pathlib.Path, problems: list[str]) -> list[dict]:
-    """Returns the entries of a list that have all fields and valid ids."""
-    fields = _REQUIRED[name]
-    ids = [field for field in fields if field.endswith("id")]
+def _entries(values: list[Any], name: str, kind: type[_Entry], path: pathlib.Path, problems: list[str]) -> list[_Entry]:
+    """Returns the entries of a list that are as declared."""
     kept = []
-    for position, entry in enumerate(content[name]):
-        missing = [field for field in fields if not isinstance(entry, dict) or field not in entry]
-        wrong = [] if missing else [field for field in ids if not _is_id(entry[field])]
-        if missing:
-            problems.append(
-                f"expected the fields {', '.join(fields)} in every entry of {name!r}. "
-                f"Received: no {missing[0]} in entry {position} of {path}"
-            )
-        elif wrong:
-            problems.append(
-                f"expected a number or text as {wrong[0]}. "
-                f"Received: {entry[wrong[0]]!r} in entry {position} of {name!r} of {path}"
-            )
-        else:
-            kept.append(entry)
+    for position, value in enumerate(values):
+        try:
+            kept.append(msgspec.convert(value, kind))
+        except msgspec.ValidationError as error:
+            problems.append(_problem(value, str(error), name, position, kind, path))
     return kept
 
 
-def _images(entries: list[dict], path: pathlib.Path, problems: list[str], remarks: list[str]) -> list[dict]:
-    kept = []
-    names: dict[str, Any] = {}
-    for entry in _unique(entries, "image", path, problems):
-        sides = [_side(entry[name]) for name in ("height", "width")]
-        if None in sides:
-            problems.append(
-                f"expected height and width of an image in whole pixels. "
-                f"Received: {entry['height']!r} and {entry['width']!r} for image {entry['id']!r} of {path}"
-            )
-        elif not isinstance(entry["file_name"], str) or not entry["file_name"].strip():
-            problems.append(
-                f"expected a file name. Received: {entry['file_name']!r} for image {entry['id']!r} of {path}"
-            )
-        else:
-            name = entry["file_name"]
-            if name in names:
-                # Label Studio lists an image once for each of its annotators.
-                remarks.append(
-                    f"expected every file once. Received: {name} for image {names[name]!r} and again for image "
-                    f"{entry['id']!r} of {path}"
-                )
-            names.setdefault(name, entry["id"])
-            kept.append({**entry, "height": sides[0], "width": sides[1]})
-    return kept
+def _problem(
+    value: Any, error: str, name: str, position: int, kind: type[ImageEntry | Annotation | Category], path: pathlib.Path
+) -> str:
+    """Returns the line for an entry that msgspec refused; msgspec's own text names the field."""
+    entry = f"entry {position} of {name!r} of {path}"
+    missing = re.search(r"missing required field `(\w+)`", error)
+    field = re.search(r"at `\$\.(\w+)", error)
+    if missing or not field:
+        fields = ", ".join(one.name for one in msgspec.structs.fields(kind) if one.required)
+        received = f"no {missing[1]} in {entry}" if missing else f"{brief(value)} as {entry}"
+        return f"expected the fields {fields} in every entry of {name!r}. Received: {received}"
+    if field[1] != "id" and _is_id(value.get("id")):
+        entry = f"{'category' if name == 'categories' else name[:-1]} {brief(value['id'])} of {path}"
+    return f"expected {_EXPECTED[field[1]]}. Received: {brief(value[field[1]])} in {entry}"
 
 
-def _unique(entries: list[dict], kind: str, path: pathlib.Path, problems: list[str]) -> list[dict]:
+def _is_id(value: Any) -> bool:
+    try:
+        msgspec.convert(value, Id)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _unique(entries: list[_Entry], kind: str, path: pathlib.Path, problems: list[str]) -> list[_Entry]:
     """Returns the first entry of every id."""
-    kept: dict[Any, dict] = {}
+    kept: dict[Any, _Entry] = {}
     for entry in entries:
-        if entry["id"] in kept:
-            name_field = "file_name" if kind == "image" else "name"
-            problems.append(
-                f"expected a different id for every {kind}. Received: id {entry['id']!r} for "
-                f"{kept[entry['id']][name_field]!r} and again for {entry[name_field]!r} in {path}"
+        if entry.id in kept:
+            first, again = (
+                brief(one.file_name if isinstance(one, ImageEntry) else getattr(one, "name", ""))
+                for one in (kept[entry.id], entry)
             )
-        kept.setdefault(entry["id"], entry)
+            problems.append(
+                f"expected a different id for every {kind}. Received: id {brief(entry.id)} for {first} and again for "
+                f"{again} in {path}"
+            )
+        kept.setdefault(entry.id, entry)
     return list(kept.values())
+
+
+def _check_file_names(file: AnnotationFile) -> None:
+    ids: dict[str, Any] = {}
+    for entry in file.images:
+        if entry.file_name in ids:
+            # Label Studio lists an image once for each of its annotators.
+            file.remarks.append(
+                f"expected every file once. Received: {entry.file_name[:200]} for image {brief(ids[entry.file_name])} "
+                f"and again for image {brief(entry.id)} of {file.path}"
+            )
+        ids.setdefault(entry.file_name, entry.id)
 
 
 def _drop_groups(file: AnnotationFile, siblings: list[pathlib.Path]) -> None:
@@ -168,81 +249,69 @@ def _drop_groups(file: AnnotationFile, siblings: list[pathlib.Path]) -> None:
     candidates = [
         entry
         for entry in file.categories
-        if entry["name"] in _BACKGROUND_NAMES
-        or any(other is not entry and other.get("supercategory") == entry["name"] for other in file.categories)
+        if entry.name in _BACKGROUND_NAMES
+        or any(other is not entry and other.supercategory == entry.name for other in file.categories)
     ]
     unused = _unused(candidates, file.annotations)
     for sibling in siblings if unused else ():
-        unused = _unused(unused, _load(sibling)["annotations"])
+        unused = _unused(unused, _uses(_load(sibling).annotations))
     if len(unused) < len(file.categories):
-        file.categories = [entry for entry in file.categories if entry not in unused]
-        file.dropped = [str(entry["name"]) for entry in unused]
+        dropped = {entry.id for entry in unused}
+        file.categories = [entry for entry in file.categories if entry.id not in dropped]
+        file.dropped = [printable(str(entry.name)) for entry in unused]
 
 
-def _unused(categories: list[dict], annotations: list) -> list[dict]:
-    used = {
-        entry.get("category_id")
-        for entry in annotations
-        if isinstance(entry, dict) and _is_id(entry.get("category_id"))
-    }
-    return [entry for entry in categories if entry["id"] not in used]
+def _unused(categories: list[Category], annotations: Sequence[Annotation | _Use]) -> list[Category]:
+    used = {entry.category_id for entry in annotations}
+    return [entry for entry in categories if entry.id not in used]
+
+
+def _uses(values: list[Any]) -> list[_Use]:
+    """Returns the correct entries of another split; reading that split reports the others."""
+    kept = []
+    for value in values:
+        try:
+            kept.append(msgspec.convert(value, _Use))
+        except msgspec.ValidationError:
+            continue
+    return kept
 
 
 def _check_names(file: AnnotationFile) -> None:
     ids: dict[str, Any] = {}
     for entry in file.categories:
-        name = str(entry["name"])
-        if not isinstance(entry["name"], str | int) or not name.strip():
-            file.problems.append(
-                f"expected a name for every category. Received: {entry['name']!r} for id {entry['id']!r} in {file.path}"
+        name = printable(str(entry.name))
+        if name != str(entry.name):
+            file.remarks.append(
+                f"expected a name without control characters, which are shown as escapes. "
+                f"Received: {brief(entry.name)} for category {brief(entry.id)} of {file.path}"
             )
         if name in ids:
             file.problems.append(
-                f"expected a different name for every category. Received: {name!r} for id {ids[name]!r} and again "
-                f"for id {entry['id']!r} in {file.path}"
+                f"expected a different name for every category. Received: {brief(name)} for id {brief(ids[name])} and "
+                f"again for id {brief(entry.id)} in {file.path}"
             )
-        ids.setdefault(name, entry["id"])
-    kinds = {isinstance(entry["id"], str) for entry in file.categories}
+        ids.setdefault(name, entry.id)
+    kinds = {isinstance(entry.id, str) for entry in file.categories}
     if len(kinds) > 1:
         file.problems.append(f"expected category ids of one kind. Received: numbers and texts in {file.path}")
 
 
 def _check_annotations(file: AnnotationFile) -> None:
-    known = {
-        "image_id": {entry["id"] for entry in file.images},
-        "category_id": {entry["id"] for entry in file.categories},
-    }
+    images, categories = {entry.id for entry in file.images}, {entry.id for entry in file.categories}
     kept = []
     for entry in file.annotations:
-        where = f"annotation {entry['id']!r} of {file.path}"
-        wrong = [key for key, ids in known.items() if entry[key] not in ids]
-        crowd = entry.get("iscrowd", 0)
-        if wrong:
-            kind = wrong[0].removesuffix("_id")
-            file.problems.append(
-                f"expected the {wrong[0]} of a listed {kind}. Received: {entry[wrong[0]]!r} in {where}"
-            )
-        # Every text is true in Python, "0" too.
-        elif not (crowd is None or (isinstance(crowd, bool | int | float) and crowd in (0, 1))):
-            file.problems.append(f"expected 0 or 1 as iscrowd. Received: {crowd!r} in {where}")
+        for kind, value, ids in (("image", entry.image_id, images), ("category", entry.category_id, categories)):
+            if value not in ids:
+                file.problems.append(
+                    f"expected the {kind}_id of a listed {kind}. "
+                    f"Received: {brief(value)} in annotation {brief(entry.id)} of {file.path}"
+                )
+                break
         else:
             kept.append(entry)
     file.annotations = kept
 
 
-def _attributes(annotation: dict) -> dict:
-    attributes = annotation.get("attributes")
-    return attributes if isinstance(attributes, dict) else {}
-
-
-def _is_id(value: Any) -> bool:
-    """Whether a value is an integer or a text; some tools write 3.0 for 3."""
-    whole = isinstance(value, float) and value.is_integer()
-    return (isinstance(value, int | str) or whole) and not isinstance(value, bool)
-
-
-def _side(value: Any) -> int | None:
-    """Returns a side in pixels, or None if the value is not one; some tools write 640.0 for 640."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 1_000_000 or value % 1:
-        return None
-    return int(value)
+def _attributes(annotation: Annotation) -> dict:
+    return annotation.attributes if isinstance(annotation.attributes, dict) else {}

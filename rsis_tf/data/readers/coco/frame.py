@@ -8,7 +8,8 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from rsis_tf.errors import InputError
+from rsis_tf.data.readers.coco.annotation_file import Annotation
+from rsis_tf.errors import InputError, brief
 from rsis_tf.images import Header
 
 
@@ -32,7 +33,7 @@ class Frame:
 def frame_of(
     header: Header,
     annotated: tuple[int, int],
-    annotations: list[dict],
+    annotations: list[Annotation],
     *,
     label_studio: bool,
     image_file: pathlib.Path,
@@ -66,12 +67,12 @@ def frame_of(
         scale = header.size[1] / annotated[1], header.size[0] / annotated[0]
         return Frame(shape=header.size, scale=scale, note="exif_scaled")
     for annotation in annotations:
-        if _leaves(annotation.get("segmentation"), annotated):
+        if _leaves(annotation.segmentation, annotated):
             raise InputError(
                 f"expected annotations of the stored image of {size_text(annotated)} pixels, the annotated size, or "
                 f"the size of the image as its EXIF orientation {header.orientation} turns it, "
                 f"{size_text(header.size)}. Received: a polygon that leaves the stored image in "
-                f"annotation {annotation['id']!r} of {annotation_file}, image {image_file}"
+                f"annotation {brief(annotation.id)} of {annotation_file}, image {image_file}"
             )
     return Frame(shape=annotated, as_stored=True, note="exif_stored")
 

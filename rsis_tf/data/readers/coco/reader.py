@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 
 from rsis_tf.data.labels import reduced_labels, relabel
-from rsis_tf.data.readers.coco.annotation_file import read_annotation_file
+from rsis_tf.data.paths import outside_remarks
+from rsis_tf.data.readers.coco.annotation_file import Annotation, ImageEntry, read_annotation_file
 from rsis_tf.data.readers.coco.frame import Frame, frame_of, size_text
 from rsis_tf.data.readers.coco.layouts import Located, locate
 from rsis_tf.data.readers.coco.segmentation import paint, polygons, run_lengths
 from rsis_tf.data.readers.coco.validation_share import validation_names
 from rsis_tf.data.sample import VOID, FileDataset, Inspection, Sample
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, brief, printable
+from rsis_tf.files import is_file
 from rsis_tf.images import Header, ReducedImage, list_images, read_header, read_image, read_reduced
 
 
@@ -73,22 +75,25 @@ class CocoDataset(FileDataset):
         self._label_studio = file.contributor == "Label Studio"
         self._own_folder = located.own_folder
         self._part = located.part
-        self._all_files = _image_files(located, [entry["file_name"] for entry in file.images])
+        self._all_files = _image_files(located, [entry.file_name for entry in file.images])
         self._images = file.images
         if located.part is not None:
-            chosen = validation_names([entry["file_name"] for entry in file.images], val_share or 0)
-            self._images = [entry for entry in file.images if (entry["file_name"] in chosen) == (located.part == "val")]
+            chosen = validation_names([entry.file_name for entry in file.images], val_share or 0)
+            self._images = [entry for entry in file.images if (entry.file_name in chosen) == (located.part == "val")]
         if not self._images:
             raise InputError(f"expected at least one image. Received: none in {self.annotation_file}")
-        self.image_files = [self._all_files[entry["file_name"]] for entry in self._images]
+        self.image_files = [self._all_files[entry.file_name] for entry in self._images]
+        folders = (*located.image_folders, located.annotation_file.parent, *([] if root is None else [root]))
+        names = [entry.file_name for entry in self._images]
+        self.remarks += outside_remarks(names, self.image_files, folders, self.annotation_file)
         # Text ids sort after numbers; a file with both kinds has that as a problem.
-        categories = sorted(file.categories, key=lambda entry: (isinstance(entry["id"], str), entry["id"]))
-        self.category_ids = (0, *(entry["id"] for entry in categories))
-        self.class_names = ("background", *(str(entry["name"]) for entry in categories))
-        self._class_of = {entry["id"]: number for number, entry in enumerate(categories, start=1)}
-        self._annotations: dict[Any, list[dict]] = {entry["id"]: [] for entry in file.images}
+        categories = sorted(file.categories, key=lambda entry: (isinstance(entry.id, str), entry.id))
+        self.category_ids = (0, *(entry.id for entry in categories))
+        self.class_names = ("background", *(printable(str(entry.name)) for entry in categories))
+        self._class_of = {entry.id: number for number, entry in enumerate(categories, start=1)}
+        self._annotations: dict[Any, list[Annotation]] = {entry.id: [] for entry in file.images}
         for annotation in file.annotations:
-            self._annotations[annotation["image_id"]].append(annotation)
+            self._annotations[annotation.image_id].append(annotation)
         self.masks_marked_as_crowds = crowds == "auto" and file.brush_masks
         self.crowds = crowds
         if check:
@@ -98,7 +103,7 @@ class CocoDataset(FileDataset):
         """Reads a sample, see `FileDataset.read`."""
         entry = self._images[index]
         image = read_reduced(self.image_files[index], at_least)
-        frame = Frame(shape=(entry["height"], entry["width"]))
+        frame = Frame(shape=entry.shape)
         if image.size != frame.shape:
             frame = self._frame(index, read_header(self.image_files[index]))
             if frame.as_stored:
@@ -106,7 +111,7 @@ class CocoDataset(FileDataset):
                 image = ReducedImage(pixels=pixels, size=(pixels.shape[0], pixels.shape[1]), reduction=1)
         label_map, classes, _ = self._labels(entry, frame)
         label_map, classes = reduced_labels(label_map, classes, image.reduction)
-        return Sample(image=image.pixels, label_map=label_map, classes=classes, image_id=str(entry["id"]))
+        return Sample(image=image.pixels, label_map=label_map, classes=classes, image_id=str(entry.id))
 
     def files(self, index: int) -> list[pathlib.Path]:
         """Returns the files that a sample is read from."""
@@ -116,8 +121,8 @@ class CocoDataset(FileDataset):
         """Checks the annotations and the header of an image; paints and decodes nothing."""
         frame = self._frame(index, read_header(self.image_files[index]))
         counts = dict.fromkeys(("objects", "empty", "crowds"), 0)
-        for annotation in self._annotations[self._images[index]["id"]]:
-            where, segmentation = self._where(annotation), annotation.get("segmentation")
+        for annotation in self._annotations[self._images[index].id]:
+            where, segmentation = self._where(annotation), annotation.segmentation
             if segmentation and isinstance(segmentation, list):
                 rings = polygons(segmentation, frame.shape, where, scale=frame.scale)
                 visible = any(_reaches_into(ring, frame.shape) for ring in rings)
@@ -146,14 +151,16 @@ class CocoDataset(FileDataset):
         entry = self._images[index]
         return frame_of(
             header,
-            (entry["height"], entry["width"]),
-            self._annotations[entry["id"]],
+            entry.shape,
+            self._annotations[entry.id],
             label_studio=self._label_studio,
             image_file=self.image_files[index],
             annotation_file=self.annotation_file,
         )
 
-    def _labels(self, entry: dict, frame: Frame, *, lenient: bool = False) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    def _labels(
+        self, entry: ImageEntry, frame: Frame, *, lenient: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Paints the objects of an image.
 
         Returns:
@@ -163,22 +170,22 @@ class CocoDataset(FileDataset):
         columns = np.zeros(frame.shape[0] * frame.shape[1], np.int32)
         objects, classes, sources = [], [], []
         findings: list[str] = []
-        for annotation in self._annotations[entry["id"]]:
+        for annotation in self._annotations[entry.id]:
             where = self._where(annotation)
             try:
-                runs = run_lengths(annotation.get("segmentation"), frame.shape, where, scale=frame.scale)
+                runs = run_lengths(annotation.segmentation, frame.shape, where, scale=frame.scale)
             except InputError as error:
                 if not lenient:
                     raise
                 findings.append(str(error))
                 continue
             if lenient:
-                findings += _remarks(annotation["segmentation"], runs, frame.shape, where)
+                findings += _remarks(annotation.segmentation, runs, frame.shape, where)
             if self._is_crowd(annotation):
                 paint(columns, runs, VOID)
             else:
                 objects.append(runs)
-                classes.append(self._class_of[annotation["category_id"]])
+                classes.append(self._class_of[annotation.category_id])
                 sources.append(annotation)
         areas = [sum(runs[1::2]) for runs in objects]
         for position in sorted(range(len(objects)), key=lambda position: -areas[position]):
@@ -193,21 +200,21 @@ class CocoDataset(FileDataset):
         label_map = np.ascontiguousarray(columns.reshape(frame.shape[::-1]).T)  # (H, W)
         return *relabel(label_map, np.array(classes, np.int32)), findings
 
-    def _is_crowd(self, annotation: dict) -> bool:
-        if not annotation.get("iscrowd", 0) or self.crowds == "objects":
+    def _is_crowd(self, annotation: Annotation) -> bool:
+        if not annotation.iscrowd or self.crowds == "objects":
             return False
-        return not (self.masks_marked_as_crowds and isinstance(annotation.get("segmentation"), dict))
+        return not (self.masks_marked_as_crowds and isinstance(annotation.segmentation, dict))
 
-    def _where(self, annotation: dict) -> str:
-        return f"annotation {annotation['id']!r} of {self.annotation_file}"
+    def _where(self, annotation: Annotation) -> str:
+        return f"annotation {brief(annotation.id)} of {self.annotation_file}"
 
     def _require_images(self, located: Located) -> None:
-        missing = [entry["file_name"] for entry, path in zip(self._images, self.image_files, strict=True)
-                   if not path.is_file()]  # fmt: skip
+        missing = [entry.file_name for entry, path in zip(self._images, self.image_files, strict=True)
+                   if not is_file(path)]  # fmt: skip
         if missing:
             raise InputError(
                 f"expected the images of {self.annotation_file} in {', '.join(map(str, located.image_folders))}. "
-                f"Received: {missing[0]} (no such file; {len(missing)} of {len(self)} missing)"
+                f"Received: {missing[0][:200]} (no such file; {len(missing)} of {len(self)} missing)"
             )
 
 
@@ -222,15 +229,8 @@ def _image_files(located: Located, names: list[str]) -> dict[str, pathlib.Path]:
         tried = [folder / part for part in dict.fromkeys((name, path)) for folder in located.image_folders]
         if base != path and last[base] == 1:
             tried += [folder / base for folder in located.image_folders]
-        files[name] = next((file for file in tried if _is_file(file)), tried[0])
+        files[name] = next((file for file in tried if is_file(file)), tried[0])
     return files
-
-
-def _is_file(path: pathlib.Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
 
 
 def _reaches_into(ring: list[float], shape: tuple[int, int]) -> bool:
