@@ -13,6 +13,7 @@ from export.graph import GraphSpec
 from export.options import Options, tolerances
 from rsis_tf.errors import command_line
 from rsis_tf.models import RSIS
+from rsis_tf.runtime import checksums
 
 
 def publish(
@@ -63,6 +64,7 @@ def publish(
             for case in cases:
                 print(f"verified {case}")
         described["bytes"] = size_of(partial)
+        described["sha256"] = checksums(partial)
         side = metadata.sidecar(partial)
         side.write_text(metadata.to_json(described), encoding="utf-8")
         _replace(partial, out)
