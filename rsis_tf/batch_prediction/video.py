@@ -52,8 +52,9 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, np
     except InputError:
         raise
     except Exception as error:  # PyAV raises several kinds for a damaged file, not only its own
+        reason = getattr(error, "strerror", None) or reason_of(error)
         where = f", after {number + 1} frames" if number >= 0 else ""
-        raise InputError(f"expected a video that can be read. Received: {path}{where} ({reason_of(error)})") from None
+        raise InputError(f"expected a video that can be read. Received: {path}{where} ({reason})") from None
 
 
 def count_frames(path: pathlib.Path, *, every: int = 1) -> int:
