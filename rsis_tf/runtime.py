@@ -1018,7 +1018,7 @@ def _shown(value: Any) -> str:
     try:
         text = repr(value)
     except Exception:  # a number of thousands of digits, a list that is too deep
-        text = f"a {type(value).__name__}"
+        text = "an integer of many digits" if isinstance(value, int) else f"a {type(value).__name__} of many parts"
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
@@ -1566,6 +1566,8 @@ def open_session(path: pathlib.Path, *, providers: Providers = None, threads: in
         onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(threads or 0)
+    # Failures are raised. The log would print them too, with names from the file as they are, control characters too.
+    options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=asked, enable_fallback=0)
     except Exception as error:  # ONNX Runtime has a dozen classes of its own
