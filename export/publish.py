@@ -12,7 +12,7 @@ from export.options import Options, tolerances
 from rsis_tf.errors import command_line
 from rsis_tf.files import replacing
 from rsis_tf.models import RSIS
-from rsis_tf.runtime import sidecar
+from rsis_tf.runtime import checksums, sidecar
 
 
 def publish(
@@ -51,6 +51,7 @@ def publish(
             for case in cases:
                 print(f"verified {case}")
         facts["bytes"] = size_of(partial)
+        facts["sha256"] = checksums(partial)
         side.write_text(metadata.to_json(facts), encoding="utf-8")
     return out
 

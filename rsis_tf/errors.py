@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import io
-import re
 import reprlib
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any, NoReturn
 # The runtime is one file that an application may copy, so the class that it raises is defined there.
 from rsis_tf.runtime import InputError, printable, reason_of
 
-__all__ = ["ArgumentParser", "InputError", "command_line", "brief", "missing_module", "printable", "reason_of"]
+__all__ = ["ArgumentParser", "InputError", "brief", "command_line", "missing_module", "printable", "reason_of"]
 
 
 class _Brief(reprlib.Repr):

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from rsis_tf.errors import InputError
 from rsis_tf.files import is_file
-from rsis_tf.runtime import reason_of, resize_image
+from rsis_tf.runtime import resize_image
 
 IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
@@ -53,7 +53,6 @@ _PNG_PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4,
 _UNPACKED_AT_ONCE = 1 << 20
 _USUAL_RATIO = 100
 """A PNG file that is smaller than its pixels by a larger factor is decoded before its header is believed."""
-
 
 
 def list_images(folder: pathlib.Path, *, recursive: bool = False) -> list[pathlib.Path]:

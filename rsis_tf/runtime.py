@@ -15,11 +15,14 @@ project derives from; `Predictor`, which runs ONNX files.
 
 import collections
 import dataclasses
+import hashlib
 import itertools
 import json
+import math
 import numbers
 import os
 import pathlib
+import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, overload
@@ -30,14 +33,31 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 Array = np.ndarray
 OUTPUTS = ("masks", "classes", "stop")
 """The outputs of every exported graph: (B, T, h, w), (B, T, K) and (B, T) probabilities."""
+STEP_OUTPUTS = ("mask", "classes_of_step", "stop_of_step")
+"""The same of one step, of the step graph of a stepwise export."""
 STOP_MODES = ("first", "each")
 ASPECTS = ("stretch", "keep")
 """How an image of another shape fills the network's frame: each axis is scaled by itself, or the image is scaled as a
 whole and padded."""
 
 
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that control a terminal, break a line or turn the direction of text, and halves of surrogate pairs."""
+
+
+def printable(text: str) -> str:
+    """Returns text for the screen: a character that would control the terminal becomes its escape, such as `\\x1b`."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
 class InputError(ValueError):
-    """A file, an image or an option that cannot be used; the message is one line that ends in what was received."""
+    """A file, an image or an option that cannot be used; the message is one line that ends in what was received.
+
+    Control characters in the message are shown as escapes: names of files and classes come from outside.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 RuntimeInputError = InputError
@@ -99,7 +119,7 @@ class Instance:
     class_probs: Array
 
     def __repr__(self) -> str:
-        return f"Instance({self.class_name}, score {self.score:.2f}, step {self.step}, {self.area} pixels)"
+        return f"Instance({printable(self.class_name)}, score {self.score:.2f}, step {self.step}, {self.area} pixels)"
 
     @property
     def area(self) -> int:
@@ -158,7 +178,7 @@ class Instances(Sequence[Instance]):
 
     def __repr__(self) -> str:
         counts = collections.Counter(self.class_names).most_common()
-        found = f": {', '.join(f'{count} {name}' for name, count in counts)}" if counts else ""
+        found = f": {', '.join(f'{count} {printable(name)}' for name, count in counts)}" if counts else ""
         return f"Instances({len(self)}{found}; {self.size[0]}x{self.size[1]})"
 
     @property
@@ -805,6 +825,9 @@ class Options:
         image_size: (h, w) the network runs at; default: the model's own. Files of a fixed size take no other.
         batch_size: images in one run of `batch` and `stream`; default: what the file is made for, else 8. Files of a
             fixed batch take no other.
+        verify: whether to compare an exported file with the SHA-256 in the JSON file beside it, if there is one. That
+            reads the file once more, at about 1 GB/s. A `.keras` file has checksums of its own, which are always
+            checked.
 
     Raises:
         InputError: for a value of another type or out of range; the message names the option.
@@ -817,17 +840,20 @@ class Options:
     mask_threshold: float | None = None
     image_size: Sequence[int] | None = None
     batch_size: int | None = None
+    verify: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.stop_mode, str) or self.stop_mode not in STOP_MODES:
-            raise InputError(f"stop_mode must be one of {', '.join(STOP_MODES)}. Received: {self.stop_mode!r}")
+            raise InputError(f"stop_mode must be one of {', '.join(STOP_MODES)}. Received: {_shown(self.stop_mode)}")
         for name in ("stop_threshold", "mask_threshold"):
             if getattr(self, name) is not None:
                 _check_probability(name, getattr(self, name))
-        for name in ("threads", "batch_size"):
+        for name, most in (("threads", _MOST_THREADS), ("batch_size", _LARGEST_BATCH)):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value, numbers.Integral) and value >= 1):
-                raise InputError(f"{name} must be a positive integer. Received: {value!r}")
+            if value is not None and not (_is_number(value, numbers.Integral) and 1 <= value <= most):
+                raise InputError(f"{name} must be a positive integer up to {most}. Received: {_shown(value)}")
+        if not isinstance(self.verify, bool | np.bool_):
+            raise InputError(f"verify must be True or False. Received: {_shown(self.verify)}")
         if self.image_size is not None:
             object.__setattr__(self, "image_size", _check_size(self.image_size))
         provider_list(self.providers)
@@ -847,6 +873,9 @@ class ModelInfo:
         category_ids: K numbers of the classes in COCO files, 0 for background; empty if unknown.
         stop_threshold: objectness from which a step holds an object.
         mask_threshold: probability from which a pixel belongs to an object.
+
+    Raises:
+        InputError: for a value of another type or out of range; the message names the field.
     """
 
     image_size: tuple[int, int]
@@ -859,11 +888,31 @@ class ModelInfo:
     stop_threshold: float = 0.5
     mask_threshold: float = 0.5
 
+    def __post_init__(self) -> None:
+        height, width = _check_size(self.image_size)
+        object.__setattr__(self, "image_size", (height, width))
+        if not isinstance(self.any_size, bool):
+            raise InputError(f"dynamic_size must be true or false. Received: {_shown(self.any_size)}")
+        if self.batch is not None and not (_is_number(self.batch, numbers.Integral) and self.batch >= 1):
+            raise InputError(f"the batch must be a positive integer. Received: {_shown(self.batch)}")
+        if (self.batch or 1) * height * width > _MOST_PIXELS:
+            raise InputError(
+                f"expected at most {_MOST_PIXELS} pixels in one run. "
+                f"Received: a batch of {self.batch} at {height}x{width}"
+            )
+        if self.dtype not in ("uint8", "float32"):
+            raise InputError(f"the input must be uint8 or float32. Received: {_shown(self.dtype)}")
+        _check_aspect(self.aspect)
+        _check_class_names(self.class_names)
+        _check_category_ids(self.category_ids, len(self.class_names))
+        for name in ("stop_threshold", "mask_threshold"):
+            object.__setattr__(self, name, _check_probability(name, getattr(self, name)))
+
     @classmethod
     def from_metadata(
         cls, metadata: Mapping[str, Any], *, batch: int | None, dtype: str, source: str | os.PathLike
     ) -> "ModelInfo":
-        """Reads what an exporter wrote, by the names of `export.metadata`.
+        """Reads what an exporter wrote, by the names of `export.metadata`. Every value from a file is checked here.
 
         Args:
             metadata: plain values by name; files of earlier versions have no `category_ids` and no `aspect`.
@@ -879,21 +928,98 @@ class ModelInfo:
             if not isinstance(found, kind):
                 raise InputError(
                     f"expected a model that export wrote, with {key!r} in its metadata. "
-                    f"Received: {os.fspath(source)} with {key} = {found!r}"
+                    f"Received: {os.fspath(source)} with {key} = {_shown(found)}"
                 )
             return found
 
-        return cls(
-            class_names=tuple(value("class_names", list)),
-            category_ids=tuple(value("category_ids", list, [])),
-            image_size=_check_size(value("image_size", list)),
-            any_size=value("dynamic_size", bool, False),
-            batch=batch,
-            dtype=dtype,
-            aspect=_check_aspect(value("aspect", str, "stretch")),
-            stop_threshold=_check_probability("stop_threshold", value("stop_threshold", object)),
-            mask_threshold=_check_probability("mask_threshold", value("mask_threshold", object)),
-        )
+        version = metadata.get("format_version", FORMAT_VERSION)
+        if not (_is_number(version, numbers.Integral) and version == FORMAT_VERSION):
+            raise InputError(
+                f"expected a file of format_version {FORMAT_VERSION}; a newer version of rsis_tf may read it. "
+                f"Received: {os.fspath(source)} with format_version = {_shown(version)}"
+            )
+        fields = {
+            "class_names": tuple(value("class_names", list)),
+            "category_ids": tuple(value("category_ids", list, [])),
+            "image_size": value("image_size", list),
+            "any_size": value("dynamic_size", bool, False),
+            "aspect": value("aspect", str, "stretch"),
+            "stop_threshold": value("stop_threshold", object),
+            "mask_threshold": value("mask_threshold", object),
+        }
+        try:
+            return cls(batch=batch, dtype=dtype, **fields)
+        except InputError as error:
+            raise InputError(f"{error}, in the metadata of {os.fspath(source)}") from None
+
+    def check_graph(
+        self, inputs: "Mapping[str, Shape]", outputs: "Mapping[str, Shape]", *, source: str | os.PathLike
+    ) -> None:
+        """Checks that a graph has the names and shapes that the metadata and every call rely on.
+
+        Args:
+            inputs, outputs: shape by name; None for an axis, or for a whole shape, that is open.
+            source: the file, for messages.
+
+        Raises:
+            InputError: naming the tensor that does not fit.
+        """
+        if set(inputs) != {"image"} or not set(OUTPUTS) <= set(outputs):
+            raise InputError(
+                "expected a model that export wrote, with the input image and the outputs masks, classes, stop. "
+                f"Received: {os.fspath(source)} with {_shown(list(inputs))} and {_shown(list(outputs))}"
+            )
+        size = self.image_size  # of an axis that is open, nothing is compared
+        names = len(self.class_names or self.category_ids) or None
+        steps = next((outputs[name][1] for name in OUTPUTS if len(outputs[name] or ()) > 1), None)  # type: ignore[index]
+        expected: dict[str, Shape] = {
+            "image": (self.batch, *size, 3),
+            "masks": (self.batch, steps, *size),
+            "classes": (self.batch, steps, names),
+            "stop": (self.batch, steps),
+        }
+        for name, shape in expected.items():
+            found = inputs[name] if name == "image" else outputs[name]
+            if not _fits(found, shape):
+                raise InputError(
+                    f"expected {name} of the shape {_axes(shape)}, as the metadata says. "
+                    f"Received: {_axes(found)} in {os.fspath(source)}"
+                )
+        if (outputs["classes"] or (2,))[-1] == 1:
+            raise InputError(f"expected at least two classes. Received: 1 in {os.fspath(source)}")
+
+
+Shape = tuple[int | None, ...] | None
+"""Of a tensor in a graph; None for an open axis, or if nothing is known."""
+FORMAT_VERSION = 1
+"""Of the metadata that this version writes and reads, see `export.metadata`."""
+_MOST_PIXELS = 1 << 28
+"""In one run of a network: 268 million, 800 MB as uint8."""
+_MOST_THREADS = 1024
+_LARGEST_BATCH = 1 << 16
+_LARGEST_SIDE = 1 << 15
+_MOST_STEPS = 10_000
+
+
+def _fits(found: Shape, expected: Shape) -> bool:
+    """Whether two shapes can be the same."""
+    if found is None or expected is None:
+        return True
+    same = (ours is None or theirs is None or ours == theirs for ours, theirs in zip(found, expected, strict=False))
+    return len(found) == len(expected) and all(same)
+
+
+def _axes(shape: Shape) -> str:
+    return "?" if shape is None else f"({', '.join('?' if axis is None else str(axis) for axis in shape)})"
+
+
+def _shown(value: Any) -> str:
+    """Returns a value for a message, shortened."""
+    try:
+        text = repr(value)
+    except Exception:  # a number of thousands of digits, a list that is too deep
+        text = "an integer of many digits" if isinstance(value, int) else f"a {type(value).__name__} of many parts"
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def sidecar(path: pathlib.Path) -> pathlib.Path:
@@ -901,23 +1027,119 @@ def sidecar(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(path.name + ".json")
 
 
+def read_sidecar(path: pathlib.Path) -> dict[str, Any]:
+    """Reads the JSON file beside an exported file or folder.
+
+    Args:
+        path: of the export.
+
+    Returns:
+        What it holds; the values are not yet checked.
+
+    Raises:
+        InputError: if it is missing, or not a JSON object.
+    """
+    side = sidecar(path)
+    try:
+        if os.path.getsize(side) > _LARGEST_SIDECAR:
+            raise ValueError(f"more than {_LARGEST_SIDECAR} bytes")
+        content = json.loads(side.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"expected the JSON file that the exporter writes beside {path.name}. Received: {side} ({reason_of(error)})"
+        ) from None
+    return content
+
+
+_LARGEST_SIDECAR = 1 << 24
+
+
+def checksums(path: pathlib.Path) -> str | dict[str, str]:
+    """Returns the SHA-256 of an exported file, in hexadecimal digits.
+
+    Args:
+        path: a file; a stepwise export, for each of its `.onnx` files by name; or a SavedModel, for `saved_model.pb`
+            and each file in `variables` and `assets`, by its path in the folder.
+
+    Raises:
+        OSError: if a file cannot be read.
+    """
+    if not path.is_dir():
+        return _sha256(path)
+    patterns = ("*.onnx", "saved_model.pb", "variables/*", "assets/*")
+    files = [file for pattern in patterns for file in path.glob(pattern)]
+    return {file.relative_to(path).as_posix(): _sha256(file) for file in sorted(files) if file.is_file()}
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify_checksums(path: pathlib.Path) -> None:
+    """Compares an exported file or folder with the `sha256` in the JSON file beside it, if there is one.
+
+    Earlier versions wrote no `sha256`; such an export is not checked.
+
+    Raises:
+        InputError: if they differ, or the JSON file is damaged.
+    """
+    if not os.path.lexists(sidecar(path)):
+        return
+    expected = read_sidecar(path).get("sha256")
+    if expected is None:
+        return
+    try:
+        found = checksums(path)
+    except OSError as error:
+        raise InputError(f"expected files that can be read. Received: {path} ({reason_of(error)})") from None
+    if found != expected:
+        wrong = ""
+        if isinstance(found, dict) and isinstance(expected, dict):
+            names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+            wrong = f" (differs: {_shown(', '.join(map(str, names)))})"
+        raise InputError(
+            f"expected the file whose SHA-256 is in {sidecar(path).name}; copy both again, or export again "
+            f"(verify=False skips this check). Received: {path}, which was changed or damaged{wrong}"
+        )
+
+
+def _check_class_names(value: Any) -> None:
+    names = all(isinstance(name, str) and not any("\ud800" <= letter <= "\udfff" for letter in name) for name in value)
+    if len(value) == 1 or not names:
+        raise InputError(f"class_names must be at least two words, or none. Received: {_shown(list(value))}")
+
+
+def _check_category_ids(value: Any, names: int) -> None:
+    whole = all(_is_number(number, numbers.Integral) and -(1 << 63) <= number < 1 << 63 for number in value)
+    if not whole or len(set(value[1:])) < len(value[1:]) or (names and len(value) not in (0, names)):
+        raise InputError(
+            f"category_ids must be different whole numbers, one for each of the {names} class_names, or none. "
+            f"Received: {_shown(list(value))}"
+        )
+
+
 def _check_probability(name: str, value: Any) -> float:
     # NaN fails the comparison.
     if not (_is_number(value, numbers.Real) and 0 <= value <= 1):
-        raise InputError(f"{name} must be a number in 0..1. Received: {name}={value!r}")
+        raise InputError(f"{name} must be a number in 0..1. Received: {name}={_shown(value)}")
     return float(value)
 
 
 def _check_size(value: Any) -> tuple[int, int]:
     sides = tuple(value) if isinstance(value, Sequence | np.ndarray) else ()
-    if len(sides) != 2 or not all(_is_number(side, numbers.Integral) and side >= 1 for side in sides):
-        raise InputError(f"image_size must be two positive integers (height, width). Received: {value!r}")
+    if len(sides) != 2 or not all(_is_number(side, numbers.Integral) and 1 <= side <= _LARGEST_SIDE for side in sides):
+        raise InputError(
+            f"image_size must be two positive integers (height, width) up to {_LARGEST_SIDE}. Received: {_shown(value)}"
+        )
     return int(sides[0]), int(sides[1])
 
 
 def _check_aspect(value: Any) -> str:
     if value not in ASPECTS:
-        raise InputError(f"aspect must be one of {', '.join(ASPECTS)}. Received: {value!r}")
+        raise InputError(f"aspect must be one of {', '.join(ASPECTS)}. Received: {_shown(value)}")
     return str(value)
 
 
@@ -1018,7 +1240,8 @@ class BasePredictor:
             returns fewer than T steps.
 
         Raises:
-            InputError: for other arrays, and when the library that runs the network fails.
+            InputError: for other arrays, when the library that runs the network fails, and for outputs that are not
+                finite or not of these shapes.
         """
         count = check_batch(images, self._fixed_batch)
         if self._fixed_batch is not None:  # black images fill the batch
@@ -1029,8 +1252,7 @@ class BasePredictor:
             raise InputError(
                 f"expected {self.path} to run on an input of shape {images.shape}. Received: {reason_of(error)}"
             ) from error
-        masks, classes, stop = (np.asarray(output)[:count].astype(np.float32, copy=False) for output in outputs)
-        return masks, classes, stop
+        return check_outputs(outputs, batch=len(images), count=count, source=self.path)
 
     def read(self, image: ImageLike) -> Array:
         """Returns an image as (H, W, 3) uint8, see `as_image`."""
@@ -1041,11 +1263,61 @@ class BasePredictor:
         raise NotImplementedError
 
 
+def check_outputs(
+    outputs: Sequence[Any], *, batch: int, count: int, source: str | os.PathLike
+) -> tuple[Array, Array, Array]:
+    """Checks what a network computed: NaN would otherwise look like an image without objects.
+
+    Args:
+        outputs: masks (B, T, h, w), classes (B, T, K) and stop (B, T).
+        batch: B.
+        count: number of images; the rest of the batch was added to fill it.
+        source: the model, for messages.
+
+    Returns:
+        The outputs of the images, float32.
+
+    Raises:
+        InputError: for other shapes or values that are not finite.
+    """
+    masks, classes, stop = (np.asarray(output) for output in outputs)
+    if (
+        (masks.ndim, classes.ndim, stop.ndim) != (4, 3, 2)
+        or not masks.shape[:2] == classes.shape[:2] == stop.shape == (batch, stop.shape[1])
+        or masks.size == 0
+        or classes.shape[2] < 2
+        or any(output.dtype.kind != "f" for output in (masks, classes, stop))
+    ):
+        raise InputError(
+            f"expected masks, classes and stop of the shapes ({batch}, T, h, w), ({batch}, T, K) and ({batch}, T) from "
+            f"the network. Received: {masks.shape}, {classes.shape} and {stop.shape} from {source}"
+        )
+    masks, classes, stop = (output[:count].astype(np.float32, copy=False) for output in (masks, classes, stop))
+    check_finite({"stop": stop, "classes": classes, "masks": masks}, source)
+    return masks, classes, stop
+
+
+def check_finite(arrays: Mapping[str, Array], source: str | os.PathLike) -> None:
+    """Checks that no value is NaN or infinite.
+
+    Raises:
+        InputError: naming the first array with such a value.
+    """
+    for name, array in arrays.items():
+        low, high = float(array.min()), float(array.max())  # NaN is passed on; quicker than np.isfinite
+        if not (math.isfinite(low) and math.isfinite(high)):
+            what = "NaN" if math.isnan(low) else "an infinite value"
+            raise InputError(
+                f"expected finite numbers from the network; the file's weights may be damaged. "
+                f"Received: {what} in {name} from {source}"
+            )
+
+
 def reason_of(error: BaseException) -> str:
     """Returns the first line of an error's message, or the name of its class."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return next((line.strip()[:500] for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class Predictor(BasePredictor):
@@ -1071,22 +1343,22 @@ class Predictor(BasePredictor):
             raise InputError(f"path must be a string or a path. Received: path={path!r}")
         path = pathlib.Path(path)
         chosen = Options(**options)
-        self._graph = open_graph(path, providers=chosen.providers, threads=chosen.threads)
-        inputs, outputs = self._graph.get_inputs(), [output.name for output in self._graph.get_outputs()]
-        ours = len(inputs) == 1 and inputs[0].name == "image" and len(inputs[0].shape) == 4
-        if not ours or not set(OUTPUTS) <= set(outputs):
+        self._graph = open_graph(path, providers=chosen.providers, threads=chosen.threads, verify=chosen.verify)
+        inputs, outputs = graph_shapes(self._graph, path)
+        if set(inputs) != {"image"} or len(inputs["image"] or ()) != 4 or not set(OUTPUTS) <= set(outputs):
             raise InputError(
                 "expected a model that export.onnx wrote, with the input image and the outputs masks, classes, stop. "
-                f"Received: {path} with {[node.name for node in inputs]} and {outputs}"
+                f"Received: {path} with {_shown(list(inputs))} and {_shown(list(outputs))}"
             )
-        self.metadata: dict[str, str] = dict(self._graph.get_modelmeta().custom_metadata_map)
-        batch = inputs[0].shape[0]
+        self.metadata: dict[str, str] = read_properties(self._graph, path)
+        kind = self._graph.get_inputs()[0].type
         info = ModelInfo.from_metadata(
             {key: _parsed(text) for key, text in self.metadata.items()},
-            batch=batch if isinstance(batch, int) else None,
-            dtype="float32" if inputs[0].type == "tensor(float)" else "uint8",
+            batch=inputs["image"][0],  # type: ignore[index]
+            dtype={"tensor(uint8)": "uint8", "tensor(float)": "float32"}.get(kind, kind),
             source=path,
         )
+        info.check_graph(inputs, outputs, source=path)
         super().__init__(path, info, chosen)
         if self.metadata.get("layout") == "loop":
             if self.stop_mode == "each":
@@ -1106,8 +1378,40 @@ class Predictor(BasePredictor):
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # text, or what no exporter writes
         return text
+
+
+def graph_shapes(graph: Any, source: str | os.PathLike) -> tuple[dict[str, Shape], dict[str, Shape]]:
+    """Returns the shapes of the inputs and of the outputs of an ONNX Runtime session, by name.
+
+    Raises:
+        InputError: for a graph whose names are not text.
+    """
+
+    def shapes(nodes: Sequence[Any]) -> dict[str, Shape]:
+        # ONNX Runtime gives an empty list both for a number and for a shape that the file does not state.
+        return {
+            node.name: tuple(axis if isinstance(axis, int) else None for axis in node.shape) if node.shape else None
+            for node in nodes
+        }
+
+    try:
+        return shapes(graph.get_inputs()), shapes(graph.get_outputs())
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise InputError(f"expected a graph with names. Received: {source} ({reason_of(error)})") from None
+
+
+def read_properties(graph: Any, source: str | os.PathLike) -> dict[str, str]:
+    """Returns the metadata of an ONNX Runtime session as text by name.
+
+    Raises:
+        InputError: for metadata that is not UTF-8.
+    """
+    try:
+        return dict(graph.get_modelmeta().custom_metadata_map)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise InputError(f"expected metadata in UTF-8. Received: {source} ({reason_of(error)})") from None
 
 
 class Stepwise:
@@ -1128,20 +1432,56 @@ class Stepwise:
             open_session(folder / name, providers=providers, threads=threads) for name in ("encoder.onnx", "step.onnx")
         )
         self.stop_threshold: float | None = None
-        steps = self._encoder.get_modelmeta().custom_metadata_map.get("num_steps")
-        if steps is None or not steps.isdecimal():
+        steps = read_properties(self._encoder, folder).get("num_steps")
+        if steps is None or not (steps.isascii() and steps.isdecimal() and 1 <= int(steps[:9]) <= _MOST_STEPS):
             raise InputError(
-                "expected the folder of a stepwise export, with 'num_steps' in its metadata. "
-                f"Received: {folder} with {steps!r}"
+                f"expected the folder of a stepwise export, with 'num_steps' (1 … {_MOST_STEPS}) in its metadata. "
+                f"Received: {folder} with {_shown(steps)}"
             )
         self._steps = int(steps)
+        self._outputs = self._check_pair(folder)
         on_gpu = self._encoder.get_providers()[0] in ("CUDAExecutionProvider", "TensorrtExecutionProvider")
         self._device = "cuda" if on_gpu else "cpu"
         self.get_inputs, self.get_modelmeta = self._encoder.get_inputs, self._encoder.get_modelmeta
 
+    def _check_pair(self, folder: pathlib.Path) -> dict[str, Shape]:
+        """Checks that the step graph takes what the encoder gives, and gives what the next step takes.
+
+        Returns:
+            The shapes of `masks`, `classes` and `stop` as of a whole graph.
+        """
+        _, given = graph_shapes(self._encoder, folder)
+        taken, made = graph_shapes(self._step, folder)
+        states = {name for name in given if name.startswith(("hidden_", "cell_")) or name == "found"}
+        problems = [
+            *(f"no output {name} of the step" for name in STEP_OUTPUTS if name not in made),
+            *(f"no output next_{name} of the step" for name in sorted(states) if f"next_{name}" not in made),
+            *(f"no input {name} of the step" for name in sorted(set(given) - set(taken))),
+            *(f"no output {name} of the encoder" for name in sorted(set(taken) - set(given))),
+            *(f"{name} without its input" for name in sorted(set(made) - set(STEP_OUTPUTS)) if name[5:] not in states),
+        ]
+        kinds = {node.name: node.type for graph in (self._encoder, self._step) for node in graph.get_outputs()}
+        for node in () if problems else self._step.get_inputs():
+            name = node.name
+            for maker in (name, f"next_{name}") if name in states else (name,):
+                shape = made[maker] if maker in made else given[maker]
+                if kinds[maker] != node.type or not _fits(shape, taken[name]):
+                    got, wanted = f"{_axes(shape)} {kinds[maker]}", f"{_axes(taken[name])} {node.type}"
+                    problems.append(f"{maker} {got} for the input {name} {wanted}")
+        if problems:
+            raise InputError(
+                "expected an encoder.onnx and a step.onnx of the same stepwise export. "
+                f"Received: {folder} with {_shown('; '.join(problems))[1:-1]}"
+            )
+        shapes = (made[name] for name in STEP_OUTPUTS)  # (B, …) → (B, T, …)
+        return {
+            name: None if shape is None else (shape[0], self._steps, *shape[1:])
+            for name, shape in zip(OUTPUTS, shapes, strict=True)
+        }
+
     def get_outputs(self) -> list[Any]:
         """Returns the outputs by the names of a whole graph."""
-        return [types.SimpleNamespace(name=name) for name in OUTPUTS]
+        return [types.SimpleNamespace(name=name, shape=shape) for name, shape in self._outputs.items()]
 
     def run(self, names: Sequence[str], feed: dict[str, Array], run_options: Any = None) -> list[Array]:
         """Does what `InferenceSession.run` does, with as many steps as the images need."""
@@ -1156,7 +1496,7 @@ class Stepwise:
                 binding.bind_ortvalue_input(wanted.name, values[wanted.name])
             made = self._bound(self._step, binding, run_options, on_device=False)
             values |= {name.removeprefix("next_"): value for name, value in made.items() if name.startswith("next_")}
-            found.append([made[name].numpy() for name in ("mask", "classes_of_step", "stop_of_step")])
+            found.append([made[name].numpy() for name in STEP_OUTPUTS])
             if self.stop_threshold is not None:
                 ended |= ~(found[-1][2] >= self.stop_threshold)
         outputs = dict(zip(OUTPUTS, (np.stack(steps, axis=1) for steps in zip(*found, strict=True)), strict=True))
@@ -1170,16 +1510,24 @@ class Stepwise:
         return dict(zip(names, binding.get_outputs(), strict=True))
 
 
-def open_graph(path: pathlib.Path, *, providers: Providers = None, threads: int | None = None) -> Any:
+def open_graph(
+    path: pathlib.Path, *, providers: Providers = None, threads: int | None = None, verify: bool = True
+) -> Any:
     """Opens an .onnx file, or the folder of a stepwise export.
+
+    Args:
+        path: of the file or the folder.
+        providers, threads, verify: see `Options`.
 
     Returns:
         An `onnxruntime.InferenceSession`, or a `Stepwise` with the same interface.
 
     Raises:
-        InputError: see `open_session`.
+        InputError: see `open_session` and `verify_checksums`.
     """
-    if path.is_dir():
+    if verify:
+        verify_checksums(path)
+    if os.path.isdir(path):
         return Stepwise(path, providers=providers, threads=threads)
     return open_session(path, providers=providers, threads=threads)
 
@@ -1201,7 +1549,7 @@ def open_session(path: pathlib.Path, *, providers: Providers = None, threads: in
             'running ONNX files needs one ONNX Runtime: pip install "rsis_tf[cpu]", or, for NVIDIA GPUs, '
             f'pip install "rsis_tf[runtime-gpu]". Received: {error}'
         ) from None
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"expected an ONNX file. Received: {path}, which is not a file")
     asked = provider_list(Options(providers=providers, threads=threads).providers)
     names = [name for name, _ in asked]
@@ -1218,6 +1566,8 @@ def open_session(path: pathlib.Path, *, providers: Providers = None, threads: in
         onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(threads or 0)
+    # Failures are raised. The log would print them too, with names from the file as they are, control characters too.
+    options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=asked, enable_fallback=0)
     except Exception as error:  # ONNX Runtime has a dozen classes of its own
@@ -1248,7 +1598,7 @@ def provider_list(providers: Providers) -> list[tuple[str, dict[str, Any]]]:
         pairs.append((short.get(name.lower(), name), dict(options)))
     if not pairs or len(pairs) < len(entries):
         raise InputError(
-            f"providers must be a name, or a list of names and (name, options) pairs. Received: {providers!r}"
+            f"providers must be a name, or a list of names and (name, options) pairs. Received: {_shown(providers)}"
         )
     return pairs
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import csv
+import errno
 import io
+import os
 import pathlib
 import types
 from collections.abc import Iterator, Sequence
@@ -61,7 +63,7 @@ class Results:
         route: bool = False,
         overwrite: bool = False,
     ) -> None:
-        if folder.exists() and not folder.is_dir():
+        if os.path.lexists(folder) and not os.path.isdir(folder):
             raise InputError(f"expected a folder for the results. Received: {folder}, which is a file")
         self._folder = folder
         self._manifest = Manifest(folder)
@@ -93,14 +95,14 @@ class Results:
             InputError: naming the first such file.
         """
         self._inputs = [source.path for source in sources]
-        inputs = {path.resolve() for path in self._inputs}
+        inputs = {os.path.realpath(path) for path in self._inputs}
         common = [self._folder / name for name in self._common_files()]
         # The frames of a video go into a folder with its name.
         own = [[self._folder / s.name] if s.is_video else list(self.paths(s.name).values()) for s in sources]
         for path in (*common, *(path for paths in own for path in paths)):
-            if path.resolve() in inputs:
+            if os.path.realpath(path) in inputs:
                 raise InputError(f"expected --out to be a folder in which no input is overwritten. Received: {path}")
-            if path.exists() and not self._overwrite:
+            if os.path.lexists(path) and not self._overwrite:
                 raise InputError(
                     "expected --out to be a folder in which nothing is overwritten (--overwrite replaces files). "
                     f"Received: {path}, which exists"
@@ -111,11 +113,9 @@ class Results:
         return [name for kind, name in names.items() if kind in self._kinds]
 
     def _start(self) -> None:
-        """Removes the files of an earlier run from the folder, and lists the files that all images share."""
+        """Claims the folder, removes the files of an earlier run, and lists the files that all images share."""
+        self._manifest.start(overwrite=self._overwrite, keep=self._inputs)
         self._started = True
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if self._overwrite:
-            self._manifest.remove_files(keep=self._inputs)
         self._manifest.add(self._folder / name for name in self._common_files())
 
     def add(self, source: Source, image: np.ndarray, instances: Sequence[Instance]) -> None:
@@ -127,7 +127,8 @@ class Results:
             instances: in predicted order, masks (H, W) bool.
 
         Raises:
-            InputError: if a file cannot be written.
+            UnusableName: if the path of a result is longer than the file system takes; nothing is then written.
+            InputError: if a file cannot be written, or another run writes into the folder.
         """
         from rsis_tf.visualization import animation, overlay, sequence_strip, write_image
 
@@ -136,9 +137,9 @@ class Results:
         with _written(self._folder):
             if not self._started:
                 self._start()
-            self._manifest.add(paths.values())
             for path in paths.values():
-                path.parent.mkdir(parents=True, exist_ok=True)
+                _make_folder(path)
+            self._manifest.add(paths.values())
             labels, numbers = close_gaps(to_label_map(found, found.size), len(found))
             if "labels" in paths:
                 write_image(paths["labels"], compact(labels))
@@ -160,6 +161,12 @@ class Results:
         return self
 
     def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self._finish(kind, error, trace)
+        self._manifest.close()
+
+    def _finish(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         if kind is not None or not self._rows:
@@ -185,6 +192,29 @@ class Results:
             writer.writerow([file, counts.sum(), *counts[1:]])
         # A file name may be any bytes.
         write_bytes(self._folder / "counts.csv", text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+class UnusableName(InputError):
+    """A result whose path is longer than the file system takes."""
+
+
+def _make_folder(path: pathlib.Path) -> None:
+    """Makes the folder of a result.
+
+    Raises:
+        UnusableName: if the path, or the longer one that is written first, is too long.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.lstat(path.with_name(path.name + 40 * "x"))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise UnusableName(
+            f"expected a shorter path for results (choose another --out). Received: {path} ({error.strerror})"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -9,12 +9,12 @@ from typing import Protocol
 import numpy as np
 
 from rsis_tf.batch_prediction import video
-from rsis_tf.batch_prediction.results import DEFAULT_KINDS, Results
-from rsis_tf.batch_prediction.sources import Source, find_sources, naming_note
+from rsis_tf.batch_prediction.results import DEFAULT_KINDS, Results, UnusableName
+from rsis_tf.batch_prediction.sources import Source, find_sources, naming_notes
 from rsis_tf.errors import InputError
 from rsis_tf.images import read_image
 from rsis_tf.progress import ProgressLine
-from rsis_tf.runtime import Instance
+from rsis_tf.runtime import Instance, printable, reason_of
 
 
 class StreamingPredictor(Protocol):
@@ -50,7 +50,7 @@ def predict_paths(
         overwrite: remove the results of an earlier run in `out` and replace files of the same names.
 
     Returns:
-        The paths that could not be read, or not to their end.
+        The paths that could not be read, or not to their end, or whose results could not be written.
 
     Raises:
         InputError: if the results cannot be written to `out`, or the model fails.
@@ -65,8 +65,8 @@ def predict_paths(
         overwrite=overwrite,
     )
     results.check_free([source for source in sources if not source.problem])
-    if note := naming_note(sources):
-        print(note, flush=True)
+    for note in naming_notes(sources):
+        print(printable(note), flush=True)
     line = ProgressLine()
     reader = _Reader(sources, every=every, line=line)
     done = 0
@@ -74,17 +74,27 @@ def predict_paths(
         for found in predictor.stream(iter(reader)):
             source, image = reader.waiting.popleft()
             kept = [instance for instance in found if classes is None or instance.class_id in classes]
-            results.add(source, image, kept)
+            try:
+                results.add(source, image, kept)
+            except UnusableName as error:
+                reader.refuse(source, error)
+                continue
+            except InputError:  # the next image would fail as well
+                raise
+            except Exception as error:  # a drawing that its format cannot hold, for instance
+                reader.refuse(source, InputError(_unwritable(source, error)))
+                continue
             done += 1
             objects = ", ".join(f"{instance.class_name} {instance.score:.2f}" for instance in kept)
             line.clear()
-            print(f"{source.path}: {_counted(len(kept), 'object')}{': ' if objects else ''}{objects}", flush=True)
+            text = f"{source.path}: {_counted(len(kept), 'object')}{': ' if objects else ''}{objects}"
+            print(printable(text), flush=True)
             line(done + len(reader.refused), reader.total)
     line.clear()
     if done:
-        print(f"{out}: {', '.join(kinds)} of {_counted(done, 'image')}")
+        print(printable(f"{out}: {', '.join(kinds)} of {_counted(done, 'image')}"))
     if reader.refused:
-        print(f"skipped {_counted(len(reader.refused), 'path')}: {', '.join(map(str, reader.refused))}")
+        print(printable(f"skipped {_counted(len(reader.refused), 'path')}: {', '.join(map(str, reader.refused))}"))
     return reader.refused
 
 
@@ -114,9 +124,17 @@ class _Reader:
                     self.waiting.append((frame, image))
                     yield image
             except InputError as error:  # the other images are still wanted
-                self._line.clear()
-                print(f"error: {error}", file=sys.stderr)
-                self.refused.append(source.path)
+                self.refuse(source, error)
+            except Exception as error:  # no path may end the run: libraries raise their own errors for broken files
+                expected = "a video" if source.is_video else "an image file"
+                message = f"expected {expected} that can be read. Received: {source.path} ({reason_of(error)})"
+                self.refuse(source, InputError(message))
+
+    def refuse(self, source: Source, error: InputError) -> None:
+        """Reports a path that could not be predicted."""
+        self._line.clear()
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        self.refused.append(source.path)
 
     def _image(self, source: Source) -> Iterator[tuple[Source, np.ndarray]]:
         yield source, read_image(source.path)
@@ -127,6 +145,10 @@ class _Reader:
             frame = f"{number:06d}"
             below = f"{source.below}/{frame}"
             yield Source(path=source.path / frame, name=f"{source.name}/{frame}", below=below), image
+
+
+def _unwritable(source: Source, error: Exception) -> str:
+    return f"expected an image whose results can be written. Received: {source.path} ({reason_of(error)})"
 
 
 def _counted(number: int, thing: str) -> str:

@@ -41,12 +41,15 @@ def open_model(path: str | os.PathLike, **options: Any) -> AnyPredictor:
             `args.pkl` (converted in memory): run by Keras; a SavedModel: run by TensorFlow; `.onnx`, or the folder of a
             stepwise export: run by ONNX Runtime; `.tflite`: run by LiteRT. The last two need neither Keras nor
             TensorFlow.
-        **options: `providers`, `threads`, `stop_mode`, `stop_threshold`, `mask_threshold`, `image_size` and
-            `batch_size`, see `rsis_tf.runtime.Options`.
+        **options: `providers`, `threads`, `stop_mode`, `stop_threshold`, `mask_threshold`, `image_size`, `batch_size`
+            and `verify`, see `rsis_tf.runtime.Options`.
 
     Returns:
         A callable: an image of any size and kind (`rsis_tf.runtime.as_image`) → `rsis_tf.runtime.Instances` in
         predicted order. Its `stream` takes many images.
+
+    A SavedModel is a program that runs when it is opened: open one only if you trust its author. The other kinds run no
+    code of the file's author.
 
     Raises:
         InputError: if the file or an option cannot be used; in calls, for something that is not an image, and when the

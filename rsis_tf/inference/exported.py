@@ -1,19 +1,39 @@
 """What SavedModels and TFLite files share: a signature by name, and metadata in a JSON file beside them."""
 
-import json
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rsis_tf.errors import InputError
 from rsis_tf.inference.base import FilePredictor
-from rsis_tf.runtime import OUTPUTS, ModelInfo, Options, reason_of, sidecar
+from rsis_tf.runtime import OUTPUTS, ModelInfo, Options, Shape, read_sidecar, reason_of, sidecar, verify_checksums
 
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""(B, h, w, 3) images → `masks`, `classes` and `stop`."""
+
+class Run:
+    """A signature of an exported file: called with (B, h, w, 3) images, it returns `masks`, `classes` and `stop`.
+
+    Args:
+        compute: runs it.
+        inputs, outputs: shape by name, None for what is open.
+        dtype: of the input.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[np.ndarray], dict[str, np.ndarray]],
+        *,
+        inputs: Mapping[str, Shape],
+        outputs: Mapping[str, Shape],
+        dtype: str,
+    ) -> None:
+        self._compute = compute
+        self.inputs, self.outputs, self.dtype = inputs, outputs, dtype
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return self._compute(images)
 
 
 class ExportedPredictor(FilePredictor):
@@ -38,8 +58,15 @@ class ExportedPredictor(FilePredictor):
         path, chosen = pathlib.Path(path), Options(**options)
         self.metadata, info = read_metadata(path)
         super().__init__(path, info, chosen)
+        if chosen.verify:
+            verify_checksums(path)
         try:
             self._run = self.load(path, chosen)
+            if self._run.dtype != info.dtype:
+                raise InputError(
+                    f"expected the input type of the JSON file, {info.dtype}. Received: {self._run.dtype} in {path}"
+                )
+            info.check_graph(self._run.inputs, self._run.outputs, source=path)
         except InputError:
             raise
         except ImportError as error:
@@ -65,13 +92,13 @@ def read_metadata(path: pathlib.Path) -> tuple[dict[str, Any], ModelInfo]:
     Raises:
         InputError: if the file is missing or not such a file.
     """
-    side = sidecar(path)
-    try:
-        metadata = json.loads(side.read_text(encoding="utf-8"))
-        batch, dtype = metadata["input"]["shape"][0], str(np.dtype(metadata["input"]["dtype"]))
-        fixed = batch if isinstance(batch, int) else None
-        return metadata, ModelInfo.from_metadata(metadata, batch=fixed, dtype=dtype, source=side)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    metadata, side = read_sidecar(path), sidecar(path)
+    described = metadata.get("input")
+    shape, dtype = (described.get("shape"), described.get("dtype")) if isinstance(described, dict) else (None, None)
+    if not (isinstance(shape, list) and len(shape) == 4 and isinstance(dtype, str)):
         raise InputError(
-            f"expected the JSON file that the exporter writes beside {path.name}. Received: {side} ({reason_of(error)})"
-        ) from None
+            f"expected the JSON file that the exporter writes beside {path.name}, with 'input' in it. "
+            f"Received: {side} with shape {reason_of(ValueError(shape))} and dtype {reason_of(ValueError(dtype))}"
+        )
+    batch = shape[0] if isinstance(shape[0], int) else None
+    return metadata, ModelInfo.from_metadata(metadata, batch=batch, dtype=dtype, source=side)

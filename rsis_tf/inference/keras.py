@@ -9,7 +9,7 @@ import numpy as np
 from rsis_tf.inference.base import FilePredictor
 from rsis_tf.inference.devices import limit_threads, require_cpu
 from rsis_tf.inference.model_files import load_model
-from rsis_tf.runtime import ModelInfo, Options
+from rsis_tf.runtime import ModelInfo, Options, check_finite
 
 if TYPE_CHECKING:
     from rsis_tf.models import RSIS
@@ -50,6 +50,8 @@ class KerasPredictor(FilePredictor):
 
     def compute(self, images: np.ndarray) -> Sequence[np.ndarray]:
         outputs = self.model.predict_on_batch(images)
+        # Checked before the sigmoid, which would turn an infinite logit into 0 or 1.
+        check_finite({name: outputs[f"{name}_logits"] for name in ("stop", "mask")}, self.path)
         return _sigmoid(outputs["mask_logits"]), outputs["class_probs"], _sigmoid(outputs["stop_logits"])
 
 

@@ -31,20 +31,20 @@ def find_model(path: str | os.PathLike) -> tuple[str, pathlib.Path]:
         InputError: if there is no model.
     """
     path = pathlib.Path(path)
-    if path.is_dir():
-        if (path / "best.keras").is_file():
+    if os.path.isdir(path):
+        if os.path.isfile(path / "best.keras"):
             return "keras", path / "best.keras"
-        if (path / "saved_model.pb").is_file():
+        if os.path.isfile(path / "saved_model.pb"):
             return "saved_model", path
-        if (path / "step.onnx").is_file():
+        if os.path.isfile(path / "step.onnx"):
             return "onnx", path
-        if any((path / name).is_file() for name in CHECKPOINT_FILES):
+        if any(os.path.isfile(path / name) for name in CHECKPOINT_FILES):
             return "pytorch", path
         raise InputError(
             "expected a run's folder with best.keras in it, a SavedModel, a stepwise ONNX export, or a checkpoint of "
             f"the original code ({', '.join(CHECKPOINT_FILES)}). Received: {path}"
         )
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"expected a run's folder or a model file. Received: {path}, which is not there")
     if path.suffix.lower() not in _KINDS:
         raise InputError(f"expected a run's folder or a model file ({', '.join(_KINDS)}). Received: {path}")

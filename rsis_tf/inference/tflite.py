@@ -1,13 +1,14 @@
 """Predictions with a TFLite file, by LiteRT; TensorFlow is not needed."""
 
 import pathlib
+from typing import Any
 
 import numpy as np
 
 from rsis_tf.errors import InputError
 from rsis_tf.inference.devices import only_cpu
 from rsis_tf.inference.exported import ExportedPredictor, Run
-from rsis_tf.runtime import Options
+from rsis_tf.runtime import Options, Shape
 
 
 class TFLitePredictor(ExportedPredictor):
@@ -28,7 +29,7 @@ def open_run(path: pathlib.Path, threads: int | None = None) -> Run:
     """Opens a TFLite file with LiteRT (XNNPACK on the CPU).
 
     Returns:
-        A function from (B, H, W, 3) images to the outputs by name; for one thread at a time.
+        Its signature, for one thread at a time.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -38,4 +39,15 @@ def open_run(path: pathlib.Path, threads: int | None = None) -> Run:
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
         return runner(image=images)
 
-    return run
+    inputs, outputs = runner.get_input_details(), runner.get_output_details()
+    return Run(
+        run,
+        inputs={name: _shape(details) for name, details in inputs.items()},
+        outputs={name: _shape(details) for name, details in outputs.items()},
+        dtype=np.dtype(inputs["image"]["dtype"]).name if "image" in inputs else "",
+    )
+
+
+def _shape(details: dict[str, Any]) -> Shape:
+    axes = tuple(int(axis) for axis in details["shape_signature"])
+    return tuple(axis if axis > 0 else None for axis in axes) if axes else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rsis_tf.config.model import CHECKPOINT_FILES
 from rsis_tf.errors import InputError, reason_of
+from rsis_tf.runtime import check_finite
 
 if TYPE_CHECKING:
     from rsis_tf.models.rsis import RSIS
@@ -68,4 +69,8 @@ def _read_keras_file(path: pathlib.Path) -> "RSIS":
         raise InputError(f"expected a whole model file of rsis_tf. Received: {path} ({reason_of(error)})") from None
     if not isinstance(model, network_class()):
         raise InputError(f"expected a model of rsis_tf. Received: a {type(model).__name__} in {path}")
+    for weight in model.weights:
+        values = keras.ops.convert_to_numpy(weight)
+        if values.dtype.kind == "f" and values.size:
+            check_finite({weight.path: values}, path)
     return model

@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from predict_tools import NAMES, Thresholds, draw, files_in, instance
 
 from rsis_tf import images
 from rsis_tf.batch_prediction.results import KINDS, Results
@@ -19,66 +20,6 @@ from rsis_tf.batch_prediction.sources import find_sources
 from rsis_tf.cli import predict
 from rsis_tf.errors import InputError
 from rsis_tf.progress import ProgressLine
-from rsis_tf.runtime import Instance
-
-NAMES = ("background", "dark", "bright")
-
-
-def instance(mask, class_id=1, step=0):
-    probs = np.eye(3, dtype=np.float32)[class_id]
-    return Instance(
-        mask=np.asarray(mask, bool), class_id=class_id, class_name=NAMES[class_id], score=0.75, step=step,
-        objectness=0.75, class_probs=probs,
-    )  # fmt: skip
-
-
-class Thresholds:
-    """Finds what is brighter than 200, then what is brighter than 100; batches of two."""
-
-    class_names = NAMES
-    category_ids = ()
-
-    def __init__(self, path, **options):
-        self.opened = path, options
-
-    def stream(self, images):
-        images = iter(images)
-        while batch := [image for _, image in zip(range(2), images, strict=False)]:
-            for image in batch:
-                grey = image[..., 0]
-                found = [instance(grey > 200, 2), instance(grey > 100, 1, step=1)]
-                yield [one for one in found if one.mask.any()]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Calls the command in an empty folder and returns exit code, stdout and stderr."""
-    monkeypatch.setattr(predict, "open_model", Thresholds)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        code = 0
-        try:
-            predict.main(["model.onnx", *map(str, arguments)])
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return call
-
-
-def draw(path, *, bright=True, size=(6, 9)):
-    """Saves an image with a 2 × 3 block of 150 in its upper left corner and, in the block, 1 pixel of 250."""
-    image = np.zeros((*size, 3), np.uint8)
-    image[:2, :3] = 150
-    if bright:
-        image[1, 1] = 250
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
-
-
-def files_in(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def test_all_results_of_one_image(run, tmp_path):

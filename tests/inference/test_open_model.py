@@ -1,5 +1,6 @@
 """One predictor interface: every kind of model file gives the same instances and the same scores."""
 
+import hashlib
 import json
 import pathlib
 import shutil
@@ -153,6 +154,15 @@ def test_batches_give_the_same_as_single_images(models):
             assert [i.mask.sum() for i in alone] == [i.mask.sum() for i in found]
     with pytest.raises(InputError, match=r"takes only batch_size 2\. Received: 3"):
         open_model(models / "run/model.tflite", batch_size=3)
+
+
+def test_every_export_comes_with_its_checksum(models):
+    for name in ("model.onnx", "model.tflite"):
+        described = json.loads((models / f"run/{name}.json").read_text())
+        assert described["sha256"] == hashlib.sha256((models / "run" / name).read_bytes()).hexdigest()
+    described = json.loads((models / "run/saved_model.json").read_text())
+    content = (models / "run/saved_model/saved_model.pb").read_bytes()
+    assert described["sha256"]["saved_model.pb"] == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -454,9 +454,45 @@ def _damage_metadata(rng: random.Random, folder: pathlib.Path, *, pattern: str) 
         sidecar.unlink()
 
 
+def _damage_graph(rng: random.Random, folder: pathlib.Path) -> None:
+    """Damages the graph as another program could write it: names, shapes and types of inputs and outputs, a weight."""
+    import onnx
+    from onnx import numpy_helper
+
+    path = rng.choice(sorted(folder.rglob("*.onnx")))
+    model = onnx.load(path)
+    kind = rng.choice(("name", "axis", "remove", "type", "weight", "weight"))
+    if kind == "weight":
+        weight = rng.choice([entry for entry in model.graph.initializer if entry.data_type == onnx.TensorProto.FLOAT])
+        values = numpy_helper.to_array(weight).copy()
+        values.flat[rng.randrange(values.size)] = rng.choice((float("nan"), float("inf"), -float("inf"), 1e30))
+        weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    else:
+        values = rng.choice((model.graph.input, model.graph.output))
+        value = rng.choice(values)
+        axes = value.type.tensor_type.shape.dim
+        if kind == "name":
+            value.name = rng.choice(("x", "next_", value.name + "\x1b[31m", "masks", "image", ""))
+        elif kind == "axis" and axes:
+            axis = rng.choice(axes)
+            axis.dim_value = rng.choice((1, 0, 2, 7, 64, 10**6, 2**40, -1))
+        elif kind == "type":
+            value.type.tensor_type.elem_type = rng.choice((1, 2, 6, 7, 9, 10, 11))
+        else:
+            values.remove(value)
+    path.write_bytes(model.SerializeToString())
+    for sidecar in folder.rglob("*.json"):
+        sidecar.unlink()
+
+
 def _export(path: str, *, exact: bool, mutate: Mutate, share: float = 1.0, runtime: bool = True) -> Target:
     def make(folder: pathlib.Path) -> None:
+        from rsis_tf.runtime import checksums
+
         _earlier(folder, path, path + ".json")
+        side = folder / f"{path}.json"  # of an earlier version, which wrote no checksum
+        described = json.loads(side.read_text(encoding="utf-8")) | {"sha256": checksums(folder / path)}
+        side.write_text(json.dumps(described, indent=2), encoding="utf-8")
 
     read = functools.partial(_read_runtime if runtime else _read_export, name=path)
     return Target(make=make, mutate=mutate, read=read, exact=exact, share=share, quick=15)
@@ -528,6 +564,20 @@ TARGETS: dict[str, Target] = {
     ),
     "ONNX stepwise metadata": _export(
         "exports/voting/stepwise", exact=False, mutate=functools.partial(_damage_metadata, pattern="*.onnx"), share=0.5
+    ),
+    "ONNX sidecar": _export("exports/paper/loop.onnx", exact=True, mutate=damage_json("loop.onnx.json"), share=0.5),
+    "ONNX stepwise bytes": _export("exports/voting/stepwise", exact=True, mutate=damage_bytes("*.onnx"), share=0.5),
+    "ONNX graph": _export("exports/paper/unrolled.onnx", exact=False, mutate=_damage_graph, share=0.5),
+    "ONNX stepwise graph": _export("exports/voting/stepwise", exact=False, mutate=_damage_graph, share=0.5),
+    "SavedModel bytes": _export(
+        "exports/voting/saved_model",
+        exact=True,
+        mutate=damage_bytes("saved_model.pb", "variables.*"),
+        share=0.3,
+        runtime=False,
+    ),
+    "SavedModel sidecar": _export(
+        "exports/voting/saved_model", exact=False, mutate=damage_json("saved_model.json"), share=0.3, runtime=False
     ),
     "TFLite bytes": _export(
         "exports/voting/model.tflite", exact=True, mutate=damage_bytes("*.tflite"), share=0.7, runtime=False
