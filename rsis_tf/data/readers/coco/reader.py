@@ -88,7 +88,8 @@ class CocoDataset(FileDataset):
         self.remarks += outside_remarks(names, self.image_files, folders, self.annotation_file)
         # Text ids sort after numbers; a file with both kinds has that as a problem.
         categories = sorted(file.categories, key=lambda entry: (isinstance(entry.id, str), entry.id))
-        self.category_ids = (0, *(entry.id for entry in categories))
+        ids = (int(entry.id) if isinstance(entry.id, float) else entry.id for entry in categories)
+        self.category_ids = (0, *ids)
         self.class_names = ("background", *(printable(str(entry.name)) for entry in categories))
         self._class_of = {entry.id: number for number, entry in enumerate(categories, start=1)}
         self._annotations: dict[Any, list[Annotation]] = {entry.id: [] for entry in file.images}
