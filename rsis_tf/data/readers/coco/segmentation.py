@@ -56,7 +56,9 @@ def run_lengths(
     if scale != (1.0, 1.0):
         raise InputError(f"expected polygons, which can be scaled. Received: run lengths in {where}")
     counts = segmentation.get("counts")
-    runs: list[int] | None = _decompress(counts.encode("utf-8", "surrogatepass"), pixels) if isinstance(counts, str) else counts
+    runs: list[int] | None = (
+        _decompress(counts.encode("utf-8", "surrogatepass"), pixels) if isinstance(counts, str) else counts
+    )
     known = isinstance(runs, list) and 0 < len(runs) <= _most_runs(pixels) and all(map(_is_length, runs))
     if runs is None or not known or sum(runs) != pixels:
         raise InputError(f"expected run lengths that sum to {pixels} pixels. Received: other counts in {where}")
