@@ -1,6 +1,7 @@
 """The settings that the options of `rsis train` make."""
 
 import argparse
+import os
 import pathlib
 from typing import Any
 
@@ -51,7 +52,7 @@ def stored_settings(path: pathlib.Path) -> config.RunConfig:
     Args:
         path: `config.json`, or the folder of a run.
     """
-    settings = json_file.load(config.RunConfig, path / SETTINGS if path.is_dir() else path)
+    settings = json_file.load(config.RunConfig, path / SETTINGS if os.path.isdir(path) else path)
     decided: dict[str, Any] = {"class_names": (), "category_ids": ()}
     if settings.train.choose_stop_threshold:
         decided["stop_threshold"] = config.ModelConfig.stop_threshold
