@@ -20,7 +20,7 @@ class TrainingDiverged(RuntimeError):
 _EXTRAS = {
     "train": (
         *("tensorflow", "keras", "scipy", "pycocotools", "matplotlib", "tensorboard", "tf2onnx", "onnx"),
-        "ai_edge_litert",
+        *("ai_edge_litert", "filelock"),
     ),
     "cityscapes": ("cityscapesscripts",),
     "jax": ("jax",),

@@ -17,6 +17,7 @@ import collections.abc
 import dataclasses
 import numbers
 import os
+import re
 import reprlib
 import types
 import typing
@@ -71,6 +72,26 @@ class OneOf:
 
     def __str__(self) -> str:
         return f"one of {', '.join(map(str, self.choices))}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching:
+    """A text of a certain form.
+
+    Attributes:
+        pattern: a regular expression for the whole text.
+        form: the same for the message.
+    """
+
+    pattern: str
+    form: str
+
+    def admits(self, value: str) -> bool:
+        """Whether the text has the form."""
+        return re.fullmatch(self.pattern, value) is not None
+
+    def __str__(self) -> str:
+        return self.form
 
 
 # Upper bounds are far above any use: a value beyond them is a mistake, and would only fail later and less clearly.
@@ -208,8 +229,8 @@ def _described(hint: Any, number: int = 0) -> str:
     origin, members = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         rules = " and ".join(map(str, members[1:]))
-        # "one of a, b" needs no type, and "in 0..1" is a number in any case.
-        alone = not number and (members[0] is float or any(isinstance(rule, OneOf) for rule in members[1:]))
+        # "one of a, b" and "epoch-N.npz" need no type, and "in 0..1" is a number in any case.
+        alone = not number and (members[0] is float or any(isinstance(rule, OneOf | Matching) for rule in members[1:]))
         return rules if alone else f"{_described(members[0], number)} {rules}"
     if origin in (types.UnionType, typing.Union):
         return f"{_described(_without_none(members), number)}, or none"

@@ -7,6 +7,7 @@ number, stored the training as one flat list of fields; they are still read.
 import dataclasses
 import json
 import pathlib
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -49,7 +50,7 @@ def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
     """Builds a configuration from plain values; fields left out keep their default.
 
     Raises:
-        InputError: for a field that does not exist or a value out of range.
+        InputError: for a field that is missing or does not exist, or a value of another type or out of range.
     """
     if cls is RunConfig:
         values = _today(values)
@@ -59,13 +60,34 @@ def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
     unknown = sorted(set(values) - accepted)
     if unknown:
         raise InputError(f"{cls.__name__} has the fields {sorted(accepted)}. Received: {_names(unknown)}")
-    read = {}
-    for name, value in values.items():
-        nested = name in fields and dataclasses.is_dataclass(hints[name])
-        if nested and not isinstance(value, Mapping):
+    required = [
+        field.name
+        for field in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if field.default is field.default_factory is dataclasses.MISSING
+    ]
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise InputError(f"{cls.__name__} needs the fields {required}. Received: no {', '.join(missing)}")
+    return cls(
+        **{name: _built(hints[name], value, name) if name in fields else value for name, value in values.items()}
+    )
+
+
+def _built(hint: Any, value: Any, name: str) -> Any:
+    """Returns a field's value in which the objects that stand for dataclasses are those; others are not checked."""
+    arguments = [argument for argument in typing.get_args(hint) if argument not in (type(None), Ellipsis)]
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
             raise InputError(f"{name} must be an object with fields. Received: {name}={brief(value)}")
-        read[name] = from_dict(hints[name], value) if nested else value
-    return cls(**read)
+        return from_dict(hint, value)  # type: ignore[arg-type]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType) and len(arguments) == 1:
+        return value if value is None else _built(arguments[0], value, name)
+    if arguments and dataclasses.is_dataclass(arguments[-1]):
+        if typing.get_origin(hint) is tuple and isinstance(value, list):
+            return [_built(arguments[-1], item, name) for item in value]
+        if isinstance(value, Mapping):
+            return {key: _built(arguments[-1], item, name) for key, item in value.items()}
+    return value
 
 
 def load(cls: type[Config], path: str | pathlib.Path) -> Config:
