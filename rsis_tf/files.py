@@ -11,12 +11,41 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from rsis_tf.errors import InputError, brief
+from rsis_tf.errors import InputError, brief, reason_of
 
 _NOT_IN_NAMES = re.compile(r"""[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff/\\:*?"<>|]+""")
 """Separators, characters that Windows does not allow, and characters that must not reach a terminal."""
 _LONGEST_NAME = 200
 """Bytes of a name from outside: file systems allow 255, of which `replacing` needs up to 50 for its temporary name."""
+LOCK = ".lock"
+"""File of a folder that a process holds while it writes the folder."""
+
+
+class WriteError(InputError, OSError):
+    """A file or folder that cannot be written: a full or read-only disk, missing rights, a name that is too long."""
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Context for code that writes `path`, or something in it: turns the system's errors into a `WriteError`.
+
+    Raises:
+        WriteError: naming `path` and the reason. An `InputError`, and an error that names another file, stay as they
+            are.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, InputError) or not _concerns(error, pathlib.Path(path)):
+            raise
+        raise WriteError(f"expected a place that can be written. Received: {path} ({reason_of(error)})") from error
+
+
+def _concerns(error: OSError, path: pathlib.Path) -> bool:
+    """Whether an error names no file, or one in the folder of `path`."""
+    named = [name for name in (error.filename, error.filename2) if isinstance(name, str | os.PathLike)]
+    folder = str(path.absolute().parent)
+    return not named or any(os.path.abspath(name).startswith(folder) for name in named)
 
 
 @contextlib.contextmanager
@@ -28,25 +57,31 @@ def replacing(path: str | os.PathLike, *, flush: bool = False) -> Iterator[pathl
     Args:
         path: the final name; its folder must exist.
         flush: whether the file must be on the disk, not in the system's memory, before it is renamed.
+
+    Raises:
+        WriteError: if it cannot be written.
     """
     path = pathlib.Path(path)
     partial = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}.partial{path.suffix}")
-    remove(partial)
-    try:
-        yield partial
-        if flush:
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-        if partial.is_dir() and path.is_dir():
-            # A folder cannot be renamed onto another that holds something: the old one steps aside first.
-            old = partial.with_name(f"{partial.name}.old")
-            os.replace(path, old)
-            os.replace(partial, path)
-            remove(old)
-        else:
-            os.replace(partial, path)
-    finally:
-        remove(partial)
+    with writing(path):
+        try:
+            remove(partial)
+            yield partial
+            if flush:
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())
+            if partial.is_dir() and path.is_dir():
+                # A folder cannot be renamed onto another that holds something: the old one steps aside first.
+                old = partial.with_name(f"{partial.name}.old")
+                os.replace(path, old)
+                os.replace(partial, path)
+                remove(old)
+            else:
+                os.replace(partial, path)
+        finally:
+            # On a read-only disk there is nothing to remove, and the first error is the one to report.
+            with contextlib.suppress(OSError):
+                remove(partial)
 
 
 def write_text(path: str | os.PathLike, text: str, *, flush: bool = False) -> None:
@@ -64,6 +99,42 @@ def write_bytes(path: str | os.PathLike, content: bytes, *, flush: bool = False)
 def write_json(path: str | os.PathLike, value: Any, *, flush: bool = False) -> None:
     """Writes plain values as JSON with an indent of 2, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", flush=flush)
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+    """Holds the lock of a folder in the block: of the processes that write the folder, one runs at a time.
+
+    The lock is the system's (`flock`) on a file in the folder, not the file itself, so it ends with the process that
+    holds it, however that ends. The file of a killed process holds nothing and is used again.
+
+    Args:
+        folder: must exist.
+
+    Raises:
+        InputError: if another process, or another call in this one, holds the lock.
+        WriteError: if the folder cannot be written.
+    """
+    import filelock  # of the extra train-common
+
+    path = pathlib.Path(folder) / LOCK
+    if not path.parent.is_dir():  # filelock would make it
+        raise InputError(f"expected a folder. Received: {folder}")
+    # A process that ends removes the file; one that opened it just before tries again.
+    lock = filelock.FileLock(path, timeout=0.3, thread_local=False)
+    with writing(folder):
+        try:
+            lock.acquire(poll_interval=0.05)
+        except filelock.Timeout:
+            raise InputError(
+                f"expected a folder that no other process is writing. Received: {folder}, whose {LOCK} is held"
+            ) from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.release()
 
 
 def remove(path: pathlib.Path) -> None:

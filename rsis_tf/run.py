@@ -16,7 +16,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rsis_tf.config import MASK_HEADS, RunConfig, json_file
@@ -24,14 +24,12 @@ from rsis_tf.data import Dataset, category_ids, load_dataset
 from rsis_tf.data.preflight import check_training, require_same_classes
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import InputError
-from rsis_tf.files import write_json
+from rsis_tf.files import locked, write_json, writing
+from rsis_tf.run_folder import SETTINGS, new_folder
 
 if TYPE_CHECKING:
     from rsis_tf.evaluation.scoring import Scores
     from rsis_tf.models import RSIS
-
-SETTINGS = "config.json"
-"""File of a run's folder that holds its settings."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,6 +66,7 @@ def train(
     datasets: Mapping[str, Dataset] | None = None,
     check: bool = True,
     explicit: Collection[str] = (),
+    accept_changed_data: bool = False,
 ) -> TrainedRun:
     """Trains a model, chooses its stop threshold if the settings say so, scores it, and writes everything to a folder.
 
@@ -83,18 +82,64 @@ def train(
         datasets: "train" and "val" → samples; None to open those that the settings name.
         check: whether to read all annotations and image headers before the training.
         explicit: names of settings that a transfer must not change; if it has to, the call fails.
+        accept_changed_data: whether a resumed run may go on with other images or annotations than it began with. Its
+            classes never change.
 
     Returns:
         The run's folder, settings and scores.
 
     Raises:
-        InputError: for data or settings that cannot be used; nothing is left behind then.
+        InputError: for data or settings that cannot be used; nothing is left behind then. Also for a folder that
+            another process writes.
+        rsis_tf.files.WriteError: when a file cannot be written; the last complete state stays, and `resume` continues
+            from it.
         rsis_tf.errors.TrainingDiverged: when the loss is no longer finite.
     """
     if resume and out is None:
         raise InputError("expected the folder of a run to resume. Received: out=None")
-    if datasets is None:
-        datasets = {split: load_dataset(settings.data, split) for split in ("train", "val")}
+    with contextlib.ExitStack() as stack:
+        folder = pathlib.Path(out) if out is not None else None
+        if _writes(settings):
+            # The folder comes first: a place that cannot be written is found before any work.
+            if folder is not None and resume:
+                stack.enter_context(locked(folder))
+            else:
+                folder = stack.enter_context(new_folder(out, settings.data.dataset))
+        if datasets is None:
+            datasets = {split: load_dataset(settings.data, split) for split in ("train", "val")}
+        assert folder is not None  # workers share one folder, so it is named
+        return _train(
+            settings,
+            folder,
+            datasets,
+            resume=resume,
+            check=check,
+            explicit=explicit,
+            accept_changed_data=accept_changed_data,
+        )
+
+
+def _writes(settings: RunConfig) -> bool:
+    """Whether this process writes the run's folder: of several workers, only the chief does."""
+    if settings.train.strategy != "multi_worker":
+        return True
+    quiet_start()
+    from rsis_tf.training.distribution import is_chief
+
+    return is_chief(settings.train.strategy)
+
+
+def _train(
+    settings: RunConfig,
+    folder: pathlib.Path,
+    datasets: Mapping[str, Dataset],
+    *,
+    resume: bool,
+    check: bool,
+    explicit: Collection[str],
+    accept_changed_data: bool,
+) -> TrainedRun:
+    """Trains in a folder that this process holds; see `train`."""
     remarks = []
     if check:
         remarks = check_training(
@@ -102,31 +147,30 @@ def train(
         )
     require_same_classes(dict(datasets), ids=False)
     quiet_start()
+    from rsis_tf.training.data_record import recorded, require_same_data
     from rsis_tf.training.distribution import start
     from rsis_tf.training.fitting import fit
+    from rsis_tf.training.state import StateFolder
 
+    data = recorded(datasets)
+    if resume and _writes(settings):
+        state = StateFolder(folder / "state").read()
+        before = None if state is None else state.data
+        ids = category_ids(datasets["train"])
+        require_same_data(before, data, model=settings.model, ids=ids, accept_changed=accept_changed_data)
     # Workers must find each other before TensorFlow computes anything.
     distribution = start(settings.train.strategy, batch_size=settings.data.batch_size)
     if not resume:
         settings = fitted(settings, datasets["train"], explicit=explicit)
     if not distribution.chief:
-        assert out is not None  # workers share one folder, so it is named
         # The chief prints and writes everything.
         with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
-            fit(settings, datasets, pathlib.Path(out), distribution, resume=resume)
-        return TrainedRun(folder=pathlib.Path(out), settings=settings, scores=None)
+            fit(settings, datasets, folder, distribution, resume=resume, data=data)
+        return TrainedRun(folder=folder, settings=settings, scores=None)
     if remarks:
         print("\n".join(remarks), flush=True)
-    if resume:
-        assert out is not None
-        folder = pathlib.Path(out)
-        json_file.write(settings, folder / SETTINGS)  # the number of epochs may be another one
-        fit(settings, datasets, folder, distribution, resume=True)
-    else:
-        folder = new_folder(out, settings.data.dataset)
-        with _cleared_unless_begun(folder):
-            json_file.write(settings, folder / SETTINGS)
-            fit(settings, datasets, folder, distribution, resume=False)
+    json_file.write(settings, folder / SETTINGS)  # of a resumed run, the number of epochs may be another one
+    fit(settings, datasets, folder, distribution, resume=resume, data=data)
     if settings.train.choose_stop_threshold:
         settings = _choose_stop_threshold(settings, folder, datasets["train"])
     return TrainedRun(folder=folder, settings=settings, scores=_score(settings, folder, datasets["val"]))
@@ -172,37 +216,6 @@ def fitted(settings: RunConfig, dataset: Dataset, *, explicit: Collection[str] =
         category_ids=category_ids(dataset),
         num_classes=len(dataset.class_names),
     ).resolved()
-
-
-def new_folder(out: str | os.PathLike[str] | None, name: str) -> pathlib.Path:
-    """Makes a run's folder: `out`, or else the first of runs/NAME, runs/NAME-2, … that does not exist.
-
-    Raises:
-        InputError: if `out` is not an empty folder.
-    """
-    if out is None:
-        folder, number = pathlib.Path("runs") / name, 2
-        while folder.exists():
-            folder, number = pathlib.Path("runs") / f"{name}-{number}", number + 1
-    else:
-        folder = pathlib.Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"expected a folder that is new or empty. Received: --out {folder}")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@contextlib.contextmanager
-def _cleared_unless_begun(run: pathlib.Path) -> Iterator[None]:
-    """Empties a new run's folder again if an error in the input is found before the training has begun."""
-    try:
-        yield
-    except InputError:
-        if not (run / "state/state.json").is_file():
-            (run / SETTINGS).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # it holds something else, or it is a mount point
-                run.rmdir()
-        raise
 
 
 def _with_form_of(source: str, settings: RunConfig, explicit: Collection[str]) -> RunConfig:
@@ -259,7 +272,8 @@ def _score(settings: RunConfig, run: pathlib.Path, dataset: Dataset) -> "Scores"
     write_json(run / "metrics.json", measured | scores.to_dict())
     curves(run / "log.csv", run / "curves.png")
     strips = []
-    (run / "samples").mkdir(exist_ok=True)
+    with writing(run / "samples"):
+        (run / "samples").mkdir(exist_ok=True)
     for index in range(min(6, len(dataset))):
         sample = dataset[index]
         write_image(run / "samples" / f"{index}.png", sample.image)

@@ -65,6 +65,9 @@ def make_parser(argv: Sequence[str] | None = ()) -> ArgumentParser:
     run.add_argument("--resume", type=pathlib.Path, metavar="RUN",
                      help="continue an interrupted run with its own settings; --epochs can be changed if the learning "
                      "rate is constant")  # fmt: skip
+    run.add_argument("--accept-changed-data", action="store_const", const=True,
+                     help="with --resume: continue although images or annotations are no longer those that the run "
+                     "began with; its classes must be the same")  # fmt: skip
     run.add_argument("--print-config", action="store_const", const=True,
                      help="print the settings as JSON and train nothing")  # fmt: skip
     add(run, options.RUN)
@@ -100,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 resume=resume,
                 check=arguments.check is None,
                 explicit=given_settings(arguments),
+                accept_changed_data=arguments.accept_changed_data is not None,
             )
         except TrainingDiverged as error:
             print(f"error: {error}", file=sys.stderr)

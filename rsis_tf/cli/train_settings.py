@@ -1,6 +1,7 @@
 """The settings that the options of `rsis train` make."""
 
 import argparse
+import os
 import pathlib
 from typing import Any
 
@@ -12,7 +13,7 @@ from rsis_tf.data import DATASETS
 from rsis_tf.errors import InputError
 from rsis_tf.run import SETTINGS, resumed_settings
 
-NOT_SETTINGS = ("preset", "config", "out", "resume", "print_config", "check")
+NOT_SETTINGS = ("preset", "config", "out", "resume", "print_config", "check", "accept_changed_data")
 """Names in the parsed arguments that are no settings."""
 
 _RANGES = ("rotation", "translation", "shear", "zoom", "border")
@@ -51,7 +52,7 @@ def stored_settings(path: pathlib.Path) -> config.RunConfig:
     Args:
         path: `config.json`, or the folder of a run.
     """
-    settings = json_file.load(config.RunConfig, path / SETTINGS if path.is_dir() else path)
+    settings = json_file.load(config.RunConfig, path / SETTINGS if os.path.isdir(path) else path)
     decided: dict[str, Any] = {"class_names": (), "category_ids": ()}
     if settings.train.choose_stop_threshold:
         decided["stop_threshold"] = config.ModelConfig.stop_threshold
@@ -64,6 +65,8 @@ def configure(arguments: argparse.Namespace) -> config.RunConfig:
     Raises:
         InputError: for options out of range, or that do not work together.
     """
+    if arguments.accept_changed_data is not None:
+        raise InputError("--accept-changed-data needs --resume. Received: no --resume")
     start = starting_settings(arguments)
     given = given_settings(arguments)
     given = implied(given, start) | given
@@ -145,7 +148,7 @@ def resumed(arguments: argparse.Namespace) -> config.RunConfig:
     """Returns the settings of the run to resume, with another number of epochs if asked for.
 
     Raises:
-        InputError: for options other than `--epochs`, `--no-check` and `--print-config`.
+        InputError: for options other than `--epochs`, `--no-check`, `--accept-changed-data` and `--print-config`.
     """
     given = [name for name in given_settings(arguments) if name != "epochs"]
     given += [name for name in ("preset", "config", "out") if getattr(arguments, name) is not None]

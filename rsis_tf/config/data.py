@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from rsis_tf.config.checks import image_size, one_of, require
+from rsis_tf.config.checks import Between, OneOf, Seed, Share, ShareInside, Side, check_fields, require
 from rsis_tf.config.grouped import Grouped
 from rsis_tf.config.model import ASPECTS
 
@@ -13,6 +13,8 @@ AUGMENTATION_NAMES = ("paper", "strong")
 
 BORDERS = ("black", "replicate")
 CROWDS = ("auto", "ignore", "objects")
+
+_Side = Annotated[float, Between(0.1, 4)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,23 +36,18 @@ class AugmentationConfig:
     """
 
     augment: bool = False
-    augmentation: str = "paper"
-    rotation: float | None = None
-    translation: float | None = None
-    shear: float | None = None
-    zoom: tuple[float, float] | None = None
-    border: str | None = None
+    augmentation: Annotated[str, OneOf(AUGMENTATION_NAMES)] = "paper"
+    rotation: Annotated[float, Between(0, 180)] | None = None
+    translation: Share | None = None
+    shear: Annotated[float, Between(0, 80)] | None = None
+    zoom: tuple[_Side, _Side] | None = None
+    border: Annotated[str, OneOf(BORDERS)] | None = None
     crop: bool = False
 
     def __post_init__(self) -> None:
-        one_of("augmentation", self.augmentation, AUGMENTATION_NAMES)
-        require(self.border is None or self.border in BORDERS, "border", f"one of {', '.join(BORDERS)}", self.border)
-        for name, largest in (("rotation", 180), ("translation", 1), ("shear", 80)):
-            value = getattr(self, name)
-            require(value is None or 0 <= value <= largest, name, f"in 0..{largest}", value)
+        check_fields(self)
         if self.zoom is not None:
-            object.__setattr__(self, "zoom", tuple(self.zoom))
-            ordered = len(self.zoom) == 2 and 0.1 <= self.zoom[0] <= self.zoom[1] <= 4
+            ordered = self.zoom[0] <= self.zoom[1]
             require(ordered, "zoom", "two numbers in 0.1..4, the smaller one first", self.zoom)
 
 
@@ -96,29 +93,20 @@ class DataConfig(Grouped):
     val_annotations: str | None = None
     images: str | None = None
     val_images: str | None = None
-    val_share: float | None = None
-    crowds: str = "auto"
-    image_size: tuple[int, int] = (64, 64)
-    aspect: str = "stretch"
-    max_objects: int = 20
-    batch_size: int = 8
+    val_share: ShareInside | None = None
+    crowds: Annotated[str, OneOf(CROWDS)] = "auto"
+    image_size: tuple[Side, Side] = (64, 64)
+    aspect: Annotated[str, OneOf(ASPECTS)] = "stretch"
+    max_objects: Annotated[int, Between(1, 30_000)] = 20
+    batch_size: Annotated[int, Between(1, 65_536)] = 8
     draft: bool = False
     cache: str | None = None
-    train_size: int | None = None
-    val_size: int | None = None
-    partial_sequences: float = 0.0
-    seed: int = 0
+    train_size: Annotated[int, Between(1, 1_000_000_000)] | None = None
+    val_size: Annotated[int, Between(1, 1_000_000_000)] | None = None
+    partial_sequences: Share = 0.0
+    seed: Seed = 0
     transforms: AugmentationConfig = dataclasses.field(default_factory=AugmentationConfig)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image_size", image_size(self.image_size))
-        one_of("crowds", self.crowds, CROWDS)
-        one_of("aspect", self.aspect, ASPECTS)
-        require(self.val_share is None or 0 < self.val_share < 1, "val_share", "between 0 and 1", self.val_share)
+        check_fields(self)
         require(self.cache is None or bool(self.cache), "cache", "memory, a folder, or none", self.cache)
-        require(0 <= self.partial_sequences <= 1, "partial_sequences", "in 0..1", self.partial_sequences)
-        for name in ("max_objects", "batch_size"):
-            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        for name in ("train_size", "val_size"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, name, "at least 1", value)

@@ -6,6 +6,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+from rsis_tf.config.checks import fitting
+
 
 class Grouped:
     """Base class of a frozen dataclass in which some fields, its groups, are dataclasses themselves.
@@ -37,6 +39,7 @@ class Grouped:
             default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
             value = settings.get(field.name, default)
             if field.name in groups:
+                fitting(groups[field.name], value, field.name)
                 names = [member.name for member in dataclasses.fields(groups[field.name])]
                 value = dataclasses.replace(value, **{name: settings[name] for name in names if name in settings})
             object.__setattr__(self, field.name, value)

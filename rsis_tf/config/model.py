@@ -1,8 +1,19 @@
 """The network's settings."""
 
 import dataclasses
+from typing import Annotated
 
-from rsis_tf.config.checks import image_size, one_of, require
+from rsis_tf.config.checks import (
+    Between,
+    Channels,
+    OneOf,
+    Share,
+    ShareBelowOne,
+    Side,
+    Steps,
+    check_fields,
+    require,
+)
 from rsis_tf.config.mask_heads import MASK_HEADS, SKIP_MODES
 
 ENCODER_NAMES = (
@@ -63,55 +74,40 @@ class ModelConfig:
         InputError: for a value out of range, or values that do not work together.
     """
 
-    encoder: str = "resnet50"
-    hidden_size: int = 128
-    min_channels: int = 0
-    neck_channels: int = 0
-    mask_head: str = "convolution"
-    class_features: str = "pooled"
-    num_classes: int = 21
-    skip_mode: str = "concat"
-    kernel_size: int = 3
-    decoder_stages: int = 5
-    dropout: float = 0.0
-    dropout_class: float = 0.0
-    dropout_stop: float = 0.0
-    num_steps: int = 10
-    image_size: tuple[int, int] = (256, 256)
-    aspect: str = "stretch"
-    stop_threshold: float = 0.5
+    encoder: Annotated[str, OneOf(ENCODER_NAMES)] = "resnet50"
+    hidden_size: Channels = 128
+    min_channels: Channels = 0
+    neck_channels: Channels = 0
+    mask_head: Annotated[str, OneOf(tuple(MASK_HEADS))] = "convolution"
+    class_features: Annotated[str, OneOf(CLASS_FEATURES)] = "pooled"
+    num_classes: Annotated[int, Between(2, 65_536)] = 21
+    skip_mode: Annotated[str, OneOf(SKIP_MODES)] = "concat"
+    kernel_size: Annotated[int, OneOf((1, 3))] = 3
+    decoder_stages: Annotated[int, OneOf((1, 2, 3, 4, 5))] = 5
+    dropout: ShareBelowOne = 0.0
+    dropout_class: ShareBelowOne = 0.0
+    dropout_stop: ShareBelowOne = 0.0
+    num_steps: Steps = 10
+    image_size: tuple[Side, Side] = (256, 256)
+    aspect: Annotated[str, OneOf(ASPECTS)] = "stretch"
+    stop_threshold: Share = 0.5
     class_names: tuple[str, ...] = ()
-    category_ids: tuple[int, ...] = ()
+    category_ids: tuple[Annotated[int, Between(-(2**63), 2**63 - 1)], ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image_size", image_size(self.image_size))
-        object.__setattr__(self, "class_names", tuple(self.class_names))
-        object.__setattr__(self, "category_ids", tuple(self.category_ids))
-        one_of("encoder", self.encoder, ENCODER_NAMES)
-        one_of("skip_mode", self.skip_mode, SKIP_MODES)
-        one_of("aspect", self.aspect, ASPECTS)
-        one_of("kernel_size", self.kernel_size, (1, 3))
-        one_of("decoder_stages", self.decoder_stages, (1, 2, 3, 4, 5))
+        check_fields(self)
         size = self.hidden_size
         require(size > 0 and size % 16 == 0, "hidden_size", "a positive multiple of 16", size)
-        require(0 <= self.min_channels <= size, "min_channels", "in 0..hidden_size", self.min_channels)
+        require(self.min_channels <= size, "min_channels", "in 0..hidden_size", self.min_channels)
         self._check_mask_head()
-        require(self.num_classes >= 2, "num_classes", "at least 2 (0 is background)", self.num_classes)
-        require(self.num_steps >= 1, "num_steps", "at least 1", self.num_steps)
-        for name in ("dropout", "dropout_class", "dropout_stop"):
-            require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
-        require(0 <= self.stop_threshold <= 1, "stop_threshold", "in 0..1", self.stop_threshold)
         self._check_classes()
 
     def _check_mask_head(self) -> None:
-        one_of("mask_head", self.mask_head, MASK_HEADS)
-        one_of("class_features", self.class_features, CLASS_FEATURES)
         head, given = MASK_HEADS[self.mask_head], f"with mask_head={self.mask_head!r}"
         for name, choices in (("class_features", head.class_features), ("skip_mode", head.skip_modes)):
             value = getattr(self, name)
             require(value in choices, name, f"one of {', '.join(choices)} {given}", value)
         channels = self.neck_channels
-        require(channels >= 0, "neck_channels", "0 or more", channels)
         uniform = self.skip_mode in ("concat", "none")
         expected = f"0 with skip_mode={self.skip_mode!r}, whose stages differ in channels"
         require(not channels or uniform, "neck_channels", expected, channels)
@@ -121,6 +117,6 @@ class ModelConfig:
     def _check_classes(self) -> None:
         number, names, ids = self.num_classes, self.class_names, self.category_ids
         require(len(names) in (0, number), "class_names", f"empty or {number} names (num_classes)", names)
-        distinct = len(set(ids[1:])) == len(ids[1:]) and all(isinstance(category, int) for category in ids)
+        distinct = len(set(ids[1:])) == len(ids[1:])
         expected = f"empty or {number} integers (num_classes), a different one for each class"
         require(len(ids) in (0, number) and distinct, "category_ids", expected, ids)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from rsis_tf.config.checks import require
+from rsis_tf.config.checks import check_fields, require
 from rsis_tf.config.data import DataConfig
 from rsis_tf.config.mask_heads import MASK_HEADS
 from rsis_tf.config.model import ModelConfig
@@ -33,6 +33,7 @@ class RunConfig:
     train: TrainConfig
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for part, names in FOLLOWING.items():
             values = {name: getattr(self.model, name) for name in names}
             object.__setattr__(self, part, getattr(self, part).changed(**values))
@@ -61,7 +62,8 @@ class RunConfig:
         """
         if "mask_head" in settings:
             # Another head has other loss terms.
-            terms = MASK_HEADS[settings["mask_head"]].loss_weights if settings["mask_head"] in MASK_HEADS else ()
+            head = MASK_HEADS.get(settings["mask_head"]) if isinstance(settings["mask_head"], str) else None
+            terms = head.loss_weights if head else ()
             kept = {name: w for name, w in self.train.losses.head_loss_weights.items() if name in terms}
             settings = {"head_loss_weights": kept, **settings}
         accepted = {

@@ -2,9 +2,25 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from rsis_tf.config.checks import one_of, require
+from rsis_tf.config.checks import (
+    Between,
+    Count,
+    Epoch,
+    OneOf,
+    Patience,
+    Rate,
+    Seed,
+    Share,
+    ShareBelowOne,
+    ShareInside,
+    Steps,
+    Weight,
+    check_fields,
+    fitting,
+    require,
+)
 from rsis_tf.config.grouped import Grouped
 from rsis_tf.config.mask_heads import MASK_HEADS
 
@@ -40,22 +56,18 @@ class LossConfig:
             `MASK_HEADS`.
     """
 
-    mask_weight: float = 1.0
-    class_weight: float = 0.1
-    stop_weight: float = 0.5
-    mask_cross_entropy: float = 0.0
-    stop_balance: float = 0.5
-    head_loss_weights: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
+    mask_weight: Weight = 1.0
+    class_weight: Weight = 0.1
+    stop_weight: Weight = 0.5
+    mask_cross_entropy: Weight = 0.0
+    stop_balance: Share = 0.5
+    head_loss_weights: Mapping[str, Weight] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "head_loss_weights", dict(self.head_loss_weights))
-        for name in ("mask_weight", "class_weight", "stop_weight", "mask_cross_entropy"):
-            require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        require(0 <= self.stop_balance <= 1, "stop_balance", "in 0..1", self.stop_balance)
+        check_fields(self)
         terms = HEAD_LOSSES.values()
-        for term, weight in self.head_loss_weights.items():
-            require(term in terms, "head_loss_weights", f"weights of {', '.join(terms)}", self.head_loss_weights)
-            require(weight >= 0, "head_loss_weights", "0 or more", self.head_loss_weights)
+        known = self.head_loss_weights.keys() <= set(terms)
+        require(known, "head_loss_weights", f"weights of {', '.join(terms)}", self.head_loss_weights)
 
     def of_head(self, mask_head: str) -> dict[str, float]:
         """Returns the weight of every loss term that a mask head adds."""
@@ -84,30 +96,20 @@ class OptimizerConfig:
         encoder_batch_norm: "train" uses and updates the batch's statistics, "frozen" keeps the stored ones.
     """
 
-    learning_rate: float = 1e-3
-    encoder_learning_rate: float = 1e-6
-    weight_decay: float = 1e-6
-    encoder_weight_decay: float | None = None
-    optimizer: str = "adam"
-    encoder_optimizer: str | None = None
-    momentum: float = 0.9
-    schedule: str = "constant"
-    clip_norm: float | None = None
-    ema: float | None = None
-    encoder_batch_norm: str = "train"
+    learning_rate: Rate = 1e-3
+    encoder_learning_rate: Rate = 1e-6
+    weight_decay: Rate = 1e-6
+    encoder_weight_decay: Rate | None = None
+    optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "adam"
+    encoder_optimizer: Annotated[str, OneOf(OPTIMIZERS)] | None = None
+    momentum: ShareBelowOne = 0.9
+    schedule: Annotated[str, OneOf(SCHEDULES)] = "constant"
+    clip_norm: Annotated[float, Between(0, 1_000_000_000, open_low=True)] | None = None
+    ema: ShareInside | None = None
+    encoder_batch_norm: Annotated[str, OneOf(ENCODER_BATCH_NORMS)] = "train"
 
     def __post_init__(self) -> None:
-        one_of("schedule", self.schedule, SCHEDULES)
-        one_of("optimizer", self.optimizer, OPTIMIZERS)
-        one_of("encoder_optimizer", self.encoder_optimizer, (None, *OPTIMIZERS))
-        one_of("encoder_batch_norm", self.encoder_batch_norm, ENCODER_BATCH_NORMS)
-        for name in ("learning_rate", "encoder_learning_rate", "weight_decay"):
-            require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        decay = self.encoder_weight_decay
-        require(decay is None or decay >= 0, "encoder_weight_decay", "0 or more, or none", decay)
-        require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
-        require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "positive, or none", self.clip_norm)
-        require(self.ema is None or 0 < self.ema < 1, "ema", "between 0 and 1, or none", self.ema)
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,26 +135,19 @@ class CurriculumConfig:
         min_steps: with a curriculum, the stop loss waits until there are more steps than this.
     """
 
-    class_loss_after: int = 0
-    stop_loss_after: int = 0
-    finetune_after: int = 0
-    patience: int | None = None
-    patience_stop: int | None = None
-    min_delta: float = 0.0
+    class_loss_after: Epoch = 0
+    stop_loss_after: Epoch = 0
+    finetune_after: Epoch = 0
+    patience: Patience | None = None
+    patience_stop: Patience | None = None
+    min_delta: Weight = 0.0
     smooth_curves: bool = False
     curriculum_learning: bool = False
-    steps_cl: int = 1
-    min_steps: int = 1
+    steps_cl: Steps = 1
+    min_steps: Steps = 1
 
     def __post_init__(self) -> None:
-        for name in ("class_loss_after", "stop_loss_after", "finetune_after"):
-            require(getattr(self, name) >= -1, name, "an epoch (0 or more), or -1 for never", getattr(self, name))
-        for name in ("patience", "patience_stop"):
-            value = getattr(self, name)
-            require(value is None or value >= 0, name, "0 or more, or none", value)
-        require(self.min_delta >= 0, "min_delta", "0 or more", self.min_delta)
-        for name in ("steps_cl", "min_steps"):
-            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,6 +161,9 @@ class StartConfig:
 
     encoder_weights: str = "none"
     transfer: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, init=False)
@@ -204,29 +202,24 @@ class TrainConfig(Grouped):
 
     earlier_names: ClassVar[Mapping[str, str]] = {"train_steps": "sequence_length"}
 
-    num_steps: int = 10
-    sequence_length: int | None = None
-    epochs: int = 10
+    num_steps: Steps = 10
+    sequence_length: Steps | None = None
+    epochs: Count = 10
     choose_stop_threshold: bool = False
-    precision: str = "float32"
-    strategy: str = "none"
+    precision: Annotated[str, OneOf(PRECISIONS)] = "float32"
+    strategy: Annotated[str, OneOf(STRATEGIES)] = "none"
     tensorboard: bool = False
-    seed: int = 0
+    seed: Seed = 0
     losses: LossConfig = dataclasses.field(default_factory=LossConfig)
     optimization: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     curriculum: CurriculumConfig = dataclasses.field(default_factory=CurriculumConfig)
     start: StartConfig = dataclasses.field(default_factory=StartConfig)
 
     def __post_init__(self) -> None:
-        one_of("precision", self.precision, PRECISIONS)
-        one_of("strategy", self.strategy, STRATEGIES)
+        check_fields(self)
         # Keras looks for infinities on each replica separately, so the loss scales of replicas would drift apart.
         expected = f"float32 or mixed_bfloat16 with strategy={self.strategy!r}"
         require(self.strategy == "none" or self.precision != "mixed_float16", "precision", expected, self.precision)
-        for name in ("num_steps", "epochs"):
-            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        length = self.sequence_length
-        require(length is None or length >= 1, "sequence_length", "1 or more, or none", length)
 
     @classmethod
     def accepted_names(cls) -> frozenset[str]:
@@ -238,11 +231,14 @@ class TrainConfig(Grouped):
         """Returns the settings with fields in place of switches, earlier names and single weights of a mask head."""
         fields = super().translated(settings)
         for switch, field in _SWITCHES.items():
-            if not fields.pop(switch, True):
+            if not fitting(bool, fields.pop(switch, True), switch):
                 fields[field] = -1
-        weights = {term: fields.pop(name) for name, term in HEAD_LOSSES.items() if name in fields}
+        weights = {
+            term: fitting(Weight, fields.pop(name), name) for name, term in HEAD_LOSSES.items() if name in fields
+        }
         if weights:
-            fields["head_loss_weights"] = {**fields.get("head_loss_weights", {}), **weights}
+            before = fitting(Mapping[str, Weight], fields.get("head_loss_weights", {}), "head_loss_weights")
+            fields["head_loss_weights"] = {**before, **weights}
         return fields
 
     def changed(self, **settings: Any) -> Self:

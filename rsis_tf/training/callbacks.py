@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import keras
 
-from rsis_tf.errors import TrainingDiverged
+from rsis_tf.errors import InputError, TrainingDiverged, reason_of
 from rsis_tf.files import replacing
 
 
@@ -122,14 +122,20 @@ class CsvLog:
     Args:
         path: of the file.
         epochs_done: number of finished epochs, whose rows are kept if the file exists; later rows are dropped.
+
+    Raises:
+        InputError: if the file is not such a log.
     """
 
     def __init__(self, path: pathlib.Path, *, epochs_done: int = 0) -> None:
         self.path = path
         self.rows: list[dict[str, Any]] = []
         if epochs_done and path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs_done]
+            try:
+                with path.open(newline="", encoding="utf-8") as file:
+                    self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs_done]
+            except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+                raise InputError(f"expected the log of a run. Received: {path} ({reason_of(error)})") from None
 
     def append(self, epoch: int, logs: dict[str, Any], seconds: float) -> None:
         """Adds the row of an epoch (counted from 0)."""

@@ -11,8 +11,10 @@ loss is reset.
 
 import dataclasses
 import math
+from typing import Annotated, Any
 
 from rsis_tf.config import TrainConfig
+from rsis_tf.config.checks import Count, OneOf, Patience, Steps, check_fields
 
 FIRST_STEPS = 2
 """Steps that a curriculum starts with."""
@@ -36,14 +38,17 @@ class Stage:
         finished: whether patience to stop has run out.
     """
 
-    num_steps: int
+    num_steps: Steps
     use_class_loss: bool = False
     use_stop_loss: bool = False
     update_encoder: bool = False
     best_loss: float = math.inf
-    waited: int = 0
+    waited: Patience = 0
     smoothed_loss: float | None = None
     finished: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,46 @@ class Switch:
     what: str
     reason: str
     restore_best: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageEntry:
+    """An entry of `stages.json`: a stage and its first epoch.
+
+    Attributes:
+        epoch: counted from 1.
+        num_steps: T, steps predicted in training and validation.
+        class_loss, stop_loss, encoder: whether the loss is in the sum, and the encoder's weights are updated.
+        switch, reason: of the `Switch` that began the stage; None for the first one.
+    """
+
+    epoch: Count
+    num_steps: Steps
+    class_loss: bool
+    stop_loss: bool
+    encoder: bool
+    switch: Annotated[str, OneOf(("class loss", "stop loss", "encoder", "steps"))] | None = None
+    reason: Annotated[str, OneOf(("epoch", "patience"))] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @classmethod
+    def of(cls, stage: Stage, epoch: int, switch: Switch | None = None) -> "StageEntry":
+        """Returns the entry of a stage that begins with `epoch`, counted from 0."""
+        return cls(
+            epoch=epoch + 1,
+            num_steps=stage.num_steps,
+            class_loss=stage.use_class_loss,
+            stop_loss=stage.use_stop_loss,
+            encoder=stage.update_encoder,
+            switch=None if switch is None else switch.what,
+            reason=None if switch is None else switch.reason,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values for JSON; the first stage has no switch and no reason."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
 def first_stage(config: TrainConfig) -> Stage:

@@ -16,6 +16,7 @@ from rsis_tf.inference import KerasPredictor, load_model
 from rsis_tf.models import RSIS
 from rsis_tf.models.pretrained import load_encoder_weights
 from rsis_tf.training.building import build_for_training, transfer_weights
+from rsis_tf.training.data_record import SplitRecord
 from rsis_tf.training.distribution import Distribution
 from rsis_tf.training.tensorboard import TensorBoardLog
 from rsis_tf.training.trainer import Logger, Trainer
@@ -29,6 +30,7 @@ def fit(
     distribution: Distribution,
     *,
     resume: bool,
+    data: Mapping[str, SplitRecord] | None = None,
 ) -> None:
     """Builds the parts, trains, and writes `best.keras` and `last.keras` to the run's folder.
 
@@ -38,6 +40,7 @@ def fit(
         run: the run's folder; it must exist.
         distribution: the devices, from `rsis_tf.training.distribution.start`.
         resume: whether to continue from the state in the folder, if there is one.
+        data: record of the datasets, which becomes part of the state.
 
     Raises:
         InputError: if weights, a sample or the state cannot be read.
@@ -74,6 +77,7 @@ def fit(
         reading=reader_errors,
         loggers=_loggers(settings, model, datasets["val"], run, distribution) if distribution.chief else (),
         distribution=distribution,
+        data=data,
     ).fit(resume=resume)
 
 

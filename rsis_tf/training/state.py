@@ -5,20 +5,82 @@ The folder holds `epoch-N.npz` (weights, optimiser variables, states of the rand
 that it does not name are removed after that, so a process killed at any moment leaves one complete state.
 """
 
-import json
+import dataclasses
+import math
 import pathlib
 import zipfile
-from collections.abc import Iterable
-from typing import Any
+import zlib
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import keras
 import numpy as np
 
-from rsis_tf.errors import InputError
-from rsis_tf.files import replacing, write_json
+from rsis_tf.config import json_file
+from rsis_tf.config.checks import Between, Matching, brief, check_fields, require
+from rsis_tf.errors import InputError, reason_of
+from rsis_tf.files import replacing, write_json, writing
 from rsis_tf.models import RSIS
+from rsis_tf.training.curriculum import Stage, StageEntry
+from rsis_tf.training.data_record import SplitRecord
 
 _FORMAT = 1
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, SyntaxError, MemoryError, NotImplementedError),
+    *(RuntimeError, zipfile.BadZipFile, zlib.error),
+)
+"""What NumPy and zipfile raise for damaged archives."""
+_ArrayFile = Annotated[str, Matching("epoch-[0-9]{1,7}[.]npz", "epoch-N.npz")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunState:
+    """The plain values of a state.
+
+    Attributes:
+        epochs_done: number of finished epochs.
+        stage: after them.
+        stages: every stage so far.
+        arrays: file of the arrays after these epochs.
+        best_arrays: file of those with the lowest validation loss, if a later stage may go back to them.
+        data: record of each split; None in a state of an earlier version.
+
+    Raises:
+        InputError: for a value of another type or out of range.
+    """
+
+    epochs_done: Annotated[int, Between(0, 1_000_000)]
+    stage: Stage
+    stages: tuple[StageEntry, ...]
+    arrays: _ArrayFile
+    best_arrays: _ArrayFile | None = None
+    data: Mapping[str, SplitRecord] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        expected = f"epoch-{self.epochs_done}.npz"
+        require(self.arrays == expected, "arrays", f"{expected} after {self.epochs_done} epochs", self.arrays)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values for JSON, which has no infinity."""
+        values = dataclasses.asdict(self)
+        if self.stage.best_loss == math.inf:
+            values["stage"]["best_loss"] = None
+        return values | {"stages": [entry.to_dict() for entry in self.stages]}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "RunState":
+        """Returns the state of plain values.
+
+        Raises:
+            InputError: if they are not what `to_dict` returns.
+        """
+        if not isinstance(values, dict):
+            raise InputError(f"expected an object. Received: {brief(values)}")
+        stage = values.get("stage")
+        if isinstance(stage, dict) and stage.get("best_loss", 0) is None:
+            values = values | {"stage": stage | {"best_loss": math.inf}}
+        return json_file.from_dict(cls, values)
 
 
 class StateFolder:
@@ -31,7 +93,7 @@ class StateFolder:
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
 
-    def read(self) -> dict[str, Any] | None:
+    def read(self) -> RunState | None:
         """Returns the state that was committed last, or None before the first commit.
 
         Raises:
@@ -40,33 +102,30 @@ class StateFolder:
         path = self.folder / "state.json"
         if not path.is_file():
             return None
+        content = json_file.read_json(path, "the state of a run")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != _FORMAT:
-                raise ValueError(f"format {content['format']} instead of {_FORMAT}")
-            return content["state"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"expected the state of a run. Received: {path} ({error})") from None
+            number = content.get("format")
+            require(type(number) is int and number == _FORMAT, "format", str(_FORMAT), number)
+            return RunState.from_dict(content.get("state"))
+        except InputError as error:
+            raise InputError(f"expected the state of a run; {error} in {path}") from None
 
     def write_arrays(self, model: RSIS, name: str) -> None:
         """Writes the arrays of a compiled model to a file, which `commit` must be told to keep."""
-        self.folder.mkdir(exist_ok=True)
+        with writing(self.folder):
+            self.folder.mkdir(exist_ok=True)
         arrays = {f"{i:05}": keras.ops.convert_to_numpy(v) for i, v in enumerate(state_variables(model))}
         with replacing(self.folder / name, flush=True) as partial, partial.open("wb") as file:
             np.savez(file, **arrays)
 
-    def commit(self, state: dict[str, Any], *, keep: Iterable[str]) -> None:
-        """Makes a state the valid one.
-
-        Args:
-            state: plain values for JSON.
-            keep: array files that it refers to; all others are removed.
-        """
-        write_json(self.folder / "state.json", {"format": _FORMAT, "state": state}, flush=True)
-        kept = {"state.json", *keep}
-        for path in sorted(self.folder.iterdir()):
-            if path.name not in kept:
-                path.unlink()
+    def commit(self, state: RunState) -> None:
+        """Makes a state the valid one, and removes the array files that it does not name."""
+        write_json(self.folder / "state.json", {"format": _FORMAT, "state": state.to_dict()}, flush=True)
+        kept = {"state.json", state.arrays, state.best_arrays}
+        with writing(self.folder):
+            for path in sorted(self.folder.iterdir()):
+                if path.name not in kept:
+                    path.unlink()
 
     def load_arrays(self, model: RSIS, name: str, *, generators: bool = True) -> None:
         """Loads the arrays of a file into a compiled model.
@@ -84,9 +143,10 @@ class StateFolder:
         try:
             with np.load(path) as file:
                 arrays = [file[key] for key in sorted(file.files)]
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"expected the arrays of a run's state. Received: {path} ({error})") from None
-        shapes = [tuple(array.shape) for array in arrays]
+        except _UNREADABLE as error:
+            raise InputError(f"expected the arrays of a run's state. Received: {path} ({reason_of(error)})") from None
+        # Text has a shape too. "V" are the bytes of a bfloat16.
+        shapes = [tuple(array.shape) if array.dtype.kind in "biufV" else None for array in arrays]
         expected = [tuple(variable.shape) for variable in variables]
         if shapes != expected:
             raise InputError(

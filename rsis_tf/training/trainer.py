@@ -1,21 +1,20 @@
 """The training loop: epochs over given batches, with stages, checkpoints, log and progress."""
 
 import contextlib
-import dataclasses
-import math
 import pathlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from rsis_tf.config import TrainConfig
+from rsis_tf.errors import InputError
 from rsis_tf.files import remove_leftovers, write_json
 from rsis_tf.models import RSIS
 from rsis_tf.training.callbacks import CsvLog, Progress, StopOnNaN
 from rsis_tf.training.checkpoint import save_model
 from rsis_tf.training.compilation import apply_stage, compile_model
 from rsis_tf.training.curriculum import (
-    Stage,
+    StageEntry,
     Switch,
     begin_epoch,
     end_epoch,
@@ -23,9 +22,10 @@ from rsis_tf.training.curriculum import (
     may_restore,
     smoothed,
 )
+from rsis_tf.training.data_record import SplitRecord
 from rsis_tf.training.distribution import Distribution
 from rsis_tf.training.optimizer import averaged_weights, step_clock
-from rsis_tf.training.state import StateFolder
+from rsis_tf.training.state import RunState, StateFolder
 
 Batches = Iterable[tuple[Any, dict[str, Any]]]
 
@@ -54,6 +54,7 @@ class Trainer:
         reading: a context in which batches are read, to turn errors of the input pipeline into readable ones.
         loggers: called after every epoch, while the model holds the weights that were validated.
         distribution: in whose scope the model was built, and whose batches are read; only its chief writes.
+        data: record of the datasets, which becomes part of the state; None for none.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Trainer:
         reading: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
         loggers: Iterable[Logger] = (),
         distribution: Distribution = Distribution(),  # noqa: B008  (frozen)
+        data: Mapping[str, SplitRecord] | None = None,
     ) -> None:
         self.model = model
         self.config = config
@@ -84,8 +86,9 @@ class Trainer:
         self.state = StateFolder(run / "state")
         self.epochs_done = 0
         self.stage = first_stage(config)
-        self.stages = [_entry(self.stage, 0)]
-        self.arrays: str | None = None
+        self.data = data
+        self.stages = [StageEntry.of(self.stage, 0)]
+        self.arrays = ""
         self.best_arrays: str | None = None
 
     def fit(self, *, resume: bool = False) -> float:
@@ -175,8 +178,7 @@ class Trainer:
                 # The random generators continue: the same weights with the same dropout would train the same way again.
                 self.state.load_arrays(self.model, self.best_arrays, generators=False)
                 self.distribution.barrier()
-            entry = _entry(self.stage, epoch) | {"switch": switch.what, "reason": switch.reason}
-            self.stages.append(entry)
+            self.stages.append(StageEntry.of(self.stage, epoch, switch))
             what = f"{self.stage.num_steps} steps" if switch.what == "steps" else f"{switch.what} on"
             reason = "patience ran out" if switch.reason == "patience" else "scheduled"
             back = ", back to the best weights" if switch.restore_best else ""
@@ -187,7 +189,7 @@ class Trainer:
 
     def _write_stages(self) -> None:
         if self.writes:
-            write_json(self.run / "stages.json", self.stages)
+            write_json(self.run / "stages.json", [entry.to_dict() for entry in self.stages])
 
     def _commit(self, improved: bool | None) -> None:
         self.arrays = f"epoch-{self.epochs_done}.npz"
@@ -198,41 +200,31 @@ class Trainer:
         if not self.writes:
             return
         self.state.write_arrays(self.model, self.arrays)
-        best_loss = self.stage.best_loss
         self.state.commit(
-            {
-                "epochs_done": self.epochs_done,
-                # JSON has no infinity.
-                "stage": dataclasses.asdict(self.stage) | {"best_loss": best_loss if best_loss < math.inf else None},
-                "stages": self.stages,
-                "arrays": self.arrays,
-                "best_arrays": self.best_arrays,
-            },
-            keep=[name for name in (self.arrays, self.best_arrays) if name],
+            RunState(
+                epochs_done=self.epochs_done,
+                stage=self.stage,
+                stages=tuple(self.stages),
+                arrays=self.arrays,
+                best_arrays=self.best_arrays,
+                data=self.data,
+            )
         )
 
     def _load(self) -> bool:
         state = self.state.read()
         if state is None:
             return False
-        best_loss = state["stage"]["best_loss"]
-        stage = {**state["stage"], "best_loss": math.inf if best_loss is None else best_loss}
-        self.stage = Stage(**stage)
-        self.stages = state["stages"]
-        self.epochs_done = state["epochs_done"]
-        self.arrays = state["arrays"]
-        self.best_arrays = state["best_arrays"]
+        if state.stage.num_steps > self.config.num_steps:
+            raise InputError(
+                f"expected a state of a run with {self.config.num_steps} steps. "
+                f"Received: {state.stage.num_steps} steps in {self.state.folder}"
+            )
+        self.stage = state.stage
+        self.stages = list(state.stages)
+        self.epochs_done = state.epochs_done
+        self.arrays = state.arrays
+        self.best_arrays = state.best_arrays
         self.state.load_arrays(self.model, self.arrays)
         apply_stage(self.model, self.config, self.stage)
         return True
-
-
-def _entry(stage: Stage, epoch: int) -> dict[str, Any]:
-    """Returns the entry of `stages.json` for a stage that begins with `epoch`; the file counts epochs from 1."""
-    return {
-        "epoch": epoch + 1,
-        "num_steps": stage.num_steps,
-        "class_loss": stage.use_class_loss,
-        "stop_loss": stage.use_stop_loss,
-        "encoder": stage.update_encoder,
-    }

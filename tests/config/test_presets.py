@@ -267,7 +267,7 @@ def test_the_paper_without_data_is_trained_on_scenes():
         ("--patience -1", "Received: patience=-1"),
         ("--class-loss-after -2", "Received: class_loss_after=-2"),
         ("--zoom 1.4 0.7", r"Received: zoom=\(1\.4, 0\.7\)"),
-        ("--zoom nan 1", r"Received: zoom=\(nan, 1\.0\)"),
+        ("--zoom nan 1", r"Received: zoom=\[nan, 1\.0\]"),
         ("--rotation -3", "Received: rotation=-3"),
         ("--transfer run --encoder-weights imagenet", "Received: --encoder-weights imagenet"),
     ],

@@ -2,8 +2,11 @@
 
 import copy
 import dataclasses
+import json
 import pickle
+import re
 
+import numpy as np
 import pytest
 
 from rsis_tf import config
@@ -16,6 +19,7 @@ from rsis_tf.config import (
     OptimizerConfig,
     RunConfig,
     TrainConfig,
+    json_file,
 )
 from rsis_tf.config.mask_heads import MASK_HEADS
 from rsis_tf.config.presets import PRESETS, custom, nuclei
@@ -140,6 +144,45 @@ def test_an_image_size_is_two_positive_integers(size):
     for cls in (ModelConfig, DataConfig):
         with pytest.raises(InputError, match=r"Received: image_size=\("):
             cls(image_size=size)
+
+
+WRONG = ("wide", [], {}, None, float("nan"), True, 16.5, 10**30, 10**4999, -1, "\ud800", [[]])
+
+
+@pytest.mark.parametrize("value", WRONG, ids=range(len(WRONG)))
+@pytest.mark.parametrize("make", [ModelConfig, DataConfig, TrainConfig])
+def test_a_value_of_another_type_or_beyond_all_use_is_refused_in_one_line(make, value):
+    """Every field is tried. Some take the value, and then they hold what their type says."""
+    defaults = vars(make()) if make is ModelConfig else make().flat()
+    refused, taken = {}, {}
+    for name in defaults:
+        try:
+            taken[name] = getattr(make(**{name: value}), name)
+        except InputError as refusal:
+            refused[name] = str(refusal)
+    assert len(refused) >= 9
+    for name, message in refused.items():
+        assert re.fullmatch(rf"[^\n]*Received: {name}=[^\n]*", message)
+        assert len(message) < 600
+    for name, got in taken.items():
+        assert defaults[name] is None or got is None or type(got) in (type(defaults[name]), int), name
+
+
+@pytest.mark.parametrize(
+    ("setting", "largest"),
+    [("seed", 2**32 - 1), ("batch_size", 65_536), ("hidden_size", 2048), ("epochs", 10**6), ("learning_rate", 1000)],
+)
+def test_upper_bounds(setting, largest):
+    settings = nuclei()
+    assert settings.changed(**{setting: largest}).flat()[setting] == largest
+    with pytest.raises(InputError, match=rf"{setting} must be .*\.\.{largest:,}\. Received: {setting}={largest + 16}"):
+        settings.changed(**{setting: largest + 16})
+
+
+def test_numbers_of_numpy_and_paths_are_stored_as_plain_values(tmp_path):
+    settings = nuclei().changed(epochs=np.int64(3), ema=np.float32(0.5), root=tmp_path, image_size=[32, np.int32(64)])
+    assert (settings.train.epochs, settings.train.optimization.ema, settings.data.root) == (3, 0.5, str(tmp_path))
+    assert json_file.from_dict(RunConfig, json.loads(json_file.to_json(settings))) == settings
 
 
 def test_names_in_the_settings_are_those_of_the_implementations():

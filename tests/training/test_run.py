@@ -1,5 +1,6 @@
 """`rsis_tf.run.train`: a whole run in one call."""
 
+import contextlib
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from rsis_tf.config import RunConfig, json_file
 from rsis_tf.config.presets import custom, cvppp, nuclei, paper_synthetic, synthetic
 from rsis_tf.data import Subset
 from rsis_tf.errors import InputError
+from rsis_tf.run_folder import new_folder
 
 DATASETS = {"train": SCENES, "val": Subset(SCENES, 2)}
 
@@ -59,10 +61,12 @@ def test_a_run_to_resume_must_be_named():
 
 def test_folders_are_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert [str(run.new_folder(None, "coco")) for _ in range(3)] == ["runs/coco", "runs/coco-2", "runs/coco-3"]
+    with contextlib.ExitStack() as stack:
+        folders = [stack.enter_context(new_folder(None, "coco")) for _ in range(3)]
+        assert [str(folder) for folder in folders] == ["runs/coco", "runs/coco-2", "runs/coco-3"]
     (tmp_path / "runs/coco/file").touch()
-    with pytest.raises(InputError, match=r"Received: --out runs/coco$"):
-        run.new_folder("runs/coco", "coco")
+    with pytest.raises(InputError, match=r"new or empty. Received: --out runs/coco$"), new_folder("runs/coco", "coco"):
+        pass
 
 
 def test_only_a_constant_rate_can_be_trained_longer(tmp_path):
