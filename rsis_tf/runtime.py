@@ -1024,7 +1024,9 @@ def _shown(value: Any) -> str:
 
 def sidecar(path: pathlib.Path) -> pathlib.Path:
     """Returns the path of the JSON file with the metadata of an exported file or folder."""
-    return path.with_name(path.name + ".json")
+    if path.name in ("", ".."):  # the current folder, or one above it
+        path = pathlib.Path(os.path.abspath(path))
+    return path.parent / f"{path.name}.json"
 
 
 def read_sidecar(path: pathlib.Path) -> dict[str, Any]:
@@ -1340,7 +1342,7 @@ class Predictor(BasePredictor):
 
     def __init__(self, path: str | os.PathLike, **options: Any) -> None:
         if not isinstance(path, str | os.PathLike):
-            raise InputError(f"path must be a string or a path. Received: path={path!r}")
+            raise InputError(f"path must be a string or a path. Received: path={_shown(path)}")
         path = pathlib.Path(path)
         chosen = Options(**options)
         self._graph = open_graph(path, providers=chosen.providers, threads=chosen.threads, verify=chosen.verify)

@@ -32,8 +32,6 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, np
         InputError: if PyAV is not installed, or the video is missing, broken or incomplete.
     """
     _library(path)
-    if not os.path.isfile(path):
-        raise InputError(f"expected a video. Received: {path} (no such file)")
     number = -1
     try:
         with _opened(path) as container:
@@ -72,6 +70,8 @@ def _opened(path: pathlib.Path) -> Iterator[Any]:
     """Opens a video as a file, never as an address: FFmpeg would fetch `http://…` and files that playlists name."""
     import av
 
+    if not os.path.isfile(path):  # opening a pipe would wait for its writer
+        raise InputError(f"expected a video. Received: {path} (no such file)")
     with (
         open(path, "rb") as file,
         av.open(file, metadata_errors="replace", options={"format_whitelist": _FORMATS}) as container,

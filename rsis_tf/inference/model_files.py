@@ -30,6 +30,8 @@ def find_model(path: str | os.PathLike) -> tuple[str, pathlib.Path]:
     Raises:
         InputError: if there is no model.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"path must be a string or a path. Received: a {type(path).__name__}")
     path = pathlib.Path(path)
     if os.path.isdir(path):
         if os.path.isfile(path / "best.keras"):

@@ -45,9 +45,11 @@ def test_every_bad_path_is_one_failure_and_the_rest_is_done(run, tmp_path):
     (tmp_path / "self.png").symlink_to("self.png")
     (tmp_path / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
     (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:5,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
-    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("pipe.png", "pipe.mp4"):
+        os.mkfifo(tmp_path / name)
     bad = [
-        *("self.png", "broken.mp4", "list.mp4", "pipe.png", "http://127.0.0.1:9/clip.mp4", "rtsp://127.0.0.1/x.png"),
+        *("self.png", "broken.mp4", "list.mp4", "pipe.png", "pipe.mp4", "http://127.0.0.1:9/clip.mp4"),
+        "rtsp://127.0.0.1/x.png",
         *(
             "n" * 300 + ".png",
             "a.png/b.png",
@@ -63,7 +65,7 @@ def test_every_bad_path_is_one_failure_and_the_rest_is_done(run, tmp_path):
     assert all(line.startswith("error: expected ") and ". Received: " in line for line in lines)
     assert "\x1b" not in err + out
     assert r"\x1b[2J.png" in lines[-1]
-    assert "of 2 images\nskipped 11 paths: " in out
+    assert "of 2 images\nskipped 12 paths: " in out
     assert rows(tmp_path / "predictions") == ["a.png", "b.png"]
 
 

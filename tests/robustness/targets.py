@@ -7,6 +7,7 @@ import pathlib
 import pickle
 import random
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -523,6 +524,104 @@ def _read_video(folder: pathlib.Path) -> list[Any]:
     return []
 
 
+# Folders for `rsis predict`
+
+_NAMES = (
+    *("x" * 240, "é" * 120, "line\nbreak", "\x1b[2J", "\udcff\udcfe", "a\\b", "-", "*", "[a]", 'a,b"c', ".", " ", "\r"),
+    *("http:", "results", "counts", "instances", "0_labels", "\u202e", "%s", "{}"),
+)
+_PREDICTED_KINDS = ("labels", "overlay", "json", "counts")
+
+
+class _Brightness:
+    """Finds what is brighter than 100, without a network."""
+
+    class_names = ("background", "bright\x1b[31m")
+    category_ids = ()
+
+    def stream(self, images: Any) -> Any:
+        from rsis_tf.runtime import Instance
+
+        for image in images:
+            mask = image[..., 0] > 100
+            probs = np.array([0, 1], np.float32)
+            found = Instance(
+                mask=mask,
+                class_id=1,
+                class_name=self.class_names[1],
+                score=1.0,
+                step=0,
+                objectness=1.0,
+                class_probs=probs,
+            )
+            yield [found] if mask.any() else []
+
+
+def _make_photos(folder: pathlib.Path) -> None:
+    photos = folder / "photos"
+    (photos / "below").mkdir(parents=True)
+    for number in range(2):
+        Image.fromarray(_noise(seed=number)).save(photos / f"whole{number}.png")
+    for name in ("0.png", "1.jpg", "below/2.png", "below/3.gif"):
+        Image.fromarray(_noise()).save(photos / name)
+    _make_video(photos)
+
+
+def _damage_photos(rng: random.Random, folder: pathlib.Path) -> None:
+    """Renames, damages or replaces one to four files of a folder; those named whole… stay as they are."""
+    import os
+
+    for _ in range(rng.randrange(1, 5)):
+        files = [path for path in (folder / "photos").rglob("*") if not path.name.startswith("whole")]
+        if not files:
+            return
+        path = rng.choice(sorted(files))
+        kind = rng.choice(("rename", "rename", "bytes", "loop", "dangling", "pipe", "folder", "parent"))
+        other = path.with_name(rng.choice(_NAMES) + rng.choice((path.suffix, ".png", ".mp4", ".txt", "")))
+        if kind == "rename":
+            if not os.path.lexists(other) and len(os.fsencode(other.name)) < 256 and other.name not in (".", ".."):
+                path.rename(other)
+        elif kind == "bytes":
+            if path.is_file():
+                path.write_bytes(mutate_bytes(rng, path.read_bytes()))
+        elif path.is_dir() and not path.is_symlink():
+            continue
+        else:
+            path.unlink()
+            if kind == "pipe":
+                os.mkfifo(path)
+            elif kind == "folder":
+                path.mkdir()
+            else:
+                path.symlink_to({"loop": path.name, "dangling": "nowhere", "parent": ".."}[kind])
+
+
+def _read_photos(folder: pathlib.Path) -> list[Any]:
+    """Predicts the folder as a folder, as a pattern, or file by file; the whole images must be in `counts.csv`."""
+    import contextlib
+    import io
+
+    from rsis_tf.batch_prediction import predict_paths
+    from rsis_tf.runtime import printable
+
+    photos = folder / "photos"
+    each = [photos / "whole0.png", *sorted(photos.iterdir()), "http://127.0.0.1:9/a.mp4"]
+    for asked in ([photos], [f"{photos}/**"], [f"{photos}/**/*.*", photos / "whole1.png"], each):
+        screen = io.StringIO()
+        with tempfile.TemporaryDirectory() as place:
+            out = pathlib.Path(place) / "out"
+            with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
+                predict_paths(_Brightness(), asked, out=out, kinds=_PREDICTED_KINDS)
+            counts = (out / "counts.csv").read_bytes()
+            json.loads((out / "instances.json").read_bytes())
+        for name in ("whole0.png,1,1", "whole1.png,1,1"):
+            if name.encode() not in counts:
+                raise RuntimeError(f"{name} is missing")
+        if any(line != printable(line) for line in screen.getvalue().split("\n")):
+            raise RuntimeError("control characters on the terminal")
+    return []
+
+
 TARGETS: dict[str, Target] = {
     "images": Target(make=_make_images, mutate=damage_bytes("image.*", "labels.png"), read=_read_images, share=4),
     "coco": Target(
@@ -585,5 +684,6 @@ TARGETS: dict[str, Target] = {
     "TFLite sidecar": _export(
         "exports/voting/model.tflite", exact=False, mutate=damage_json("*.tflite.json"), runtime=False
     ),
+    "predict": Target(make=_make_photos, mutate=_damage_photos, read=_read_photos),
     "video": Target(make=_make_video, mutate=damage_bytes("*.mp4"), read=_read_video, share=0.7, quick=15),
 }
