@@ -7,6 +7,7 @@ import pathlib
 import pickle
 import random
 import tarfile
+import types
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -285,13 +286,11 @@ def _read_state_arrays(folder: pathlib.Path) -> list[Any]:
 
     from rsis_tf.training import state
 
-    class Model:
-        variables = weights = [keras.Variable(np.zeros(number + 1, np.float32)) for number in range(4)]
-        optimizer = type("Optimizer", (), {"variables": ()})
-
+    variables = [keras.Variable(np.zeros(number + 1, np.float32)) for number in range(4)]
+    model = types.SimpleNamespace(variables=variables, weights=variables, optimizer=types.SimpleNamespace(variables=[]))
     for name in ("epoch-1.npz", "epoch-2.npz"):
-        state.StateFolder(folder).load_arrays(Model(), name)  # type: ignore[arg-type]
-    return [keras.ops.convert_to_numpy(variable) for variable in Model.variables]
+        state.StateFolder(folder).load_arrays(model, name)
+    return [keras.ops.convert_to_numpy(variable) for variable in variables]
 
 
 def _make_log(folder: pathlib.Path) -> None:
