@@ -6,6 +6,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+from rsis_tf.config.checks import fitting
 from rsis_tf.errors import InputError
 from rsis_tf.files import LOCK, locked, remove, remove_leftovers, writing
 
@@ -51,7 +52,7 @@ def _made(out: str | os.PathLike[str] | None, name: str, undo: contextlib.ExitSt
     """Makes the folder and returns it; `undo` removes it, and the folders above that had to be made, if empty."""
     for number in itertools.count(1):
         numbered = name if number == 1 else f"{name}-{number}"
-        folder = pathlib.Path("runs") / numbered if out is None else pathlib.Path(out)
+        folder = pathlib.Path("runs") / numbered if out is None else pathlib.Path(fitting(str, out, "out"))
         new = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
         with writing(folder):
             try:

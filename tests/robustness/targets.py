@@ -8,6 +8,7 @@ import pickle
 import random
 import tarfile
 import tempfile
+import types
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -324,32 +325,140 @@ def _earlier(folder: pathlib.Path, *members: str) -> None:
 
 
 def _read_config(folder: pathlib.Path) -> list[Any]:
+    """Reads the settings as a run that continues, and writes what was read: it must be readable again."""
     from rsis_tf.config import RunConfig
-    from rsis_tf.config.json_file import load
+    from rsis_tf.config.json_file import load, write
+    from rsis_tf.run import resumed_settings
 
-    load(RunConfig, next(folder.rglob("config.json")))
+    settings = resumed_settings(folder, epochs=3)
+    write(settings, folder / "again.json")
+    if load(RunConfig, folder / "again.json") != settings:
+        raise AssertionError("other settings after writing and reading")
     return []
 
 
 def _make_config(folder: pathlib.Path) -> None:
+    """The settings of the run in the archive, in an earlier format."""
     with tarfile.open(EARLIER) as archive:
         content = archive.extractfile("./voting/config.json")
         assert content is not None
         (folder / "config.json").write_bytes(content.read())
 
 
+def _make_config_today(folder: pathlib.Path) -> None:
+    from rsis_tf.config.json_file import write
+    from rsis_tf.config.presets import cvppp
+
+    write(cvppp().changed(root="photos", rotation=3.0, ema=0.9, patience_stop=20), folder / "config.json")
+
+
 def _make_state(folder: pathlib.Path) -> None:
+    """A state of an earlier version, and one with all that is recorded today."""
     with tarfile.open(EARLIER) as archive:
         content = archive.extractfile("./voting/state/state.json")
         assert content is not None
-        (folder / "state.json").write_bytes(content.read())
+        earlier = json.loads(content.read())
+    files = {"names": "00", "sizes": "11", "times": "22"}
+    split = {"class_names": ["background", "cell"], "category_ids": ["0", "7"], "images": 3}
+    split |= {"image_files": files, "annotation_files": files}
+    entry = {"epoch": 2, "num_steps": 3, "class_loss": True, "stop_loss": False, "encoder": True}
+    state = {
+        "epochs_done": 4,
+        "stage": {"num_steps": 3, "use_class_loss": True, "best_loss": None, "waited": 1, "smoothed_loss": 0.5},
+        "stages": [{**entry, "epoch": 1}, {**entry, "switch": "steps", "reason": "patience"}],
+        "arrays": "epoch-4.npz",
+        "best_arrays": "epoch-2.npz",
+        "data": {"train": split, "val": {**split, "annotation_files": None}},
+    }
+    for name, content in (("earlier", earlier), ("today", {"format": 1, "state": state})):
+        (folder / name).mkdir()
+        (folder / name / "state.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def _read_state(folder: pathlib.Path) -> list[Any]:
-    from rsis_tf.training.trainer import read_progress
+    """Reads the states as a training does that continues: their records are compared with those of other datasets."""
+    from rsis_tf.config import ModelConfig
+    from rsis_tf.data.readers.synthetic import SyntheticDataset
+    from rsis_tf.training.data_record import recorded, require_same_data
+    from rsis_tf.training.state import RunState, StateFolder
 
-    read_progress(folder)
+    scenes = SyntheticDataset(size=(32, 32), length=2, seed=0, max_objects=1)
+    now = recorded({"train": scenes, "val": scenes})
+    for name in ("earlier", "today"):
+        state = StateFolder(folder / name).read()
+        if state is None:
+            raise AssertionError("no state")
+        if str(RunState.from_dict(json.loads(json.dumps(state.to_dict())))) != str(state):  # NaN differs from itself
+            raise AssertionError("another state after writing and reading")
+        try:
+            require_same_data(state.data, now, model=ModelConfig(), ids=())
+        except InputError as error:
+            if "\n" in str(error):
+                raise
     return []
+
+
+def _make_state_arrays(folder: pathlib.Path) -> None:
+    arrays = {f"{number:05}": np.arange(number + 1, dtype=np.float32) for number in range(4)}
+    np.savez(folder / "epoch-1.npz", **arrays)
+    np.savez_compressed(folder / "epoch-2.npz", **arrays)
+
+
+def _read_state_arrays(folder: pathlib.Path) -> list[Any]:
+    """Reads arrays into variables that are no model's."""
+    import keras
+
+    from rsis_tf.training import state
+
+    variables = [keras.Variable(np.zeros(number + 1, np.float32)) for number in range(4)]
+    model = types.SimpleNamespace(variables=variables, weights=variables, optimizer=types.SimpleNamespace(variables=[]))
+    for name in ("epoch-1.npz", "epoch-2.npz"):
+        state.StateFolder(folder).load_arrays(model, name)
+    return [keras.ops.convert_to_numpy(variable) for variable in variables]
+
+
+def _make_log(folder: pathlib.Path) -> None:
+    rows = ["epoch,loss,mask_loss,val_loss,seconds", "1,3.5,1.25,4,0.71", "2,3,1,nan,0.5", "3,2.5,,3.5,0.5"]
+    (folder / "log.csv").write_text("\n".join(rows) + "\n", encoding="utf-8", newline="\n")
+
+
+def _read_log(folder: pathlib.Path) -> list[Any]:
+    """Reads the log as a training does that continues, adds a row, and reads the columns for the curves."""
+    from rsis_tf.training.callbacks import CsvLog
+    from rsis_tf.visualization.curves import panels, read_log
+
+    log = CsvLog(folder / "log.csv", epochs_done=2)
+    log.append(2, {"loss": 2.0, "mask_loss": 1.0, "val_loss": 3.0}, 0.5)
+    panels(list(read_log(folder / "log.csv")))
+    return []
+
+
+def _damage_log(rng: random.Random, folder: pathlib.Path) -> None:
+    """Damages the bytes, or replaces cells."""
+    path = folder / "log.csv"
+    if rng.random() < 0.4:
+        path.write_bytes(mutate_bytes(rng, path.read_bytes()))
+        return
+    cells = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        row = rng.choice(cells)
+        values = (
+            "",
+            "nan",
+            "-1",
+            "1e999",
+            "9" * 5000,
+            '"',
+            "\x00",
+            "x" * 200_000,
+            "\x1b[31m",
+            "epoch",
+            "٣",
+            "1,1",
+            "0x1",
+        )
+        row[rng.randrange(len(row))] = rng.choice(values)
+    path.write_text("\n".join(",".join(row) for row in cells) + "\n", encoding="utf-8")
 
 
 def _make_arguments(folder: pathlib.Path) -> None:
@@ -645,6 +754,12 @@ TARGETS: dict[str, Target] = {
         make=_make_cityscapes, mutate=damage_bytes("*.*"), read=functools.partial(_read_dataset, dataset="cityscapes")
     ),
     "config.json": Target(make=_make_config, mutate=damage_json("config.json"), read=_read_config, share=2, quick=60),
+    "config.json of today": Target(
+        make=_make_config_today, mutate=damage_json("config.json"), read=_read_config, share=2, quick=60
+    ),
+    "state.json": Target(make=_make_state, mutate=damage_json("state.json"), read=_read_state, share=2, quick=60),
+    "state arrays": Target(make=_make_state_arrays, mutate=damage_bytes("*.npz"), read=_read_state_arrays, exact=True),
+    "log.csv": Target(make=_make_log, mutate=_damage_log, read=_read_log, quick=60),
     "args.pkl": Target(make=_make_arguments, mutate=_damage_pickle, read=_read_arguments, share=2, quick=60),
     "PyTorch weights": Target(make=_make_weights, mutate=damage_bytes("*.pth"), read=_read_weights, share=1.5),
     ".keras": Target(

@@ -2,10 +2,9 @@
 
 import json
 import os
-import signal
-import subprocess
+import pathlib
+import random
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -13,6 +12,9 @@ from tiny import arrays, log_rows, tiny_trainer
 
 from rsis_tf.errors import InputError
 from rsis_tf.training.state import state_variables
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "robustness"))
+import kill
 
 # Dropout, averages, a curriculum, and patience that runs out at once, so that everything in a state changes.
 EVERYTHING = {
@@ -123,42 +125,11 @@ def test_a_state_that_does_not_fit_is_refused(tmp_path, eager):
         tiny_trainer(tmp_path / "run", epochs=2).fit(resume=True)
 
 
-TINY = (
-    "--epochs 4 --train-size 8 --val-size 4 --batch-size 4 --image-size 32 --hidden-size 16 --min-channels 0 "
-    "--steps 2 --dropout 0.2 --augment --seed 3 --stop-threshold auto"
-).split()
-
-
 @pytest.mark.slow
-def test_command_survives_kill_9(tmp_path, request):
-    """The whole command, killed by SIGKILL at random moments after its first state."""
-    root = request.config.rootpath
-
-    def start(*options):
-        return subprocess.Popen(
-            [sys.executable, "train.py", *map(str, options)],
-            cwd=root,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-
-    whole = start(*TINY, "--out", tmp_path / "whole")
-    assert whole.wait() == 0, whole.stderr.read()
-    killed = tmp_path / "killed"
-    rng = np.random.default_rng(0)
-    process = start(*TINY, "--out", killed)
-    for epochs_done in (0, 0, 1, 2, 2):  # five kills, some of them while it starts
-        while process.poll() is None and not list((killed / "state").glob(f"epoch-{epochs_done}.npz")):
-            time.sleep(0.02)
-        time.sleep(rng.random() * 0.3)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process = start("--resume", killed)
-    assert process.wait() == 0, process.stderr.read()
-    rows, again = log_rows(tmp_path / "whole"), log_rows(killed)
-    assert len(again) == 4
-    for row, other in zip(rows, again, strict=True):
-        assert row == pytest.approx(other, rel=1e-4)
-    settings, others = (json.loads((tmp_path / run / "config.json").read_text()) for run in ("whole", "killed"))
-    assert settings["model"] == others["model"]
-    assert {path.name for path in killed.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+def test_a_command_killed_beyond_the_first_epoch_ends_with_the_same_weights(tmp_path):
+    """`python tests/robustness/kill.py` kills more often."""
+    seconds = kill.whole_run(tmp_path / "whole", epochs=8, seed=3)
+    moments = kill.killed_run(tmp_path / "killed", epochs=8, seed=3, kills=3, longest=seconds, rng=random.Random(1))
+    assert moments
+    assert min(moments) >= 1
+    assert kill.differences(tmp_path / "whole", tmp_path / "killed") == []

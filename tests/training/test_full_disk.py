@@ -1,0 +1,96 @@
+"""A disk that is full or read-only: one line, the last state stays, and the training continues when there is room."""
+
+import errno
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from test_run import DATASETS, tiny_settings
+from tiny import log_rows
+
+from rsis_tf import files, run
+from rsis_tf.errors import InputError
+from rsis_tf.files import WriteError
+
+
+def fill(monkeypatch, *, first):
+    """Lets every write of a file fail, from a number on (counted from 1); returns the names of the files."""
+    real, names = os.replace, []
+
+    def replace(source, target):
+        names.append(pathlib.Path(target).name)
+        if len(names) >= first:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source)
+        real(source, target)
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    return names
+
+
+def content(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.mark.slow
+def test_a_training_continues_after_any_write_that_failed(tmp_path, monkeypatch, eager):
+    settings = tiny_settings(choose_stop_threshold=True)
+    with monkeypatch.context() as patch:
+        names = fill(patch, first=1000)
+        run.train(settings, out=tmp_path / "whole", datasets=DATASETS)
+    assert {"config.json", "state.json", "best.keras", "last.keras", "log.csv", "stages.json"} < set(names)
+    assert {"metrics.json", "curves.png", "sequences.png", "0.png", "epoch-0.npz", "epoch-1.npz"} < set(names)
+    for number, name in enumerate(names, start=1):
+        out = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            fill(patch, first=number)
+            with pytest.raises(WriteError, match=rf"^[^\n]* Received: [^\n]*{name} \(No space left on device\)$"):
+                run.train(settings, out=out, datasets=DATASETS)
+        begun = "state.json" in names[: number - 1]
+        assert out.exists() == begun, name
+        if not begun:
+            continue
+        assert not list(out.rglob(".*")), name
+        run.train(run.resumed_settings(out), out=out, resume=True, datasets=DATASETS)
+        assert content(out) == content(tmp_path / "whole"), name
+        for row, other in zip(log_rows(tmp_path / "whole"), log_rows(out), strict=True):
+            assert row == pytest.approx(other, rel=1e-5), name
+        shutil.rmtree(out)
+
+
+def test_the_first_write_is_tried_before_the_data_is_read(tmp_path, monkeypatch):
+    def read(*_):
+        raise AssertionError("the data was read")
+
+    monkeypatch.setattr(run, "load_dataset", read)
+    (tmp_path / "run").touch()
+    with pytest.raises(InputError, match=r"Received: --out .*run$"):
+        run.train(tiny_settings(), out=tmp_path / "run")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 4 MB, in memory."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_real_full_disk(small_disk, eager):
+    with pytest.raises(WriteError, match=r"Received: .*epoch-0\.npz \(No space left on device\)"):
+        run.train(tiny_settings(), out=small_disk / "run", datasets=DATASETS)
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_real_read_only_disk(small_disk):
+    (small_disk / "run").mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for resume in (False, True):
+        with pytest.raises(WriteError, match=r"Received: .*run \(Read-only file system\)"):
+            run.train(tiny_settings(), out=small_disk / "run", datasets=DATASETS, resume=resume)
