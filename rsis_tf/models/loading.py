@@ -1,5 +1,6 @@
 """Reads a trained model: a `.keras` file, a run folder, or a checkpoint folder of the original code."""
 
+import math
 import os
 import pathlib
 import re
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rsis_tf.config.model import CHECKPOINT_FILES
 from rsis_tf.errors import InputError, reason_of
+from rsis_tf.models.pytorch.closed_pickle import shown
 
 if TYPE_CHECKING:
     from rsis_tf.models.rsis import RSIS
@@ -22,7 +24,7 @@ def load_model(path: str | os.PathLike) -> "RSIS":
             `decoder.pt` and `args.pkl`, which are converted in memory.
 
     Raises:
-        InputError: if it is missing, broken, or not a model of this project.
+        InputError: if it is missing, broken, not a model of this project, or has a weight that is not finite.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -60,12 +62,37 @@ def load_pretrained(path: str | os.PathLike) -> "RSIS":
 def _read_keras_file(path: pathlib.Path) -> "RSIS":
     import keras
 
+    from rsis_tf.models.keras_file import check_keras_file
     from rsis_tf.models.registry import network_class
 
     try:
+        check_keras_file(path)
         model = keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises whatever failed: zip, JSON, HDF5, key and value errors
-        raise InputError(f"expected a whole model file of rsis_tf. Received: {path} ({reason_of(error)})") from None
+    except Exception as error:  # the readers raise whatever failed: zip, JSON, HDF5, key and value errors
+        reason = shown(reason_of(error), 300)
+        raise InputError(f"expected a whole model file of rsis_tf. Received: {path} ({reason})") from None
     if not isinstance(model, network_class()):
         raise InputError(f"expected a model of rsis_tf. Received: a {type(model).__name__} in {path}")
+    _check_finite(model, path)
     return model
+
+
+def _check_finite(model: "RSIS", path: pathlib.Path) -> None:
+    """Raises an `InputError` for a weight that is NaN or infinite.
+
+    The outputs do not always show it: at a deepest map of 1×1 pixel, the outer weights of a 3×3 kernel only meet the
+    padding, and act from the first larger image on.
+    """
+    import keras
+
+    for weight in model.weights:
+        values = keras.ops.convert_to_numpy(weight)
+        if values.dtype.kind in "iu" or not values.size:
+            continue
+        low, high = float(values.min()), float(values.max())  # NaN is passed on; quicker than isfinite
+        if not (math.isfinite(low) and math.isfinite(high)):
+            received = "NaN" if math.isnan(low) else "an infinite value"
+            raise InputError(
+                "expected finite numbers from the network; the file's weights may be damaged. "
+                f"Received: {received} in {weight.path} from {path}"
+            )

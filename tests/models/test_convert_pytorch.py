@@ -12,6 +12,7 @@ import pytest
 from golden_weights import golden_model, parameter, recipe_states
 from legacy_torch import Global, Reduced, arguments_bytes, original_arguments, write_checkpoint
 
+from rsis_tf.cli.convert import main
 from rsis_tf.errors import InputError
 from rsis_tf.models import ModelConfig, build_model
 from rsis_tf.models.pytorch.checkpoint import read_arguments
@@ -20,7 +21,6 @@ from rsis_tf.models.pytorch.convert import (
     ignored_arguments,
     load_backbone,
     load_state_dicts,
-    main,
     state_dicts,
 )
 from rsis_tf.models.pytorch.names import backbone_pairs
@@ -211,7 +211,7 @@ def test_checkpoint_of_the_original(model, tmp_path, capsys, monkeypatch):
     """All five files of a run on several GPUs, as Python 2.7 and PyTorch 0.2 wrote them; without PyTorch."""
     monkeypatch.setitem(sys.modules, "torch", None)
     write_checkpoint(tmp_path / "run", recipe_states(model), {**ARGUMENTS, "my_option": 3})
-    main(["--checkpoint", str(tmp_path / "run"), "--out", str(tmp_path / "model.keras")])
+    main([str(tmp_path / "run"), "--out", str(tmp_path / "model.keras")])
     assert capsys.readouterr().err == f"{tmp_path}/run/args.pkl: not used: my_option\n"
     converted = keras.models.load_model(tmp_path / "model.keras")
     expected = golden_model(encoder="resnet34", hidden_size=16, num_classes=9)
