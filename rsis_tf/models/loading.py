@@ -4,6 +4,7 @@ import math
 import os
 import pathlib
 import re
+import warnings
 from typing import TYPE_CHECKING
 
 from rsis_tf.config.model import CHECKPOINT_FILES
@@ -67,7 +68,10 @@ def _read_keras_file(path: pathlib.Path) -> "RSIS":
 
     try:
         check_keras_file(path)
-        model = keras.models.load_model(path, compile=False)
+        with warnings.catch_warnings():
+            # Keras only warns of some weights that are missing, and keeps the random ones.
+            warnings.filterwarnings("error", "Skipping nested container")
+            model = keras.models.load_model(path, compile=False)
     except Exception as error:  # the readers raise whatever failed: zip, JSON, HDF5, key and value errors
         reason = shown(reason_of(error), 300)
         raise InputError(f"expected a whole model file of rsis_tf. Received: {path} ({reason})") from None
