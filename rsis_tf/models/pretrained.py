@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from rsis_tf.errors import InputError, reason_of
 from rsis_tf.models.encoders import ENCODERS
+from rsis_tf.models.keras_file import check_hdf5
+from rsis_tf.models.pytorch.closed_pickle import shown
 from rsis_tf.models.rsis import RSIS
 
 
@@ -82,11 +84,13 @@ def load_encoder_weights(
         load_backbone(model, read_state(download(downloads[name], cache) if source == "imagenet" else path))
     elif spec.pretrained and (source == "imagenet" or path.suffix == ".h5"):
         try:
+            if source != "imagenet":
+                check_hdf5(path)
             backbone = spec.pretrained(source)
         except Exception as error:  # Keras raises whatever failed: network, HDF5, value errors
             raise InputError(
                 f"expected {name} weights without top from {source} (--encoder-weights also takes a file, or "
-                f"none to start from scratch). Received: {error}"
+                f"none to start from scratch). Received: {shown(reason_of(error), 300)}"
             ) from None
         for layer in model.encoder.layers:
             if layer.weights:

@@ -15,6 +15,7 @@ from rsis_tf.config.json_file import from_dict
 from rsis_tf.models.conv_lstm import State, Tensor
 from rsis_tf.models.decoder import Decoder, projection_channels
 from rsis_tf.models.encoders import ENCODERS, build_encoder
+from rsis_tf.models.keras_file import check_settings
 from rsis_tf.models.neck import TopDownNeck
 from rsis_tf.models.normalization import BatchNorm
 from rsis_tf.ops import resize, spatial_size
@@ -269,6 +270,7 @@ class RSIS(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        check_settings(config)
         return cls(from_dict(ModelConfig, config["config"]), name=config["name"], dtype=config["dtype"])
 
     def get_compile_config(self) -> None:

@@ -8,8 +8,11 @@ import numpy as np
 
 from rsis_tf.errors import InputError
 from rsis_tf.models.pytorch import file as pytorch_file
-from rsis_tf.models.pytorch.closed_pickle import MAX_BYTES, Buildable, Foreign, Name, PickleError, load
+from rsis_tf.models.pytorch.closed_pickle import Buildable, Foreign, Name, PickleError, load, shown
 from rsis_tf.models.pytorch.tensors import Parameter, Tensor
+
+_MAX_ARGUMENTS = 1 << 19
+"""Bytes of the longest `args.pkl` that is read; the original's take 2 kB."""
 
 
 def read_state(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -43,10 +46,12 @@ def _arrays(state: dict[Any, Any], path: pathlib.Path) -> dict[str, np.ndarray]:
     for name, value in state.items():
         tensor = value.tensor if isinstance(value, Parameter) else value
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            shown = repr(name) if isinstance(name, str) else f"an entry under a {_kind(name)}"
-            raise InputError(f"expected tensors by name. Received: {path}, where {shown} is {_kind(tensor)}")
+            entry = f"'{shown(name)}'" if isinstance(name, str) else f"an entry under a {_kind(name)}"
+            raise InputError(f"expected tensors by name. Received: {path}, where {entry} is {_kind(tensor)}")
         if (short := name.removeprefix("module.")) in arrays:
-            raise InputError(f"expected each name once. Received: {path}, with {short} and module.{short}")
+            raise InputError(
+                f"expected each name once. Received: {path}, with {shown(short)} and module.{shown(short)}"
+            )
         arrays[short] = tensor.array()
     return arrays
 
@@ -65,12 +70,14 @@ def read_arguments(path: str | pathlib.Path) -> dict[str, Any]:
         InputError: if the file is missing or does not hold a namespace.
     """
     path = pathlib.Path(path)
+    if not path.is_file():
+        raise InputError(f"expected the arguments of a run. Received: {path}, which is not there")
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)  # a longer file is refused
+            content = file.read(_MAX_ARGUMENTS + 1)
+        if len(content) > _MAX_ARGUMENTS:
+            raise PickleError(f"more than {_MAX_ARGUMENTS:,} bytes")
         namespace, _ = load(memoryview(content), functions=_FUNCTIONS, foreign=True)
-    except FileNotFoundError:
-        raise InputError(f"expected the arguments of a run. Received: {path}, which is not there") from None
     except (PickleError, OSError) as error:
         raise InputError(f"expected a pickled argparse.Namespace of plain values. Received: {path} ({error})") from None
     if not isinstance(namespace, _Namespace):

@@ -7,12 +7,15 @@ itself: a class or function is only a name, and memory grows with the bytes read
 
 import codecs
 import dataclasses
+import re
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-MAX_BYTES = 1 << 24
+MAX_BYTES = 1 << 21
 """Length of the longest pickle that is read; those of state dictionaries take about 100 bytes per tensor."""
+_NAME = re.compile(r"[\w.<>]{1,200}", re.ASCII)
+"""Names of modules, classes and functions."""
 
 
 class PickleError(ValueError):
@@ -24,6 +27,12 @@ class Name:
     """A class or function that a pickle refers to, such as "collections.OrderedDict"."""
 
     name: str
+
+
+def shown(text: str, length: int = 80) -> str:
+    """Returns text from a file as it may stand in a message: short, in one line, without control characters."""
+    plain = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[: length + 1])
+    return plain if len(text) <= length else f"{plain[:length]}…"
 
 
 class Foreign:
@@ -76,8 +85,8 @@ def load(
         raise
     except (IndexError, KeyError):
         raise PickleError("the pickle takes what it has not put down") from None
-    except (TypeError, ValueError, OverflowError) as error:
-        raise PickleError(f"the pickle is broken: {error}") from None
+    except (TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        raise PickleError(f"the pickle is broken: {shown(str(error))}") from None
 
 
 _NUMBERS = {b"J": "<i", b"K": "<B", b"M": "<H", b"G": ">d"}
@@ -180,12 +189,10 @@ class _Machine:
     def step_of_objects(self, opcode: bytes) -> None:
         push, pop = self.stack.append, self.stack.pop
         if opcode == b"c":
-            push(Name(f"{self.line().decode()}.{self.line().decode()}"))
+            push(_name(self.line().decode(), self.line().decode()))
         elif opcode == b"\x93":
             name, module = pop(), pop()
-            if not isinstance(name, str) or not isinstance(module, str):
-                raise PickleError("the pickle names something by other than text")
-            push(Name(f"{module}.{name}"))
+            push(_name(module, name))
         elif opcode in (b"R", b"\x81"):
             arguments, function = pop(), pop()
             push(self.call(function, arguments))
@@ -196,11 +203,12 @@ class _Machine:
             function, *arguments = self.since_mark()
             push(self.call(function, tuple(arguments)))
         elif opcode == b"i":
-            function = Name(f"{self.line().decode()}.{self.line().decode()}")
+            function = _name(self.line().decode(), self.line().decode())
             push(self.call(function, tuple(self.since_mark())))
         elif opcode == b"b":
             state, target = pop(), self.stack[-1]
             if isinstance(target, Buildable):
+                self.hand_over((state,))
                 target.set_state(state)
             elif not isinstance(target, Foreign):
                 raise PickleError("the pickle gives a state to what takes none")
@@ -259,14 +267,17 @@ class _Machine:
             raise PickleError("the pickle calls something that is not a function")
         if function.name not in self.functions:
             return self.unknown(function)
-        # A list that is passed repeatedly would be copied each time.
-        self.handed_over += sum(len(item) for item in arguments if isinstance(item, list | tuple | dict))
-        if self.handed_over > 4 * (self.position - self.start) + 1024:
-            raise PickleError("the pickle hands over more items than it holds")
+        self.hand_over(arguments)
         try:
             return self.functions[function.name](*arguments)
         except TypeError:
             raise PickleError(f"the pickle calls {function.name} with other arguments than it takes") from None
+
+    def hand_over(self, arguments: tuple[Any, ...]) -> None:
+        """Counts the items that functions and objects receive: what is passed repeatedly is copied each time."""
+        self.handed_over += sum(len(item) for item in arguments if isinstance(item, list | tuple | dict | str | bytes))
+        if self.handed_over > 4 * (self.position - self.start) + 1024:
+            raise PickleError("the pickle hands over more items than it holds")
 
     def unknown(self, function: Any) -> Foreign:
         name = function.name if isinstance(function, Name) else type(function).__name__
@@ -280,6 +291,14 @@ def checked_key(key: Any) -> Any:
     if isinstance(key, str | bytes | bool | None) or (isinstance(key, int) and abs(key) < 1 << 60):
         return key
     return Foreign(f"{type(key).__name__} as a key")
+
+
+def _name(module: Any, name: Any) -> Name:
+    """Returns the name of a class or function; it may stand in messages."""
+    for part in (module, name):
+        if not isinstance(part, str) or not _NAME.fullmatch(part):
+            raise PickleError("the pickle names something by other than a name of Python")
+    return Name(f"{module}.{name}")
 
 
 def _text(opcode: bytes, line: bytes) -> Any:

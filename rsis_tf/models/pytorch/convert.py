@@ -12,6 +12,7 @@ from rsis_tf import files
 from rsis_tf.config import ModelConfig
 from rsis_tf.errors import InputError
 from rsis_tf.models.pytorch.checkpoint import Unread, read_arguments, read_state
+from rsis_tf.models.pytorch.closed_pickle import shown
 
 # In every checkpoint, but not part of this network: torchvision's classifier and a counter of newer PyTorch versions.
 _UNUSED = re.compile(r"((base\.)?(fc|classifier(\.\d+)?)\.(weight|bias))|(.*\.num_batches_tracked)")
@@ -29,6 +30,7 @@ _ARGUMENTS = frozenset(
     ).split()
 )
 """The arguments of the original's `args.py` and `train.py`; most of them do not affect the network."""
+_MOST_LISTED = 20
 _CLASS_NAMES = {
     "pascal": (
         "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
@@ -51,8 +53,8 @@ def load_state_dicts(model: Any, encoder_state: dict[str, np.ndarray], decoder_s
         decoder_state: arrays by PyTorch name, e.g. "clstm_list.0.Gates.weight".
 
     Raises:
-        InputError: for a network that the original does not have, and for names that are missing or unexpected and
-            arrays of another shape; all of them are listed.
+        InputError: for a network that the original does not have, for names that are missing or unexpected and arrays
+            of another shape (the first 20 of each are listed), and for values that are not finite.
     """
     from rsis_tf.models.pytorch.names import decoder_pairs, encoder_pairs
 
@@ -135,11 +137,17 @@ def _check(part: str, pairs: list, state: dict[str, np.ndarray]) -> list[tuple[A
         raise InputError(
             f"the {part} weights must fit the model in every name and shape. Received: {'; '.join(problems)}"
         )
-    return [(pair, np.asarray(state[pair.name], np.float32)) for pair in pairs]
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused
+        checked = [(pair, np.asarray(state[pair.name], np.float32)) for pair in pairs]
+    if broken := [pair.name for pair, array in checked if not np.isfinite(array).all()]:
+        raise InputError(f"the {part} weights must be finite. Received: NaN or infinite values in {_listed(broken)}")
+    return checked
 
 
 def _listed(names: list[str]) -> str:
-    return f"({len(names)}): {', '.join(names)}"
+    """Returns how many names there are and the first of them; those of a file may be long and many."""
+    more = "" if len(names) <= _MOST_LISTED else f" and {len(names) - _MOST_LISTED:,} more"
+    return f"({len(names)}): {', '.join(shown(name) for name in names[:_MOST_LISTED])}{more}"
 
 
 def config_from_arguments(arguments: dict[str, Any]) -> ModelConfig:
@@ -151,11 +159,7 @@ def config_from_arguments(arguments: dict[str, Any]) -> ModelConfig:
     values: dict[str, Any] = {}
     for field, (name, kind) in _FIELDS.items():
         if name in arguments:
-            value = arguments[name]
-            if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
-                shown = value if isinstance(value, str | Unread) else f"a value of type {type(value).__name__}"
-                raise InputError(f"expected {name} of an rsis run as {kind.__name__}. Received: {name}={shown!r}")
-            values[field] = value
+            values[field] = _checked(name, arguments[name], kind)
     if missing := sorted(name for name in _REQUIRED if name not in arguments):
         raise InputError(f"expected the arguments of an rsis run. Received: arguments without {', '.join(missing)}")
     dataset = arguments.get("dataset")
@@ -163,6 +167,19 @@ def config_from_arguments(arguments: dict[str, Any]) -> ModelConfig:
         values["image_size"] = (height, 2 * height if dataset == "cityscapes" else height)
     names = tuple(_CLASS_NAMES.get(dataset, ())) if isinstance(dataset, str) else ()
     return ModelConfig(**values, class_names=names if len(names) == values["num_classes"] else ())
+
+
+def _checked(name: str, value: Any, kind: type) -> Any:
+    """Returns an argument if it is of the type and not extreme: text of a name's length, numbers of 31 bits."""
+    fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+    if fits and (len(value) <= 100 if kind is str else abs(value) < 1 << 31):
+        return value
+    received = f"a value of type {type(value).__name__}"
+    if isinstance(value, str | Unread):
+        received = shown(repr(value))
+    elif fits:
+        received = "NaN, or a number of 31 or more bits"
+    raise InputError(f"expected {name} of an rsis run as {kind.__name__}. Received: {name}={received}")
 
 
 _FIELDS = {
@@ -184,7 +201,7 @@ _REQUIRED = ("base_model", "hidden_size", "kernel_size", "num_classes", "skip_mo
 def ignored_arguments(arguments: dict[str, Any]) -> list[str]:
     """Returns the arguments that the original does not have, and those whose values are not read, for a message."""
     return [
-        f"{name} ({arguments[name]!r})" if isinstance(arguments[name], Unread) else name
+        f"{shown(name)} ({arguments[name]!r})" if isinstance(arguments[name], Unread) else shown(name)
         for name in sorted(arguments)
         if name not in _ARGUMENTS or isinstance(arguments[name], Unread)
     ]
@@ -210,7 +227,8 @@ def load_checkpoint(folder: pathlib.Path) -> Any:
     model = network_class()(config)
     load_state_dicts(model, encoder_state, decoder_state)
     if ignored := ignored_arguments(arguments):
-        print(f"{path}: not used: {', '.join(ignored)}", file=sys.stderr)
+        more = f" and {len(ignored) - _MOST_LISTED:,} more" if len(ignored) > _MOST_LISTED else ""
+        print(f"{path}: not used: {', '.join(ignored[:_MOST_LISTED])}{more}", file=sys.stderr)
     return model
 
 

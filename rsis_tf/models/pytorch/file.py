@@ -11,17 +11,20 @@ Specification: `torch/serialization.py` of PyTorch 0.1.9, 0.2 and 2.13. Arrays a
 
 import mmap
 import pathlib
+import re
 import struct
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from rsis_tf.models.pytorch.closed_pickle import PickleError, load
+from rsis_tf.errors import reason_of
+from rsis_tf.models.pytorch.closed_pickle import PickleError, load, shown
 from rsis_tf.models.pytorch.tensors import FUNCTIONS, MAX_AXES, FileError, Storage, new_storage, view_of
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_BLOCK = 512  # of a tar
+_MOST_MEMBERS, _MOST_OBJECTS = 100, 100_000
 
 
 def read(path: pathlib.Path) -> Any:
@@ -45,7 +48,7 @@ def read(path: pathlib.Path) -> Any:
         if bytes(data[:4]) == b"PK\x03\x04":
             return _read_zip(data, file)
         if bytes(data[257:262]) == b"ustar":
-            return _read_tar(data, file)
+            return _read_tar(data)
         return _read_stream(data)
 
 
@@ -64,7 +67,7 @@ def _read_zip(data: memoryview, file: BinaryIO) -> Any:
         storage = new_storage(kind, count)
         if name not in storages:
             if (record := records.get(f"{folder}data/{name}")) is None:
-                raise FileError(f"the storage {name[:40]} is missing")
+                raise FileError(f"the storage {shown(name, 40)} is missing")
             storage.fill(record())
             storages[name] = storage
         return _same(storages[name], storage)
@@ -76,22 +79,21 @@ def _zip_records(data: memoryview, file: BinaryIO) -> dict[str, Callable[[], mem
     """Returns for each record a function that returns its bytes and checks their CRC (0 if PyTorch left it out)."""
     try:
         entries = zipfile.ZipFile(file).infolist()
-    # What `zipfile` raises for broken files; it checks few things itself.
-    except (zipfile.BadZipFile, struct.error, ValueError, OSError, NotImplementedError, IndexError) as error:
-        raise FileError(f"it is a broken zip file: {error}") from None
+    except Exception as error:  # `zipfile` raises whatever failed, and checks few things itself
+        raise FileError(f"it is a broken zip file: {shown(reason_of(error))}") from None
     records: dict[str, Callable[[], memoryview]] = {}
     total = 0
     for entry in entries:
         name, size = entry.filename, entry.file_size
         if entry.compress_type != zipfile.ZIP_STORED or size != entry.compress_size or entry.flag_bits & 1:
-            raise FileError(f"its record {name[:40]} is compressed or encrypted, as torch.save never does")
+            raise FileError(f"its record {shown(name, 40)} is compressed or encrypted, as torch.save never does")
         header = data[entry.header_offset : entry.header_offset + 30] if entry.header_offset >= 0 else b""
         if len(header) < 30 or header[:4] != b"PK\x03\x04":
-            raise FileError(f"its record {name[:40]} has no header")
+            raise FileError(f"its record {shown(name, 40)} has no header")
         start = entry.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
         total += size
         if start + size > len(data) or total > len(data) or name in records:
-            raise FileError(f"its record {name[:40]} overlaps another, or goes beyond the file's end")
+            raise FileError(f"its record {shown(name, 40)} overlaps another, or goes beyond the file's end")
         records[name] = _record(name, data[start : start + size], entry.CRC)
     return records
 
@@ -99,7 +101,7 @@ def _zip_records(data: memoryview, file: BinaryIO) -> dict[str, Callable[[], mem
 def _record(name: str, content: memoryview, crc: int) -> Callable[[], memoryview]:
     def checked() -> memoryview:
         if crc and zlib.crc32(content) != crc:
-            raise FileError(f"its record {name[:40]} is damaged (wrong CRC)")
+            raise FileError(f"its record {shown(name, 40)} is damaged (wrong CRC)")
         return content
 
     return checked
@@ -143,8 +145,8 @@ def _read_stream(data: memoryview) -> Any:
     return value
 
 
-def _read_tar(data: memoryview, file: BinaryIO) -> Any:
-    members = _tar_members(data, file)
+def _read_tar(data: memoryview) -> Any:
+    members = _tar_members(data)
     if missing := {"storages", "tensors", "pickle"} - {*members}:
         raise FileError(f"it is a tar file without {', '.join(sorted(missing))} of torch.save")
     if "sys_info" in members:
@@ -173,18 +175,27 @@ def _read_tar(data: memoryview, file: BinaryIO) -> Any:
     return load(members["pickle"], functions=FUNCTIONS, persistent=persistent)[0]
 
 
-def _tar_members(data: memoryview, file: BinaryIO) -> dict[str, memoryview]:
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as archive:
-            entries = archive.getmembers()
-    except (tarfile.TarError, ValueError, OSError, struct.error) as error:
-        raise FileError(f"it is a broken tar file: {error}") from None
-    members = {}
-    for entry in entries:
-        start, size = entry.offset_data, entry.size
-        if not entry.isreg() or entry.issparse() or start < 0 or size < 0 or start + size > len(data):
-            raise FileError(f"its member {entry.name[:40]} is not a file that lies in it")
-        members[entry.name.removeprefix("./")] = data[start : start + size]
+def _tar_members(data: memoryview) -> dict[str, memoryview]:
+    """Returns the files in a tar by name.
+
+    `tarfile` is not used: on some versions of Python a hostile file makes it loop or recurse without an end. The names
+    and sizes in these files are short, so the headers that extend others are not needed.
+    """
+    members: dict[str, memoryview] = {}
+    position = 0
+    while bytes(data[position : position + 1]).strip(b"\0"):
+        header = bytes(data[position : position + _BLOCK])
+        name = header[:100].partition(b"\0")[0].decode("latin-1").removeprefix("./")
+        digits = header[124:136].strip(b"\0 ")
+        if len(header) < _BLOCK or header[257:262] != b"ustar" or not re.fullmatch(b"[0-7]{1,11}", digits):
+            raise FileError("it is a broken tar file")
+        size, kind = int(digits, 8), header[156:157]
+        start = position + _BLOCK
+        if kind in (b"0", b"\0"):
+            if start + size > len(data) or name in members or len(members) >= _MOST_MEMBERS:
+                raise FileError(f"its member {shown(name, 40)} is not a file that lies in it once")
+            members[name] = data[start : start + size]
+        position = start + -(-size // _BLOCK) * _BLOCK
     return members
 
 
@@ -264,7 +275,7 @@ def _numbers(form: str, data: memoryview, position: int) -> tuple[int, ...]:
 
 
 def _counted(count: Any, data: memoryview) -> int:
-    if type(count) is not int or not 0 <= count <= len(data):
+    if type(count) is not int or not 0 <= count <= min(len(data), _MOST_OBJECTS):
         raise FileError("it does not say how many objects follow")
     return count
 
