@@ -14,7 +14,8 @@ from typing import Any
 def replacing(path: str | os.PathLike, *, flush: bool = False) -> Iterator[pathlib.Path]:
     """Yields a free name beside `path`, keeps its suffix, and renames what was written there to `path` at the end.
 
-    What was written may be a file or a folder. If the block fails, it is removed and `path` stays as it was.
+    What was written may be a file or a folder. If the block fails, it is removed and `path` stays as it was. An
+    `OSError` that names no file then names `path`.
 
     Args:
         path: the final name; its folder must exist.
@@ -36,6 +37,10 @@ def replacing(path: str | os.PathLike, *, flush: bool = False) -> Iterator[pathl
             remove(old)
         else:
             os.replace(partial, path)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)  # a full disk is noticed without a name
+        raise
     finally:
         remove(partial)
 
