@@ -47,7 +47,8 @@ class FailingDisk:
 
     def _counted(self, name: str, real: Callable) -> Callable:
         def operation(path: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._inside(path):
+            # Nothing changes where a folder exists already.
+            if self._inside(path) and not (name == "mkdir" and os.path.isdir(path)):
                 self._operate(name, path)
             return real(path, *args, **kwargs)
 
