@@ -33,12 +33,16 @@ def replacing(path: str | os.PathLike, *, flush: bool = False) -> Iterator[pathl
             # A folder cannot be renamed onto another that holds something: the old one steps aside first.
             old = partial.with_name(f"{partial.name}.old")
             os.replace(path, old)
-            os.replace(partial, path)
+            try:
+                os.replace(partial, path)
+            except BaseException:
+                os.replace(old, path)
+                raise
             remove(old)
         else:
             os.replace(partial, path)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno is not None:
             error.filename = os.fspath(path)  # a full disk is noticed without a name
         raise
     finally:

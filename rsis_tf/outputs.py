@@ -23,18 +23,35 @@ def check_file(path: str | os.PathLike, *, option: str = "--out") -> pathlib.Pat
     Raises:
         InputError: if the path is a folder, or its folder does not exist or cannot be written to.
     """
+    path = check_parent(path, option=option)
+    if path.is_dir():
+        raise InputError(f"expected {option} to be a file. Received: {path}, which is a folder")
+    return path
+
+
+def check_parent(path: str | os.PathLike, *, option: str = "--out") -> pathlib.Path:
+    """Checks that the folder of a path exists and takes new files; nothing is created.
+
+    Args:
+        path: a file or a folder that need not exist.
+        option: the option that names it, for messages.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: if it is not so.
+    """
     path = pathlib.Path(path)
     try:
-        if path.is_dir():
-            raise InputError(f"expected {option} to be a file. Received: {path}, which is a folder")
         folder = path.absolute().parent
         if not folder.is_dir():
-            raise InputError(f"expected {option} to be a file in an existing folder. Received: {path}")
+            raise InputError(f"expected {option} to be in an existing folder. Received: {path}")
         path.exists()  # fails for a name that is too long
         _write_on_trial(folder)
     except OSError as error:
         raise InputError(
-            f"expected {option} to be a file that can be written. Received: {path} ({reason_of(error)})"
+            f"expected {option} to be a path that can be written to. Received: {path} ({reason_of(error)})"
         ) from None
     return path
 

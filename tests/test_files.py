@@ -1,5 +1,6 @@
 """Files that are whole or not there."""
 
+import errno
 import json
 import os
 
@@ -50,3 +51,30 @@ def test_leftovers_of_killed_writers_are_removed(tmp_path):
     (tmp_path / "best.keras").write_text("whole")
     remove_leftovers(tmp_path)
     assert os.listdir(tmp_path) == ["best.keras"]
+
+
+def test_the_old_folder_stays_if_the_new_one_cannot_take_its_name(tmp_path, monkeypatch):
+    real, path = os.replace, tmp_path / "run"
+    path.mkdir()
+    (path / "old.txt").touch()
+
+    def fail_once(source, target):
+        if str(target) == str(path) and not str(source).endswith(".old"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(source))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_once)
+    with pytest.raises(OSError, match="Read-only"), replacing(path) as partial:
+        partial.mkdir()
+    assert os.listdir(tmp_path) == ["run"]
+    assert os.listdir(path) == ["old.txt"]
+
+
+def test_a_full_disk_is_reported_with_the_name(tmp_path):
+    def fill(path):
+        with replacing(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        fill(tmp_path / "a.json")
+    assert caught.value.filename == str(tmp_path / "a.json")

@@ -195,7 +195,7 @@ def test_outputs_are_tried_before_the_work(no_work, tmp_path, monkeypatch, capsy
     for name, message in wrong:
         assert _command(main, *arguments, tmp_path / name)() == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"error: expected {option} to be a ")
+        assert error.startswith(f"error: expected {option} to be ")
         assert message in error
     long = "x" * 300
     assert _command(main, *arguments, tmp_path / long)() == 2
