@@ -17,10 +17,9 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from export.benchmark import check_numbers, read_images
+from export.benchmark import check_numbers, check_results, read_images
 from export.benchmarking.rows import Case, benchmark
 from export.benchmarking.table import environment, finish
-from export.options import check_out
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.files import replacing, write_json
 
@@ -184,7 +183,7 @@ def measure(options: argparse.Namespace) -> None:
     """Measures all cases and writes a JSON file, a table and a plot."""
     rows, out = [], options.out or options.folder / "result"
     check_numbers(repeat=options.repeat, limit=options.limit, warm_up=options.warm_up)
-    check_out(out)
+    check_results(out)
     found = cases(options.folder, options.devices, options.batch_sizes)
     images = read_images(options.images, options.limit)
     for encoder in ENCODERS:  # instances are compared between files of the same encoder only

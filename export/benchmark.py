@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from export.benchmarking.rows import Case, benchmark
-from export.benchmarking.table import environment, finish
+from export.benchmarking.table import SUFFIXES, environment, finish
 from export.formats import FORMATS
 from export.images import find_images
-from export.options import check_out
+from rsis_tf import outputs
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.images import read_image, synthetic_image
 from rsis_tf.inference import find_model
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m expor
             threads=options.threads,
             warm_up=options.warm_up,
         )
-        check_out(options.out)
+        check_results(options.out)
         files = [find_model(path)[1] for path in options.files]
         cases = [
             Case(path=path, provider=provider, batch=batch)
@@ -124,6 +124,16 @@ def check_numbers(*, warm_up: int = 0, **positive: int | None) -> None:
             raise InputError(f"expected 1 or more for --{name.replace('_', '-')}. Received: {value}")
     if warm_up < 0:
         raise InputError(f"expected 0 or more for --warm-up. Received: {warm_up}")
+
+
+def check_results(out: pathlib.Path) -> None:
+    """Checks that the files of `export.benchmarking.table.write` can be written.
+
+    Raises:
+        InputError: if one cannot.
+    """
+    for suffix in SUFFIXES:
+        outputs.check_file(out.with_name(out.name + suffix))
 
 
 def read_images(folder: pathlib.Path | None, limit: int) -> list[np.ndarray]:

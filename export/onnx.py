@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export.arguments import make_parser, read_options
+from export.checks import check_format
 from export.formats import FORMATS
-from export.options import Options, check_format, make_parser, read_options
+from export.options import Options
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import InputError, command_line
 from rsis_tf.runtime import OUTPUTS, RuntimeInputError, open_graph

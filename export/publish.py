@@ -3,16 +3,21 @@
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from export import metadata, verify
+from export.comparison_images import make_inputs, read_images
 from export.graph import GraphSpec
-from export.options import Options, tolerances
+from export.options import Options
+from export.tolerances import tolerances
 from rsis_tf.errors import command_line
 from rsis_tf.files import replacing
 from rsis_tf.models import RSIS
 from rsis_tf.runtime import checksums, sidecar
+
+COMPARED, COMPARED_LOOSELY = 4, 8
+"""Number of images; more where means are compared and not single values."""
 
 
 def publish(
@@ -46,28 +51,36 @@ def publish(
     with replacing(sidecar(out)) as side, replacing(out) as partial:
         write(partial)
         if options.verify:
-            cases = _verify(open_run(partial), model, spec, options)
-            facts["verification"] = verify.report(cases)
-            for case in cases:
-                print(f"verified {case}")
+            comparison = _verify(open_run(partial), model, spec, options)
+            facts |= verify.report(comparison)
+            _show(comparison)
         facts["bytes"] = size_of(partial)
         facts["sha256"] = checksums(partial)
         side.write_text(metadata.to_json(facts), encoding="utf-8")
     return out
 
 
-def _verify(run: verify.Run, model: RSIS, spec: GraphSpec, options: Options) -> Sequence[verify.Case]:
-    images = verify.read_images(options.verify_images, options.folder)
-    atol, min_agreement = tolerances(options, model.config.mask_head)
-    return verify.compare(
-        run,
+def _verify(run: verify.Run, model: RSIS, spec: GraphSpec, options: Options) -> verify.Comparison:
+    accepted = tolerances(options, model.config.mask_head)
+    images = read_images(
         model,
         spec,
-        verify.make_inputs(images, spec, model.config.image_size),
-        atol=atol,
+        folder=options.verify_images,
+        run=options.folder,
         thresholds=options.thresholds,
-        min_agreement=min_agreement,
+        count=COMPARED_LOOSELY if accepted.loose else COMPARED,
     )
+    inputs = make_inputs(images, spec, model.config.image_size, every=accepted.loose)
+    return verify.compare(run, model, spec, inputs, tolerances=accepted, thresholds=options.thresholds)
+
+
+def _show(comparison: verify.Comparison) -> None:
+    for case in comparison.cases:
+        print(f"verified {case}")
+    for name, difference in comparison.tensors.items():
+        print(f"verified {name}: {difference}")
+    for remark in comparison.remarks:
+        print(f"warning: {remark}", file=sys.stderr)
 
 
 def run_command(export: Callable[[], pathlib.Path]) -> None:

@@ -1,13 +1,16 @@
 """Writes a model as a TensorFlow SavedModel: `python -m export.saved_model RUN`."""
 
+import errno
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from export.arguments import make_parser, read_options
+from export.checks import check_format
 from export.formats import FORMATS
-from export.options import Options, check_format, make_parser, read_options
+from export.options import Options
 from rsis_tf.engine import quiet_start
-from rsis_tf.errors import command_line
+from rsis_tf.errors import command_line, reason_of
 from rsis_tf.inference.saved_model import open_run
 
 if TYPE_CHECKING:
@@ -33,8 +36,6 @@ def export_saved_model(options: Options) -> pathlib.Path:
         export.verify.VerificationError: when the outputs differ from those of the model; then nothing is written.
     """
     check_format(options, FORMAT)
-    import tensorflow as tf
-
     from export.graph import make_spec, open_source
     from export.metadata import describe
     from export.publish import publish
@@ -47,7 +48,7 @@ def export_saved_model(options: Options) -> pathlib.Path:
         spec,
         options,
         described=describe(model, spec, options, format="saved_model", signature="serving_default"),
-        write=lambda path: tf.saved_model.save(module, str(path), signatures={"serving_default": function}),
+        write=lambda path: _save(module, function, path),
         open_run=open_run,
     )
 
@@ -63,6 +64,15 @@ def serving_module(model: "RSIS", spec: "GraphSpec") -> tuple["tf.Module", "tf.t
     signature = [tf.TensorSpec(spec.input_shape, tf.as_dtype(spec.input_type), name="image")]
     function = tf.function(lambda image: infer(model, image, spec), input_signature=signature)
     return module, function
+
+
+def _save(module: "tf.Module", function: "tf.types.experimental.GenericFunction", path: pathlib.Path) -> None:
+    import tensorflow as tf
+
+    try:
+        tf.saved_model.save(module, str(path), signatures={"serving_default": function})
+    except tf.errors.OpError as error:  # TensorFlow's name for a full disk
+        raise OSError(errno.EIO, reason_of(error)) from None
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:

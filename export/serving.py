@@ -7,16 +7,19 @@ needs to be installed.
 """
 
 import argparse
-import json
+import contextlib
 import pathlib
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from export.protobuf_text import quoted
+from rsis_tf import outputs
+from rsis_tf.config.json_file import read_json
 from rsis_tf.errors import ArgumentParser, InputError, command_line
-from rsis_tf.files import replacing, write_json, write_text
-from rsis_tf.runtime import OUTPUTS, RuntimeInputError, open_session
+from rsis_tf.files import remove, remove_leftovers, replacing, write_bytes, write_json, write_text
+from rsis_tf.runtime import OUTPUTS, RuntimeInputError, open_session, sidecar
 
 EPILOG = """examples:
   {prog} runs/nuclei/model.onnx --out models --name nuclei
@@ -36,6 +39,8 @@ KINDS = {"model.onnx": "ONNX models for Triton", "saved_model.pb": "SavedModels 
 """File in the folder of a version → format of the version."""
 TYPES = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32"}
 """Type of ONNX Runtime → type of Triton."""
+PARAMETERS = ("class_names", "stop_threshold", "mask_threshold", "image_size", "aspect", "version", "license")
+"""Metadata of a file that clients of Triton can read."""
 
 
 def write_triton(
@@ -54,24 +59,33 @@ def write_triton(
         The folder of the new version.
 
     Raises:
-        InputError: for a file that is not an export of this project, and for the name of a SavedModel.
+        InputError: for a file that is not an export of this project, for a name that is not letters, digits, _ and -,
+            or that of a SavedModel, and for a folder that cannot be written to.
     """
+    _check_name(name)
+    outputs.check_folder(repository)
     try:
         session = open_session(model)
     except RuntimeInputError as error:
         raise InputError(str(error)) from None
-    metadata = session.get_modelmeta().custom_metadata_map
+    # Files of earlier versions hold no aspect.
+    metadata = {"aspect": "stretch", **session.get_modelmeta().custom_metadata_map}
     if metadata.get("layout") == "stepwise":
         _refuse_stepwise(model)
-    if "class_names" not in metadata or {output.name for output in session.get_outputs()} != set(OUTPUTS):
+    tensors = [*session.get_inputs(), *session.get_outputs()]
+    names = [value.name for value in tensors]
+    if (
+        sorted(names) != sorted(("image", *OUTPUTS))
+        or not all(value.type in TYPES and value.shape for value in tensors)
+        or not set(PARAMETERS) <= set(metadata)
+    ):
         raise InputError(f"expected an unrolled or loop export of export.onnx. Received: {model}")
     dynamic_batch = not isinstance(session.get_inputs()[0].shape[0], int)
+    config = _triton_config(session, metadata, name, max_batch if dynamic_batch else 0, delay_us)
     target = _new_version(repository / name, "model.onnx")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as partial:
+    with _publishing(target, configs=[target.with_name("config.pbtxt")]) as partial:
         partial.mkdir()
         shutil.copyfile(model, partial / "model.onnx")
-        config = _triton_config(session, name, max_batch if dynamic_batch else 0, delay_us)
         write_text(target.with_name("config.pbtxt"), config)
     return target
 
@@ -95,32 +109,36 @@ def write_tf_serving(
         The folder of the new version.
 
     Raises:
-        InputError: for a folder that is not a SavedModel of this project, and for the name of an ONNX model.
+        InputError: for a folder that is not a SavedModel of this project, a name as in `write_triton` or that of an
+            ONNX model, a root without a leading slash or a scheme, and a folder that cannot be written to.
     """
+    _check_name(name)
+    if not re.match(r"/|\w+://", server_root):
+        raise InputError(
+            "expected --server-root with a leading slash or a scheme, as TensorFlow Serving requires. "
+            f"Received: {server_root}"
+        )
+    outputs.check_folder(folder)
     if (model / "step.onnx").is_file():
         _refuse_stepwise(model)
-    side = model.with_name(model.name + ".json")
-    if not (model / "saved_model.pb").is_file() or not side.is_file():
-        raise InputError(f"expected a SavedModel written by export.saved_model, its .json beside it. Received: {model}")
-    described = json.loads(side.read_text(encoding="utf-8"))
+    expected = "a SavedModel written by export.saved_model, its .json beside it"
+    if not (model / "saved_model.pb").is_file() or not sidecar(model).is_file():
+        raise InputError(f"expected {expected}. Received: {model}")
+    try:
+        described = read_json(sidecar(model), expected)
+    except RecursionError:
+        raise InputError(f"expected {expected}. Received: {sidecar(model)}, which is nested too deeply") from None
+    batch = max_batch if _batch_of(described, sidecar(model)) == "batch" else 1
     target = _new_version(folder / name, "saved_model.pb")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as partial:
-        shutil.copytree(model, partial)
+    configs = [folder / "models.config", folder / "batching.config"]
+    with _publishing(target, configs=configs) as partial:
+        _copy_folder(model, partial)
         (partial / "assets.extra").mkdir(exist_ok=True)
         write_json(partial / "assets.extra" / "rsis.json", described)
-    names = sorted(entry.name for entry in folder.iterdir() if "saved_model.pb" in _kinds(entry))
-    root = server_root.rstrip("/")
-    configs = "".join(
-        f'  config {{ name: "{entry}" base_path: {json.dumps(f"{root}/{entry}")} model_platform: "tensorflow" }}\n'
-        for entry in names
-    )
-    write_text(folder / "models.config", f"model_config_list {{\n{configs}}}\n")
-    batch = max_batch if described["input"]["shape"][0] == "batch" else 1
-    write_text(
-        folder / "batching.config",
-        f"max_batch_size {{ value: {batch} }}\nbatch_timeout_micros {{ value: {delay_us} }}\n",
-    )
+        names = {entry.name for entry in folder.iterdir() if "saved_model.pb" in _kinds(entry)} | {name}
+        write_text(configs[0], _server_config(sorted(names), server_root.rstrip("/")))
+        limits = f"max_batch_size {{ value: {batch} }}\nbatch_timeout_micros {{ value: {delay_us} }}\n"
+        write_text(configs[1], limits)
     return target
 
 
@@ -147,8 +165,6 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m expor
     """Runs the command."""
     with command_line():
         options = parse(arguments, prog=prog)
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", options.name):
-            raise InputError(f"expected a --name of letters, digits, _ and -. Received: {options.name!r}")
         if options.max_batch < 1 or options.delay_us < 0:
             raise InputError(
                 "expected --max-batch of 1 or more and --delay-us of 0 or more. "
@@ -157,12 +173,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m expor
         batching = {"max_batch": options.max_batch, "delay_us": options.delay_us}
         root = options.server_root
         if options.model.is_dir():
-            if root is not None and not re.match(r"/|\w+://", root):
-                raise InputError(
-                    "expected --server-root with a leading slash or a scheme, as TensorFlow Serving requires. "
-                    f"Received: {root}"
-                )
-            root = root or SERVER_ROOT
+            root = SERVER_ROOT if root is None else root
             target = write_tf_serving(options.model, options.out, name=options.name, server_root=root, **batching)
         else:
             if root is not None:
@@ -171,28 +182,94 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m expor
         print(f"wrote {target}")
 
 
-def _triton_config(session: Any, name: str, max_batch: int, delay_us: int) -> str:
+def _triton_config(session: Any, metadata: Mapping[str, str], name: str, max_batch: int, delay_us: int) -> str:
     def tensor(value: Any) -> str:
         # With batching, Triton adds the first axis; a dynamic axis is -1.
         dims = [side if isinstance(side, int) else -1 for side in value.shape][1 if max_batch else 0 :]
-        return f'  {{ name: "{value.name}" data_type: {TYPES[value.type]} dims: {dims} }}'
+        return f"  {{ name: {quoted(value.name)} data_type: {TYPES[value.type]} dims: {dims} }}"
 
-    metadata = session.get_modelmeta().custom_metadata_map
-    inputs, outputs = (",\n".join(map(tensor, values)) for values in (session.get_inputs(), session.get_outputs()))
+    inputs, results = (",\n".join(map(tensor, values)) for values in (session.get_inputs(), session.get_outputs()))
     lines = [
-        f'name: "{name}"',
+        f"name: {quoted(name)}",
         'backend: "onnxruntime"',
         f"max_batch_size: {max_batch}",
         f"input [\n{inputs}\n]",
-        f"output [\n{outputs}\n]",
+        f"output [\n{results}\n]",
         "instance_group [ { kind: KIND_AUTO count: 1 } ]",
     ]
     if max_batch:
         lines.append(f"dynamic_batching {{ max_queue_delay_microseconds: {delay_us} }}")
-    metadata = {"aspect": "stretch", **metadata}  # files of earlier versions hold no aspect
-    for key in ("class_names", "stop_threshold", "mask_threshold", "image_size", "aspect", "version", "license"):
-        lines.append(f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(metadata[key])} }} }}')
+    lines += [
+        f"parameters {{ key: {quoted(key)} value {{ string_value: {quoted(metadata[key])} }} }}" for key in PARAMETERS
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _server_config(names: Sequence[str], root: str) -> str:
+    """Returns the text of `models.config`."""
+    configs = "".join(
+        f'  config {{ name: {quoted(name)} base_path: {quoted(f"{root}/{name}")} model_platform: "tensorflow" }}\n'
+        for name in names
+    )
+    return f"model_config_list {{\n{configs}}}\n"
+
+
+def _copy_folder(source: pathlib.Path, target: pathlib.Path) -> None:
+    # shutil.copytree collects the errors of all files in one that names none of them.
+    target.mkdir()
+    for path in sorted(source.rglob("*")):
+        place = target / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir()
+        else:
+            shutil.copyfile(path, place)
+
+
+@contextlib.contextmanager
+def _publishing(target: pathlib.Path, *, configs: Sequence[pathlib.Path]) -> Iterator[pathlib.Path]:
+    """Yields a path for the content of a new version, which gets its name at the end.
+
+    If something fails, there is no new version, no new folder, and the configuration files are as before. What calls
+    left that were killed is removed; no other process may add to the same name at the same time.
+    """
+    created = [folder for folder in (target.parent, target.parent.parent) if not folder.exists()]
+    before = {path: path.read_bytes() if path.is_file() else None for path in configs}
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target.parent)
+        with replacing(target) as partial:
+            yield partial
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for path, content in before.items():
+                if content is None:
+                    remove(path)
+                elif path.read_bytes() != content:
+                    write_bytes(path, content)
+            for folder in created:
+                if folder.is_dir():
+                    folder.rmdir()
+        raise
+
+
+def _batch_of(described: Mapping[str, Any], side: pathlib.Path) -> Any:
+    """Returns the first axis of the input, a number or "batch".
+
+    Raises:
+        InputError: if the JSON file of a SavedModel does not hold it.
+    """
+    try:
+        first, *_ = described["input"]["shape"]
+    except (KeyError, TypeError, ValueError):
+        first = None
+    if first != "batch" and not (isinstance(first, int) and first > 0):
+        raise InputError(f"expected the shape of the input in the JSON file of a SavedModel. Received: {side}")
+    return first
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise InputError(f"expected a --name of letters, digits, _ and -. Received: {name!r}")
 
 
 def _versions(folder: pathlib.Path) -> list[int]:

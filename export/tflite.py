@@ -3,8 +3,10 @@
 import pathlib
 from collections.abc import Sequence
 
+from export.arguments import make_parser, read_options
+from export.checks import check_format
 from export.formats import FORMATS
-from export.options import Options, check_format, make_parser, read_options
+from export.options import Options
 from rsis_tf.config.mask_heads import MASK_HEADS
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import InputError, command_line

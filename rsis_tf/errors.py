@@ -71,8 +71,9 @@ class ArgumentParser(argparse.ArgumentParser):
 def command_line() -> Iterator[None]:
     """Turns wrong input into one line on standard error and exit code 2, and Ctrl-C into exit code 130.
 
-    Wrong input is an `InputError`, and a package of an extra that is not installed. Characters that the screen does not
-    have are shown as escapes.
+    Wrong input is an `InputError` and a package of an extra that is not installed. A file that the system does not read
+    or write (no permission, a full disk) ends the command in the same way. Characters that the screen does not have are
+    shown as escapes.
     """
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a letter shows its number; it must not end the command.
@@ -88,6 +89,11 @@ def command_line() -> Iterator[None]:
         if what is None:
             raise
         print(f"error: {what}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        place = "" if error.filename is None else f" ({error.filename})"
+        received = f"{reason_of(error)}{place}"
+        print(f"error: expected files that can be read and written. Received: {received}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

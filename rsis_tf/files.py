@@ -52,7 +52,8 @@ def _concerns(error: OSError, path: pathlib.Path) -> bool:
 def replacing(path: str | os.PathLike, *, flush: bool = False) -> Iterator[pathlib.Path]:
     """Yields a free name beside `path`, keeps its suffix, and renames what was written there to `path` at the end.
 
-    What was written may be a file or a folder. If the block fails, it is removed and `path` stays as it was.
+    What was written may be a file or a folder. If the block fails, it is removed and `path` stays as it was. An
+    `OSError` that names no file then names `path`.
 
     Args:
         path: the final name; its folder must exist.
@@ -74,7 +75,11 @@ def replacing(path: str | os.PathLike, *, flush: bool = False) -> Iterator[pathl
                 # A folder cannot be renamed onto another that holds something: the old one steps aside first.
                 old = partial.with_name(f"{partial.name}.old")
                 os.replace(path, old)
-                os.replace(partial, path)
+                try:
+                    os.replace(partial, path)
+                except BaseException:
+                    os.replace(old, path)
+                    raise
                 remove(old)
             else:
                 os.replace(partial, path)

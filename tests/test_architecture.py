@@ -15,7 +15,18 @@ PARTS = ("rsis_tf", "export", "train", "evaluate")
 LAYERS: tuple[tuple[str, ...], ...] = (
     tuple(
         f"rsis_tf.{name}"
-        for name in ("errors", "files", "progress", "images", "engine", "ops", "replicas", "runtime", "shapes")
+        for name in (
+            "errors",
+            "files",
+            "progress",
+            "images",
+            "engine",
+            "ops",
+            "replicas",
+            "outputs",
+            "runtime",
+            "shapes",
+        )
     ),
     ("rsis_tf.config",),
     ("rsis_tf.data", "rsis_tf.models", "rsis_tf.visualization"),

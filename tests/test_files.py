@@ -1,5 +1,6 @@
 """Files that are whole or not there, and names from outside."""
 
+import errno
 import json
 import os
 
@@ -7,6 +8,7 @@ import pytest
 
 from rsis_tf.errors import InputError
 from rsis_tf.files import (
+    WriteError,
     inside,
     is_file,
     remove_leftovers,
@@ -121,3 +123,29 @@ def test_a_name_that_no_file_can_have_is_no_file(tmp_path):
     assert is_file(tmp_path / "a")
     for name in ("b", "x" * 300, "x\0", "\ud800"):
         assert not is_file(tmp_path / name)
+
+
+def test_the_old_folder_stays_if_the_new_one_cannot_take_its_name(tmp_path, monkeypatch):
+    real, path = os.replace, tmp_path / "run"
+    path.mkdir()
+    (path / "old.txt").touch()
+
+    def fail_once(source, target):
+        if str(target) == str(path) and not str(source).endswith(".old"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(source))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_once)
+    with pytest.raises(OSError, match="Read-only"), replacing(path) as partial:
+        partial.mkdir()
+    assert os.listdir(tmp_path) == ["run"]
+    assert os.listdir(path) == ["old.txt"]
+
+
+def test_a_full_disk_is_reported_with_the_name(tmp_path):
+    def fill(path):
+        with replacing(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(WriteError, match=r"Received: .*a\.json \(No space left on device\)"):
+        fill(tmp_path / "a.json")

@@ -34,6 +34,8 @@ COLUMNS = {
     "ap50": "AP50",
 }
 """Key of a row → heading of its column."""
+SUFFIXES = (".json", ".md", ".png")
+"""Of the files that `write` writes."""
 PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tensorflow", "keras", "ai-edge-litert", "torch")
 
 

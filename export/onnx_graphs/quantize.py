@@ -20,11 +20,11 @@ from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_infer_metadata, add_pre_process_metadata
 
+from export.instances import compare_instances
 from export.onnx_graphs.passes import GraphEditor
 from export.options import Thresholds
 from rsis_tf.config.mask_heads import MASK_HEADS
-from rsis_tf.evaluation.metrics.agreement import agreement
-from rsis_tf.runtime import OUTPUTS, Instance, decode
+from rsis_tf.runtime import OUTPUTS
 
 Array = np.ndarray
 JUDGED = 16
@@ -70,14 +70,19 @@ def quantize(
     add_pre_process_metadata(prepared)
     ranges = _ranges(prepared, inputs)
     judged = [inputs[i] for i in np.linspace(0, len(inputs) - 1, min(len(inputs), JUDGED)).round().astype(int)]
-    reference = _decoded(model, judged, thresholds)
+    reference = _outputs(model, judged)
+    sizes = [image.shape[1:3] for image in judged for _ in image]
     parts = parts_of(prepared)
 
     def attempt(kept_float: Sequence[str]) -> tuple[onnx.ModelProto, float]:
         excluded = [name for name, part in parts.items() if part in kept_float]
         quantized = _quantize(prepared, ranges, excluded)
-        found = _decoded(quantized, judged, thresholds)
-        return quantized, float(np.mean([agreement(*pair) for pair in zip(reference, found, strict=True)]))
+        found = _outputs(quantized, judged)
+        agreements = [
+            compare_instances(wanted, got, size, thresholds).value
+            for wanted, got, size in zip(reference, found, sizes, strict=True)
+        ]
+        return quantized, float(np.mean(agreements))
 
     best, reached = attempt(())
     alone: dict[str, float] = {}
@@ -189,11 +194,11 @@ def _quantize(model: onnx.ModelProto, ranges: TensorsData, excluded: list[str]) 
     return quantizer.model.model
 
 
-def _decoded(model: onnx.ModelProto, inputs: Sequence[Array], thresholds: Thresholds) -> list[Sequence[Instance]]:
+def _outputs(model: onnx.ModelProto, inputs: Sequence[Array]) -> list[dict[str, Array]]:
+    """Returns the outputs for each image."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    found: list[Sequence[Instance]] = []
+    found = []
     for image in inputs:
         outputs = session.run(list(OUTPUTS), {"image": image})
-        for output in zip(*outputs, strict=True):
-            found.append(decode(*output, size=image.shape[1:3], class_names=(), **thresholds))
+        found += [dict(zip(OUTPUTS, each, strict=True)) for each in zip(*outputs, strict=True)]
     return found

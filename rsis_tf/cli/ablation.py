@@ -4,8 +4,8 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from rsis_tf import files
-from rsis_tf.cli.evaluation_options import new_parser, require_parent
+from rsis_tf import files, outputs
+from rsis_tf.cli.evaluation_options import new_parser
 from rsis_tf.errors import command_line
 from rsis_tf.evaluation.json_values import plain
 from rsis_tf.evaluation.studies import ablation
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     with command_line():
         if arguments.out is not None:
-            require_parent(arguments.out)
+            outputs.check_file(arguments.out)
         rows = ablation.read_runs(arguments.runs, class_name=arguments.class_name)
         print(ablation.table(rows, markdown=arguments.markdown))
         missing = ablation.not_in_the_papers_protocol(rows)

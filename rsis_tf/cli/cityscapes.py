@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from rsis_tf import files
-from rsis_tf.cli.evaluation_options import add_model_and_data, data_root, new_parser, open_both, output_folder
+from rsis_tf import files, outputs
+from rsis_tf.cli.evaluation_options import add_model_and_data, data_root, new_parser, open_both
 from rsis_tf.cli.protocol_options import add_protocol_options, chosen_protocol
 from rsis_tf.errors import command_line
 from rsis_tf.evaluation.benchmarks import cityscapes
@@ -28,9 +28,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments = parser.parse_args(argv)
     with command_line():
+        outputs.check_folder(arguments.out)
+        if arguments.cache is not None:
+            outputs.check_file(arguments.cache, option="--cache")
         protocol = chosen_protocol(arguments)
-        dataset, predictor = open_both(arguments)
-        out = output_folder(arguments.out)
+        dataset, predictor = open_both(arguments, protocol)
+        out = outputs.make_folder(arguments.out)
         scores = cityscapes.evaluate_cityscapes(
             predictor,
             dataset,

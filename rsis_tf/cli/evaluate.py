@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from rsis_tf import files
+from rsis_tf import files, outputs
 from rsis_tf.cli.data_options import coco_fields
-from rsis_tf.cli.evaluation_options import add_model_and_data, data_config, new_parser, open_both, require_parent
+from rsis_tf.cli.evaluation_options import add_model_and_data, data_config, new_parser, open_both
 from rsis_tf.cli.predictor_options import class_ids
 from rsis_tf.cli.protocol_options import add_protocol_options, chosen_protocol
 from rsis_tf.data import category_ids
@@ -63,8 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with command_line():
         arguments = parse(argv)
         out = _scores_file(arguments)
+        _check_outputs(arguments, out)
         protocol = chosen_protocol(arguments)
-        dataset, predictor = open_both(arguments)
+        dataset, predictor = open_both(arguments, protocol)
         # The dataset's own numbers come first, because result files are compared with its annotations.
         numbers = category_ids(dataset) or getattr(predictor, "category_ids", ())
         classes = class_ids(arguments.classes, dataset.class_names, numbers)
@@ -129,7 +130,6 @@ def _open_sinks(
 def _scores_file(arguments: argparse.Namespace) -> pathlib.Path | None:
     """Returns the file for the scores; without `--out` there is one only if exactly the run's images are scored."""
     if arguments.out is not None:
-        require_parent(arguments.out)
         return arguments.out
     other_images = (
         arguments.dataset
@@ -141,6 +141,22 @@ def _scores_file(arguments: argparse.Namespace) -> pathlib.Path | None:
     )
     is_run = (arguments.model / "config.json").is_file()
     return arguments.model / metrics_file(arguments.protocol) if is_run and not other_images else None
+
+
+def _check_outputs(arguments: argparse.Namespace, scores: pathlib.Path | None) -> None:
+    """Checks before the work that all its results can be written.
+
+    Raises:
+        InputError: the message names the option.
+    """
+    if scores is not None:
+        outputs.check_file(scores)
+    if arguments.coco_results is not None:
+        outputs.check_file(arguments.coco_results, option="--coco-results")
+    for option in ("cityscapes_results", "leaves_submission", "overlays"):
+        folder = getattr(arguments, option)
+        if folder is not None:
+            outputs.check_folder(folder, option=f"--{option.replace('_', '-')}")
 
 
 def _thresholds(predictor: Predictor, protocol: Protocol) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The options that the evaluation commands share: a model file, a dataset, and where results go."""
+"""The options that the evaluation commands share: a model file and a dataset."""
 
 import argparse
 import dataclasses
@@ -6,7 +6,7 @@ import pathlib
 
 from rsis_tf.cli.data_options import add_coco_options, coco_fields
 from rsis_tf.cli.predictor_options import add_options, predictor_options
-from rsis_tf.cli.protocol_options import chosen_protocol, describe_defaults
+from rsis_tf.cli.protocol_options import describe_defaults
 from rsis_tf.config import DataConfig, RunConfig
 from rsis_tf.config.json_file import load
 from rsis_tf.data import DATASETS, SPLITS, Subset, load_dataset
@@ -15,6 +15,7 @@ from rsis_tf.data.sample import Dataset
 from rsis_tf.errors import ArgumentParser, InputError
 from rsis_tf.evaluation.predictions import Predictor
 from rsis_tf.evaluation.protocol_masks import follow
+from rsis_tf.evaluation.protocols import Protocol
 from rsis_tf.inference import MODEL_HELP, find_model, open_predictor
 
 
@@ -74,25 +75,32 @@ def open_data(arguments: argparse.Namespace) -> Dataset:
     return dataset if arguments.limit is None else Subset(dataset, arguments.limit)
 
 
-def open_following(arguments: argparse.Namespace) -> Predictor:
-    """Opens the model that the arguments name, as a predictor that follows the protocol they choose.
+def open_following(arguments: argparse.Namespace, protocol: Protocol) -> Predictor:
+    """Opens the model that the arguments name, as a predictor that follows a protocol.
+
+    Args:
+        arguments: arguments of the command line.
+        protocol: the one they choose, from `rsis_tf.cli.protocol_options.chosen_protocol`.
 
     Raises:
-        InputError: if it cannot be used, or a setting of the protocol is out of range.
+        InputError: if it cannot be used.
     """
-    protocol = chosen_protocol(arguments)
     options = predictor_options(arguments)
     options |= {name: getattr(protocol, name) for name in ("stop_mode", "stop_threshold", "mask_threshold")}
     return follow(open_predictor(arguments.model, **options), protocol)
 
 
-def open_both(arguments: argparse.Namespace) -> tuple[Dataset, Predictor]:
+def open_both(arguments: argparse.Namespace, protocol: Protocol) -> tuple[Dataset, Predictor]:
     """Opens the dataset and the model, checks all annotations unless `--no-check` is given, and prints what it found.
+
+    Args:
+        arguments: arguments of the command line.
+        protocol: what the predictor follows.
 
     Raises:
         InputError: if one of them cannot be used, or an annotation cannot be read.
     """
-    dataset, predictor = open_data(arguments), open_following(arguments)
+    dataset, predictor = open_data(arguments), open_following(arguments, protocol)
     if arguments.check:
         for line in check_evaluation(_split(arguments), dataset, num_steps=predicted_steps(predictor)):
             print(line, flush=True)
@@ -142,27 +150,3 @@ def _split(arguments: argparse.Namespace) -> str:
     """Returns the split to read: "all" if `--annotations` names a file that has no split."""
     fields = coco_fields(arguments)
     return "all" if "annotations" in fields and "val_share" not in fields else arguments.split
-
-
-def output_folder(path: str | pathlib.Path) -> pathlib.Path:
-    """Creates the folder for results.
-
-    Raises:
-        InputError: if the path is a file or the folder cannot be created.
-    """
-    path = pathlib.Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"expected a folder that can be written to. Received: {path} ({error.strerror})") from None
-    return path
-
-
-def require_parent(path: pathlib.Path) -> None:
-    """Checks that the folder of the file `--out` exists.
-
-    Raises:
-        InputError: if it does not.
-    """
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"expected a file in an existing folder. Received: --out {path}")

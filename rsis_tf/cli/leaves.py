@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
+from rsis_tf import outputs
 from rsis_tf.cli.evaluation_options import add_model_and_data, new_parser, open_both
 from rsis_tf.cli.protocol_options import add_protocol_options, chosen_protocol
 from rsis_tf.errors import InputError, command_line
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
+    if arguments.csv:
+        outputs.check_file(arguments.csv, option="--csv")
     scores = leaves_submission.score_folders(*arguments.score)
     if arguments.csv:
         leaves_submission.write_csv(arguments.csv, scores)
@@ -45,9 +48,10 @@ def _score(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    dataset, predictor = open_both(arguments)
-    overlap = chosen_protocol(arguments).overlap
-    folder = leaves_submission.SubmissionFolder(arguments.out, leaf_set=arguments.set, overlap=overlap)
+    outputs.check_folder(arguments.out)
+    protocol = chosen_protocol(arguments)
+    dataset, predictor = open_both(arguments, protocol)
+    folder = leaves_submission.SubmissionFolder(arguments.out, leaf_set=arguments.set, overlap=protocol.overlap)
     predict_dataset(predictor, dataset, [folder], progress=ProgressLine())
     print(f"written: {len(dataset)} label images in {folder.folder}")
 

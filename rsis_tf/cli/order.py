@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from rsis_tf.cli.evaluation_options import add_model_and_data, new_parser, open_both, output_folder
+from rsis_tf import outputs
+from rsis_tf.cli.evaluation_options import add_model_and_data, new_parser, open_both
+from rsis_tf.cli.protocol_options import chosen_protocol
 from rsis_tf.errors import command_line
 from rsis_tf.evaluation.studies import order
 from rsis_tf.evaluation.studies.order_results import study_order
@@ -24,9 +26,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", metavar="FOLDER", required=True, help="folder for order.json and the plots")
     arguments = parser.parse_args(argv)
     with command_line():
-        dataset, predictor = open_both(arguments)
+        outputs.check_folder(arguments.out)
+        dataset, predictor = open_both(arguments, chosen_protocol(arguments))
         before = load_model(arguments.before) if arguments.before else None
-        folder = output_folder(arguments.out)
+        folder = outputs.make_folder(arguments.out)
         scores, written = study_order(predictor, dataset, folder, before=before, progress=ProgressLine())
         print(order.table(scores))
         if not scores.most_active_first:

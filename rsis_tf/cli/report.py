@@ -3,7 +3,8 @@
 import pathlib
 from collections.abc import Sequence
 
-from rsis_tf.cli.evaluation_options import new_parser, require_parent
+from rsis_tf import outputs
+from rsis_tf.cli.evaluation_options import new_parser
 from rsis_tf.errors import command_line
 from rsis_tf.evaluation.report import write_report
 
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     with command_line():
         if arguments.out is not None:
-            require_parent(arguments.out)
+            outputs.check_file(arguments.out)
         print(f"written: {write_report(arguments.run, arguments.out)}")
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from rsis_tf import files
-from rsis_tf.cli.evaluation_options import add_model_and_data, new_parser, open_both, output_folder
+from rsis_tf import files, outputs
+from rsis_tf.cli.evaluation_options import add_model_and_data, new_parser, open_both
 from rsis_tf.cli.protocol_options import add_protocol_options, chosen_protocol
 from rsis_tf.errors import command_line
 from rsis_tf.evaluation.benchmarks import voc
@@ -23,9 +23,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_protocol_options(parser, default=voc.PAPER.name, scored_by=("every_class", "max_dets"))
     arguments = parser.parse_args(argv)
     with command_line():
+        outputs.check_folder(arguments.out)
         protocol = chosen_protocol(arguments)
-        dataset, predictor = open_both(arguments)
-        out = output_folder(arguments.out)
+        dataset, predictor = open_both(arguments, protocol)
+        out = outputs.make_folder(arguments.out)
         with ResultsFile(out / "results.json", every_class=protocol.every_class) as results:
             scores = voc.evaluate_voc(predictor, dataset, progress=ProgressLine(), sinks=[results], protocol=protocol)
         files.write_json(out / "voc.json", {"protocol": protocol.settings(), **scores.to_dict()})

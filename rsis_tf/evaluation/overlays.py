@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rsis_tf import outputs
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
 from rsis_tf.visualization import overlay, sequence_strip, write_image
@@ -27,12 +28,7 @@ class OverlayFiles:
     def __init__(self, folder: str | pathlib.Path, *, count: int) -> None:
         if count < 1:
             raise InputError(f"expected at least one image to draw. Received: {count}")
-        self._folder = pathlib.Path(folder)
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            received = f"{folder} ({error.strerror})"
-            raise InputError(f"expected a folder that can be written to. Received: {received}") from None
+        self._folder = outputs.make_folder(folder, option="the output")
         self._count = count
         self._done = 0
 

@@ -85,7 +85,7 @@ def test_the_command_scores_a_folder_and_writes_one(folders, monkeypatch, capsys
             return [make_instance(leaves() == 1)]
 
     monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_data", lambda options: dataset)
-    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_following", lambda options: Fixed())
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_following", lambda options, protocol: Fixed())
     main(["run", "--split", "test", "--out", str(folders / "new"), "--set", "A4"])
     assert np.asarray(Image.open(folders / "new" / "A4" / "plant021_label.png")).max() == 1  # test plants have no truth
     for wrong in ([], ["run"], ["--score", "nowhere", "nowhere"]):

@@ -175,7 +175,7 @@ def test_the_command_writes_numbers_and_plots(tmp_path, monkeypatch, capsys):
     predictor = Oracle(dataset, lambda s: found)
     predictor.model = object()
     monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_data", lambda options: dataset)
-    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_following", lambda options: predictor)
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_following", lambda options, protocol: predictor)
     monkeypatch.setattr("rsis_tf.evaluation.studies.order_results.encoder_activations", lambda model: gradient)
     main(["run", "--no-check", "--out", str(tmp_path / "order")])
     printed = capsys.readouterr().out

@@ -87,7 +87,7 @@ def test_the_command_writes_scores_and_results(random_dataset, tmp_path, monkeyp
     dataset, predictions = random_dataset
     monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_data", lambda options: dataset)
     oracle = Oracle(dataset, lambda s: predictions[s.image_id])
-    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_following", lambda options: oracle)
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_following", lambda options, protocol: oracle)
     main(["run", "--data", "voc", "--out", str(tmp_path / "out")])
     assert "AP50" in capsys.readouterr().out
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["results.json", "voc.json"]

@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import tarfile
 from collections.abc import Callable
 
 import numpy as np
@@ -101,3 +102,13 @@ def images() -> list[np.ndarray]:
     from rsis_tf.images import synthetic_image
 
     return [synthetic_image(size, seed) for seed, size in enumerate([(48, 64), (37, 91), (150, 120)])]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with two runs on generated scenes, `paper` and `voting` (tests/earlier/NOTES.md)."""
+    folder = tmp_path_factory.mktemp("trained")
+    with tarfile.open(pathlib.Path(__file__).parents[1] / "earlier" / "files.tar.xz") as archive:
+        wanted = [member for member in archive if member.name.endswith("best.keras")]
+        archive.extractall(folder, wanted, filter="data")
+    return folder

@@ -9,8 +9,8 @@ from golden_weights import recipe_states
 from legacy_torch import original_arguments, write_checkpoint
 
 from export import onnx, saved_model, tflite
+from export.arguments import make_parser, read_options
 from export.formats import FORMATS
-from export.options import make_parser, read_options
 from rsis_tf.errors import InputError
 from rsis_tf.inference import open_predictor
 from rsis_tf.runtime import Predictor

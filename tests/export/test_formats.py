@@ -2,8 +2,10 @@
 
 import pytest
 
+from export.arguments import make_parser, read_options
+from export.checks import check_format
 from export.formats import FORMATS
-from export.options import Options, check_format, make_parser, read_options
+from export.options import Options
 from rsis_tf.errors import InputError
 
 

@@ -1,16 +1,21 @@
 """Folders for model servers: names, versions, the shapes of the graph, batching."""
 
 import json
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
+import threading
 
 import onnx
 import pytest
+from failing_disk import FailingDisk, fail_each
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from export import saved_model, serving
+from export.protobuf_text import quoted
 from rsis_tf.errors import InputError
 
 
@@ -234,6 +239,144 @@ def test_stepwise_exports_are_refused_with_the_reason(toy_model, tmp_path, capsy
         assert error.startswith("error: a stepwise export consists of two graphs")
         assert error.endswith(f"Use --layout unrolled or loop. Received: {model}\n")
     assert not (tmp_path / "models").exists()
+
+
+NASTY = (
+    'a" input { name: "x" }',
+    "back\\slash\\\\",
+    "line\nbreak\ttab",
+    "Größe 猫 \U0001f98a",
+    "'",
+    "\x00\x1b[31m",
+    "",
+)
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_texts_are_quoted(text):
+    """Python's parser of the text format reads the text again."""
+    literal = quoted(text)
+    assert literal.isascii()
+    assert literal.isprintable()
+    parsed = text_format.Parse(f"name: {literal} backend: 'b'", _model_config()())
+    assert (parsed.name, parsed.backend) == (text, "b")
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_texts_of_a_file_stay_texts(served, tmp_path, text):
+    """They cannot add a field to the configuration."""
+    model = served()
+    proto = onnx.load(model)
+    for entry in proto.metadata_props:
+        if entry.key == "license":
+            entry.value = text
+    onnx.save(proto, model)
+    serving.write_triton(model, tmp_path / "models", name="leaves")
+    parsed = text_format.Parse((tmp_path / "models/leaves/config.pbtxt").read_text(), _model_config()())
+    assert [value.name for value in parsed.input] == ["image"]
+    assert {entry.key: entry.value.string_value for entry in parsed.parameters}["license"] == text
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", 'a" platform: "x', "a b", "a\n", "é"])
+def test_names_are_checked_by_the_functions_too(served, saved, tmp_path, name):
+    with pytest.raises(InputError, match="letters, digits, _ and -"):
+        serving.write_triton(served(), tmp_path / "models", name=name)
+    with pytest.raises(InputError, match="letters, digits, _ and -"):
+        serving.write_tf_serving(saved, tmp_path / "models", name=name)
+    assert not (tmp_path / "models").exists()
+
+
+def test_roots_and_neighbours_are_quoted(saved, tmp_path):
+    """A folder beside that another program wrote may have any name."""
+    folder = tmp_path / "models"
+    neighbour = folder / 'b" base_path: "etc\\'
+    (neighbour / "1").mkdir(parents=True)
+    (neighbour / "1" / "saved_model.pb").touch()
+    root = '/a" } config { name: "x" base_path: "/b\\'
+    serving.write_tf_serving(saved, folder, name="leaves", server_root=root)
+    assert _paths(folder) == {"leaves": f"{root}/leaves", neighbour.name: f"{root}/{neighbour.name}"}
+
+
+def test_an_input_of_another_name_is_refused(served, tmp_path):
+    model = served()
+    proto = onnx.load(model)
+    proto.graph.input[0].name = 'image" optional: true name: "x'
+    proto.graph.node[0].input[0] = proto.graph.input[0].name
+    onnx.save(proto, model)
+    with pytest.raises(InputError, match="expected an unrolled or loop export"):
+        serving.write_triton(model, tmp_path / "models", name="leaves")
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("key", serving.PARAMETERS)
+def test_a_file_without_metadata_publishes_nothing(toy_model, tmp_path, key):
+    if key == "aspect":  # files of earlier versions hold none
+        return
+    metadata = dict.fromkeys(serving.PARAMETERS, "1") | {"dynamic_size": "false"}
+    del metadata[key]
+    with pytest.raises(InputError, match="expected an unrolled or loop export"):
+        serving.write_triton(toy_model(metadata=metadata), tmp_path / "models", name="leaves")
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "null", "{}", "[" * 100_000, b"\xff\xfe{"),
+        *('{"input": null}', '{"input": {"shape": []}}', '{"input": {"shape": [null]}}', '{"input": {"shape": "b"}}'),
+    ],
+)
+def test_a_bad_json_file_publishes_nothing(saved, tmp_path, content):
+    side = tmp_path / "saved.json"
+    side.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match="Received: "):
+        serving.write_tf_serving(saved, tmp_path / "models", name="leaves")
+    assert not (tmp_path / "models").exists()
+
+
+def test_leftovers_of_killed_calls_do_not_block(served, saved, tmp_path):
+    """Neither the names of today nor those of earlier versions."""
+    for name, write in (
+        ("leaves", lambda: serving.write_triton(served(), tmp_path / "models", name="leaves")),
+        ("stones", lambda: serving.write_tf_serving(saved, tmp_path / "models", name="stones")),
+    ):
+        folder = tmp_path / "models" / name
+        for leftover in (".1.partial", f".1.{os.getpid()}-{threading.get_ident()}.partial", ".1.1-2.partial"):
+            (folder / leftover / "variables").mkdir(parents=True)
+        assert write() == folder / "1"
+        assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("kind", ["onnx", "saved_model"])
+@pytest.mark.parametrize("versions", [0, 1])
+def test_every_write_may_fail(served, saved, tmp_path, monkeypatch, capsys, kind, versions):
+    """Then there is no new version, and the configuration files are as before."""
+    model, folder = str(served() if kind == "onnx" else saved), tmp_path / "models"
+
+    def command() -> int:
+        try:
+            serving.main([model, "--out", str(folder), "--name", "leaves"])
+        except SystemExit as stop:
+            assert _contents(folder) == state
+            return stop.code
+        return 0
+
+    def before() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        for _ in range(versions):
+            serving.main([model, "--out", str(folder), "--name", "leaves", "--max-batch", "3"])
+        capsys.readouterr()
+        state.clear()
+        state.update(_contents(folder))
+
+    state: dict[str, bytes | None] = {}
+    disk = FailingDisk(monkeypatch, folder)
+    assert fail_each(disk, folder, command, capsys, before=before) > 5
+
+
+def _contents(folder: pathlib.Path) -> dict[str, bytes | None]:
+    paths = [folder, *folder.rglob("*")] if folder.exists() else []
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import onnx
 import onnxruntime
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 from export import onnx as exporter
 from export import verify
+from export.comparison_images import make_inputs
 from export.graph import GraphSpec, infer, resample
+from export.instances import check_instances
 from export.onnx_graphs.convert import convert
-from rsis_tf.errors import InputError
+from export.tolerances import Tolerances
 from rsis_tf.images import synthetic_image
 from rsis_tf.inference import load_model
 
@@ -31,15 +32,17 @@ def model(run_folder):
     return load_model(run_folder)
 
 
-def _compare(model, change=lambda outputs: outputs, atol: float = 1e-4, images=None) -> list[verify.Case]:
+def _compare(model, change=lambda outputs: outputs, atol: float = 1e-4, images=None) -> tuple[verify.Case, ...]:
     """Compares the model with itself, after a change of its outputs."""
-    inputs = verify.make_inputs(images or [synthetic_image()], SPEC, (48, 64))
+    inputs = make_inputs(images or [synthetic_image()], SPEC, (48, 64))
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
         outputs = {name: value.numpy() for name, value in infer(model, images, SPEC).items()}
         return change(outputs) or outputs
 
-    return verify.compare(run, model, SPEC, inputs, atol=atol, thresholds=THRESHOLDS)
+    # Only single values are compared here; tests/export/test_tensors.py has the means.
+    accepted = Tolerances(atol=atol, resolution=1.0)
+    return verify.compare(run, model, SPEC, inputs, tolerances=accepted, thresholds=THRESHOLDS).cases
 
 
 def test_the_same_passes_at_two_sizes_and_batches(model):
@@ -97,7 +100,7 @@ def _outputs() -> dict[str, np.ndarray]:
 def _instances(change, atol: float = 0.05) -> None:
     outputs = _outputs()
     change(outputs)
-    verify._compare_instances(_outputs(), outputs, size=(4, 4), atol=atol, thresholds=THRESHOLDS)
+    check_instances(_outputs(), outputs, size=(4, 4), atol=atol, thresholds=THRESHOLDS)
 
 
 def test_instances_are_compared_one_by_one():
@@ -128,28 +131,9 @@ def test_instances_are_compared_one_by_one():
 def test_a_pixel_at_the_threshold_may_lie_on_either_side():
     wanted, got = _outputs(), _outputs()
     wanted["masks"][0, 3, 3], got["masks"][0, 3, 3] = 0.5 - 1e-5, 0.5 + 1e-5
-    verify._compare_instances(wanted, got, size=(4, 4), atol=1e-4, thresholds=THRESHOLDS)
+    check_instances(wanted, got, size=(4, 4), atol=1e-4, thresholds=THRESHOLDS)
     with pytest.raises(verify.VerificationError):
-        verify._compare_instances(wanted, got, size=(4, 4), atol=1e-6, thresholds=THRESHOLDS)
-
-
-def test_images_come_from_the_folder_else_the_samples_else_are_synthetic(tmp_path):
-    def names(folder, run):
-        return [image[0, 0, 0] for image in verify.read_images(folder, run)]
-
-    made = verify.read_images(None, tmp_path)
-    assert [image.shape for image in made] == [(240, 320, 3)]
-    for folder, value in [("samples", 10), ("mine", 20)]:
-        (tmp_path / folder).mkdir()
-        for i in range(6):
-            Image.new("RGB", (8, 8), (value + i, 0, 0)).save(tmp_path / folder / f"{9 - i}.png")
-    assert names(None, tmp_path) == [15, 14, 13, 12]  # sorted by name, four at most
-    assert names(tmp_path / "mine", tmp_path) == [25, 24, 23, 22]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty, which contains none"):
-        verify.read_images(tmp_path / "empty", tmp_path)
-    (tmp_path / "empty" / "samples").mkdir()
-    assert [image.shape for image in verify.read_images(None, tmp_path / "empty")] == [(240, 320, 3)]
+        check_instances(wanted, got, size=(4, 4), atol=1e-6, thresholds=THRESHOLDS)
 
 
 def test_synthetic_image_depends_on_the_seed_only():
@@ -209,15 +193,16 @@ class _Ampere:
 
 def test_the_reference_is_float32_where_gpus_round(model, tensor_float_32, monkeypatch):
     """On Ampere and newer, rounding changes the masks by more than the verification lets pass."""
-    inputs = verify.make_inputs([synthetic_image()], SPEC, (48, 64))
+    inputs = make_inputs([synthetic_image()], SPEC, (48, 64))
     exact = [{name: value.numpy() for name, value in infer(model, images, SPEC).items()} for images in inputs]
     ampere = _Ampere(model)
     rounded = [ampere(model, images, SPEC)["masks"].numpy() for images in inputs]
     assert max(np.abs(ours["masks"] - theirs).max() for ours, theirs in zip(exact, rounded, strict=True)) > 1e-4
     monkeypatch.setattr(verify, "infer", ampere)
     answers = iter(exact)
-    cases = verify.compare(lambda _: next(answers), model, SPEC, inputs, atol=1e-4, thresholds=THRESHOLDS)
-    assert all(case.differences == {"masks": 0, "classes": 0, "stop": 0} for case in cases)
+    accepted = Tolerances(atol=1e-4)
+    result = verify.compare(lambda _: next(answers), model, SPEC, inputs, tolerances=accepted, thresholds=THRESHOLDS)
+    assert all(case.differences == {"masks": 0, "classes": 0, "stop": 0} for case in result.cases)
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -309,16 +294,16 @@ def test_rounding_changes_an_export_by_more_than_the_verification_lets_pass(mode
         inputs={"image": (SPEC.named_input_shape, SPEC.input_type)},
         outputs={"masks": (batch, 4, 48, 64), "classes": (batch, 4, 4), "stop": (batch, 4)},
     )
-    inputs = verify.make_inputs([synthetic_image()], SPEC, (48, 64))
+    inputs = make_inputs([synthetic_image()], SPEC, (48, 64))
     names = ("masks", "classes", "stop")
 
-    def compare(proto: onnx.ModelProto) -> list[verify.Case]:
+    def compare(proto: onnx.ModelProto) -> tuple[verify.Case, ...]:
         session = _session(proto)
 
         def run(images: np.ndarray) -> dict[str, np.ndarray]:
             return dict(zip(names, session.run(list(names), {"image": images}), strict=True))
 
-        return verify.compare(run, model, SPEC, inputs, atol=1e-4, thresholds=THRESHOLDS)
+        return verify.compare(run, model, SPEC, inputs, tolerances=Tolerances(atol=1e-4), thresholds=THRESHOLDS).cases
 
     assert max(case.differences["masks"] for case in compare(proto)) < 1e-5
     with pytest.raises(verify.VerificationError, match=r"expected masks within 0.0001.*a difference of 0.000[2-9]"):

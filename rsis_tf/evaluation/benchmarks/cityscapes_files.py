@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from rsis_tf import files
+from rsis_tf import files, outputs
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
 from rsis_tf.files import inside
@@ -107,5 +107,4 @@ def _empty_folder(folder: str | pathlib.Path) -> pathlib.Path:
     folder = pathlib.Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"expected a new or empty folder for results. Received: {folder}")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return outputs.make_folder(folder, option="the output")

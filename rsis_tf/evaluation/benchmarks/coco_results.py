@@ -85,11 +85,11 @@ class ResultsFile:
             try:
                 partial = stack.enter_context(files.replacing(self._path))
                 self._file = stack.enter_context(partial.open("w", encoding="utf-8"))
+                self._file.write("[")
             except OSError as error:
                 received = f"{self._path} ({error.strerror})"
                 raise InputError(f"expected a file that can be written. Received: {received}") from None
             self._stack = stack.pop_all()
-        self._file.write("[")
         return self
 
     def __call__(self, sample: Sample, instances: "Sequence[Instance]") -> None:
@@ -102,6 +102,8 @@ class ResultsFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
-        if kind is None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:  # the partial file is removed if its last line cannot be written
             self._file.write("\n]\n")
-        self._stack.__exit__(kind, error, trace)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from rsis_tf import files
+from rsis_tf import files, outputs
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.metrics import leaves
@@ -39,14 +39,14 @@ class SubmissionFolder:
         overlap: "earliest" or "latest", see `leaves.label_map`.
 
     Raises:
-        InputError: if there is no such set, a plant's name has no number, or it has more than 255 leaves.
+        InputError: if there is no such set, the folder cannot be written to, a plant's name has no number, or it has
+            more than 255 leaves.
     """
 
     def __init__(self, folder: str | pathlib.Path, *, leaf_set: str = "A1", overlap: str = "earliest") -> None:
         if leaf_set not in SETS:
             raise InputError(f"the set must be one of {', '.join(SETS)}. Received: {leaf_set!r}")
-        self.folder = pathlib.Path(folder) / leaf_set
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = outputs.make_folder(pathlib.Path(folder) / leaf_set, option="the output")
         self._overlap = overlap
 
     def __call__(self, sample: Sample, instances: "Sequence[Instance]") -> None:
