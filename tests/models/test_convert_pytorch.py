@@ -1,5 +1,6 @@
 """PyTorch checkpoints, old and new, whole and broken."""
 
+import argparse
 import pathlib
 import pickle
 import re
@@ -20,6 +21,7 @@ from rsis_tf.models.pytorch.convert import (
     config_from_arguments,
     ignored_arguments,
     load_backbone,
+    load_checkpoint,
     load_state_dicts,
     state_dicts,
 )
@@ -205,6 +207,74 @@ def test_other_pickles_are_refused(content, tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"expected .*argparse.Namespace.* Received: "):
         read_arguments(path)
+
+
+def shared_lists() -> list:
+    value: list = []
+    for _ in range(60):
+        value = [value, value]
+    return value
+
+
+def recursive_list() -> list:
+    value: list = [1]
+    value.append({"again": value})
+    return value
+
+
+@pytest.mark.parametrize("name", ["my_option", "hidden_size"])
+@pytest.mark.parametrize("make", [shared_lists, recursive_list])
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_arguments_with_shared_and_recursive_lists(name, make, protocol, tmp_path):
+    values = argparse.Namespace(**{**ARGUMENTS, name: make()})
+    (tmp_path / "args.pkl").write_bytes(pickle.dumps(values, protocol))
+    arguments = read_arguments(tmp_path / "args.pkl")
+    if name == "my_option":
+        assert config_from_arguments(arguments).hidden_size == 16
+        assert ignored_arguments(arguments) == ["my_option"]
+    else:
+        with pytest.raises(InputError, match=r"Received: hidden_size=a value of type list$"):
+            config_from_arguments(arguments)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"hidden_size": value} for value in (None, True, "16", 16.0, [16], b"16", 1 << 40, -(10**4999))),
+        *({"base_model": value} for value in (None, 3, "x" * 100_000, "resnet\x1b[31m\n", ["resnet34"])),
+        *({"dropout": value} for value in ("0", float("nan"), float("inf"), 1 << 5000, None)),
+        *({"imsize": value} for value in ((64, 64), 1 << 33, "64")),
+    ],
+    ids=lambda changes: f"{next(iter(changes))}-{type(next(iter(changes.values()))).__name__}",
+)
+def test_arguments_of_another_type_or_size_are_refused_in_one_line(changes, tmp_path):
+    (tmp_path / "args.pkl").write_bytes(pickle.dumps(argparse.Namespace(**{**ARGUMENTS, **changes}), 2))
+    with pytest.raises(InputError, match=r"Received: ") as error:
+        config_from_arguments(read_arguments(tmp_path / "args.pkl"))
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 500
+
+
+def test_names_from_a_file_stand_in_messages_without_control_characters(model, tmp_path, capsys):
+    states = recipe_states(model)
+    strange = {f"a\n\x1b[31m{number}": np.zeros(1, "f4") for number in range(50)}
+    with pytest.raises(InputError, match=r"unexpected \(50\): a.* and 30 more$") as error:
+        load_state_dicts(model, states[0], {**states[1], **strange})
+    assert str(error.value).isprintable()
+    options = {f"my\n\x1b[31m{number}": 3 for number in range(50)}
+    write_checkpoint(tmp_path / "run", states, {**ARGUMENTS, **options})
+    load_checkpoint(tmp_path / "run")
+    line = capsys.readouterr().err.removesuffix("\n")
+    assert line.isprintable()
+    assert line.endswith(" and 30 more")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_weights_that_are_not_finite_are_refused(model, value):
+    encoder, decoder = recipe_states(model)
+    decoder["fc_stop.bias"] = np.array([value])
+    with pytest.raises(InputError, match=r"must be finite\. Received: NaN or infinite values in \(1\): fc_stop\.bias"):
+        load_state_dicts(model, encoder, decoder)
 
 
 def test_checkpoint_of_the_original(model, tmp_path, capsys, monkeypatch):

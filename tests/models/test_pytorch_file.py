@@ -255,6 +255,23 @@ HOSTILE = {
     "stacked name": b"X\x05\x00\x00\x00posixX\x06\x00\x00\x00system\x93)R.",
     "endless": b"(" * 20_000,
     "cycle": b"]q\x00h\x00a.",
+    "repeated state": (
+        b"cargparse\nNamespace\n)R}q\x01("
+        + b"".join(b"U\x05%05dN" % number for number in range(20_000))
+        + b"u0"
+        + b"h\x01b" * 60_000
+        + b"."
+    ),
+    "repeated text": (
+        b"c_codecs\nencode\nq\x000X\x00\x00\x02\x00"
+        + b"a" * (1 << 17)
+        + b"q\x010U\x06latin1q\x020("
+        + b"h\x00h\x01h\x02\x86R" * 20_000
+        + b"l."
+    ),
+    "control characters in a name": b"c\x1b[31mposix\nsystem\n)R.",
+    "a name of a megabyte": b"c" + b"a" * (1 << 17) + b"\nsystem\n)R.",
+    "a number of a megabyte": b"F" + b"9" * (1 << 17) + b"a\n.",
 }
 
 
@@ -271,6 +288,7 @@ def test_hostile_pickles_are_refused_at_little_cost(case, kind, tmp_path):
     finally:
         tracemalloc.stop()
     assert len(str(error.value)) < 400 + len(str(path))
+    assert str(error.value).isprintable()
     assert not hasattr(collections.OrderedDict, "x")
 
 
@@ -310,6 +328,36 @@ def test_damaged_files_give_an_input_error_or_values(kind, tmp_path):
     tracemalloc.stop()
     assert refused > 25
     assert peak < 32 << 20
+
+
+def test_bfloat16_becomes_float32(tmp_path):
+    halves = (np.array([1.5, -3, 0.125, 2**-126], "<f4").view("<u4") >> 16).astype("<u2")
+    content = struct.pack("<q", 4) + halves.tobytes()
+    state = {"a": tensor(offset=1, shape=(3,), kind="BFloat16Storage")}
+    read = read_state(written(tmp_path, stream(state, ["k"], content)))
+    assert_equal(read, {"a": np.array([-3, 0.125, 2**-126], "f4")})
+
+
+@pytest.mark.parametrize(
+    ("place", "content"),
+    [
+        (124, b"77777777777\0"),  # longer than the file
+        (124, b"-0000000001\0"),
+        (124, b"\xff" * 12),  # negative, base 256
+        (124, b"9999999999\0\0"),
+        (156, b"x"),
+        (156, b"L"),
+        (156, b"1"),
+    ],
+)
+def test_headers_of_a_tar_that_lead_elsewhere(place, content, tmp_path):
+    """On some versions of Python `tarfile` loops or recurses without an end on such headers."""
+    whole = bytearray(tar_bytes(STATE))
+    for start in range(0, len(whole), 512):
+        if whole[start + 257 : start + 262] == b"ustar":
+            whole[start + place : start + place + len(content)] = content
+    with pytest.raises(InputError, match=r"tar file|its member"):
+        read_state(written(tmp_path, bytes(whole)))
 
 
 def test_damaged_numbers_of_a_zip_are_noticed(tmp_path):

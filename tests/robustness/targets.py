@@ -1,11 +1,14 @@
 """What is damaged and what reads it: one row of `TARGETS` for each kind of file."""
 
+import argparse
 import dataclasses
 import functools
+import io
 import json
 import pathlib
 import pickle
 import random
+import sys
 import tarfile
 import tempfile
 import types
@@ -473,28 +476,141 @@ def _read_arguments(folder: pathlib.Path) -> list[Any]:
     return []
 
 
+def _shared_lists() -> list[Any]:
+    """Returns 60 lists, each of which holds the next one twice: 2⁶⁰ ways to the last one."""
+    value: list[Any] = []
+    for _ in range(60):
+        value = [value, value]
+    return value
+
+
+def _recursive_list() -> list[Any]:
+    value: list[Any] = [1]
+    value.append(value)
+    return value
+
+
+def _pickled_values(rng: random.Random) -> Any:
+    """Returns a value for an argument that JSON does not have."""
+    makers: tuple[Callable[[], Any], ...] = (
+        _shared_lists,
+        _recursive_list,
+        lambda: {1, 2},
+        lambda: b"\x1b[31m" * 1000,
+        lambda: {(1, (2,)): "x", None: 1},
+        lambda: pathlib.PurePosixPath("/etc"),
+        lambda: np.float32("nan"),
+        lambda: np.arange(3),
+        lambda: range,
+        lambda: "x" * 100_000,
+        lambda: 1 << 4000,
+        lambda: -(10**4999),
+        lambda: 3 + 4j,
+        lambda: argparse.Namespace(hidden_size=16),
+    )
+    return rng.choice(makers)()
+
+
+def _dumped(rng: random.Random, value: Any) -> bytes:
+    """Returns a pickle; protocol 0 writes integers of any length as digits."""
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        return pickle.dumps(value, protocol=rng.randrange(6))
+    except UnicodeEncodeError:  # lone surrogates
+        return pickle.dumps(None)
+    finally:
+        sys.set_int_max_str_digits(limit)
+
+
+_OPCODES = (
+    *(b"(", b")", b".", b"0", b"1", b"2", b"N", b"R", b"b", b"a", b"e", b"s", b"u", b"t", b"l", b"d", b"o", b"]", b"}"),
+    *(b"\x81", b"\x85", b"\x86", b"\x87", b"\x88", b"\x8f", b"\x90", b"\x91", b"\x92", b"\x93", b"\x94", b"Q", b"\x97"),
+    *(b"q\x00", b"h\x00", b"h\x01", b"r\xff\xff\xff\x7f", b"j\xff\xff\xff\xff", b"p9999999999999999999\n", b"g0\n"),
+    *(b"X\xff\xff\xff\xff", b"T\xff\xff\xff\xff", b"\x8e" + b"\xff" * 8, b"\x8d" + b"\x7f" * 8, b"\x95" + b"\xff" * 8),
+    *(b"cargparse\nNamespace\n", b"cos\nsystem\n", b"c\x1b[31m\nx\n", b"iposix\nsystem\n", b"cbuiltins\neval\n"),
+    *(b"S'a\\n\x1b'\n", b"V\\ud800\n", b"I" + b"9" * 5000 + b"\n", b"Fnan\n", b"\x8a\xff" + b"\x7f" * 255, b"\x82\x01"),
+    *(b"(lq\x00" + b"h\x00h\x00\x86" * 50, b"]" * 3000 + b"a" * 2999, b"h\x00h\x00b" * 200, b"\x8b\xff\xff\xff\x7f"),
+)
+"""Parts of pickles that were written to harm: calls, shared and nested values, lengths beyond the file, wrong names."""
+
+
+def _insert_opcodes(rng: random.Random, content: bytes) -> bytes:
+    for _ in range(1 + int(rng.expovariate(0.5))):
+        place = rng.randrange(len(content) + 1)
+        content = content[:place] + b"".join(rng.choices(_OPCODES, k=rng.randint(1, 6))) + content[place:]
+    return content
+
+
 def _damage_pickle(rng: random.Random, folder: pathlib.Path) -> None:
-    """Damages the bytes, or writes a pickle of damaged values."""
+    """Damages the bytes, adds opcodes, or writes a namespace of damaged values."""
     path = folder / "args.pkl"
-    if rng.random() < 0.7:
+    kind = rng.random()
+    if kind < 0.4:
         path.write_bytes(mutate_bytes(rng, path.read_bytes()))
+        return
+    if kind < 0.65:
+        path.write_bytes(_insert_opcodes(rng, path.read_bytes()))
         return
     from rsis_tf.models.pytorch.checkpoint import read_arguments
 
-    values = {name: value for name, value in read_arguments(path).items() if isinstance(value, int | float | str)}
-    path.write_bytes(pickle.dumps(mutate_json(rng, values), protocol=rng.choice((0, 1, 2, 4))))
+    values = mutate_json(rng, dict(read_arguments(path)))
+    names = (
+        "hidden_size",
+        "num_classes",
+        "base_model",
+        "dropout",
+        "imsize",
+        "dataset",
+        "bad\n\x1b[31mname",
+        "x" * 5000,
+    )
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        values[rng.choice(names)] = _pickled_values(rng)
+    path.write_bytes(_dumped(rng, argparse.Namespace(**values)))
 
 
 def _make_weights(folder: pathlib.Path) -> None:
+    from legacy_torch import parameter, state_bytes, tar_bytes
+
     for name in ("torch-2.13-zip.pth", "torch-2.13-legacy.pth"):
         (folder / name).write_bytes((OUTSIDE / name).read_bytes())
+    state = {"a.weight": np.arange(24, dtype="f4").reshape(2, 3, 4), "a.bias": np.ones(3, "f4")}
+    (folder / "torch-0.2.pth").write_bytes(state_bytes(state, wrap=parameter))
+    (folder / "torch-2016.pth").write_bytes(tar_bytes(state))
+
+
+def _damage_weights(rng: random.Random, folder: pathlib.Path) -> None:
+    """Damages the bytes of a file, or adds opcodes to its pickles; those in a zip get the right checksum again."""
+    path = rng.choice(sorted(folder.glob("*.pth")))
+    kind = rng.random()
+    if kind < 0.5:
+        path.write_bytes(mutate_bytes(rng, path.read_bytes()))
+    elif "zip" not in path.name:
+        path.write_bytes(_insert_opcodes(rng, path.read_bytes()))
+    else:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        name = rng.choice([name for name in members if name.endswith("data.pkl")] * 3 + sorted(members))
+        change = rng.choice((mutate_bytes, _insert_opcodes))
+        members[name] = change(rng, members[name])
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, content in members.items():
+                archive.writestr(member, content)
 
 
 def _read_weights(folder: pathlib.Path) -> list[Any]:
     from rsis_tf.models.pytorch.checkpoint import read_state
 
+    refused = None
     for path in sorted(folder.glob("*.pth")):
-        read_state(path)
+        try:
+            for array in read_state(path).values():
+                np.sum(array == array)  # touches every number
+        except InputError as error:
+            refused = error
+    if refused:
+        raise refused
     return []
 
 
@@ -505,20 +621,61 @@ def _read_keras(folder: pathlib.Path) -> list[Any]:
     return [instance.mask for instances in open_model(folder / "voting").batch(images) for instance in instances]
 
 
+def _damage_hdf5(rng: random.Random, content: bytes) -> bytes:
+    """Damages a file of weights as another program could write it: values, shapes, types, links."""
+    import h5py
+
+    stream = io.BytesIO(content)
+    with h5py.File(stream, "r+") as file:
+        names: list[str] = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        name = rng.choice(names)
+        shape = file[name].shape
+        kind = rng.randrange(8)
+        if kind == 0 and file[name].size:
+            values = file[name][()]
+            values.flat[rng.randrange(values.size)] = rng.choice((np.nan, np.inf, 1e30, -1e38))
+            file[name][...] = values
+            return stream.getvalue()
+        if kind == 1:
+            del file[rng.choice((name, name.rpartition("/")[0], name.split("/")[0]))]
+            return stream.getvalue()
+        del file[name]
+        if kind == 2:
+            file[name] = rng.choice((h5py.ExternalLink("/etc/passwd", "/x"), h5py.SoftLink("/decoder")))
+        elif kind == 3:
+            file[name] = rng.choice([file["/"], *(file[other] for other in names if other != name)])
+        elif kind == 4:
+            file[name] = np.zeros(rng.choice(((), (1,), (*shape, 1), shape[::-1], (2, 0), (1,) * 32)), "f4")
+        elif kind == 5:
+            file[name] = np.zeros(shape, rng.choice(("f2", "f8", "i8", "c8", "S3", "?", "V2")))
+        elif kind == 6:
+            file.create_dataset(name, rng.choice((shape, (1 << 20, 1 << 20), (1 << 40,))), "f4", chunks=True)
+        else:
+            file.create_dataset(name, shape or (1,), "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+    return stream.getvalue()
+
+
 def _damage_keras(rng: random.Random, folder: pathlib.Path) -> None:
-    """Damages the bytes of the file, or one member: the settings as JSON, the weights as bytes."""
+    """Damages one member of the file, whose checksum is right: settings as JSON, weights as bytes or as HDF5."""
     path = folder / "voting" / "best.keras"
-    if rng.random() < 0.4:
-        path.write_bytes(mutate_bytes(rng, path.read_bytes()))
-        return
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    name = rng.choice(sorted(members))
+    name = rng.choice(("config.json", "config.json", "model.weights.h5", "model.weights.h5", "metadata.json"))
     if name.endswith(".json") and rng.random() < 0.8:
         members[name] = dump(mutate_json(rng, json.loads(members[name]))).encode("utf-8", "surrogatepass")
+    elif name.endswith(".h5") and rng.random() < 0.5:
+        members[name] = _damage_hdf5(rng, members[name])
+    elif name.endswith(".h5") and rng.random() < 0.7:  # the layout is at the begin and between the weights
+        content = members[name]
+        place = rng.choice((0, rng.randrange(len(content))))
+        end = min(len(content), place + rng.choice((512, 4096, 20_000)))
+        members[name] = content[:place] + mutate_bytes(rng, content[place:end]) + content[end:]
     else:
         members[name] = mutate_bytes(rng, members[name])
-    with zipfile.ZipFile(path, "w") as archive:
+    if rng.random() < 0.1:
+        members[rng.choice(("assets/x", "../x", "config.json2", "model.weights.npz"))] = b" " * rng.choice((1, 1 << 26))
+    with zipfile.ZipFile(path, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
         for member, content in members.items():
             archive.writestr(member, content)
 
@@ -761,13 +918,21 @@ TARGETS: dict[str, Target] = {
     "state arrays": Target(make=_make_state_arrays, mutate=damage_bytes("*.npz"), read=_read_state_arrays, exact=True),
     "log.csv": Target(make=_make_log, mutate=_damage_log, read=_read_log, quick=60),
     "args.pkl": Target(make=_make_arguments, mutate=_damage_pickle, read=_read_arguments, share=2, quick=60),
-    "PyTorch weights": Target(make=_make_weights, mutate=damage_bytes("*.pth"), read=_read_weights, share=1.5),
+    "PyTorch weights": Target(make=_make_weights, mutate=_damage_weights, read=_read_weights, share=1.5),
     ".keras": Target(
         make=lambda folder: _earlier(folder, "voting/best.keras"),
         mutate=_damage_keras,
         read=_read_keras,
         share=0.6,
         quick=8,
+    ),
+    ".keras bytes": Target(
+        make=lambda folder: _earlier(folder, "voting/best.keras"),
+        mutate=damage_bytes("best.keras"),
+        read=_read_keras,
+        exact=True,
+        share=0.4,
+        quick=5,
     ),
     "ONNX bytes": _export("exports/voting/unrolled.onnx", exact=True, mutate=damage_bytes("*.onnx")),
     "ONNX metadata": _export(
