@@ -407,7 +407,7 @@ _NAMES = (
     *("x" * 240, "é" * 120, "line\nbreak", "\x1b[2J", "\udcff\udcfe", "a\\b", "-", "*", "[a]", 'a,b"c', ".", " ", "\r"),
     *("http:", "results", "counts", "instances", "0_labels", "\u202e", "%s", "{}"),
 )
-_PREDICTED_KINDS = ("labels", "overlay", "json", "counts")
+_PREDICTED_KINDS = ("labels", "json", "counts")
 
 
 class _Brightness:
