@@ -207,7 +207,7 @@ def naming_notes(sources: Sequence[Source]) -> list[str]:
     notes = []
     images = [source for source in sources if not source.problem and not source.is_video]
     for source in images:
-        if source.name != _shortened(source.path.stem):
+        if source.name != _shortened(_plain(source.path)):
             kept = "paths and suffixes" if source.name == _shortened(source.below) else "paths"
             notes.append(f"several inputs share a name, so results keep the {kept} of their inputs: {source.name}_…")
             break
@@ -232,10 +232,14 @@ def _shortened(name: str) -> str:
     return f"{folder}{slash}{encoded[: _LONGEST - 9].decode('utf-8', 'ignore')}~{digest}"
 
 
+def _plain(path: pathlib.PurePath) -> str:
+    """Returns the name of a file without its suffix; a video keeps it, and so does a file such as `..png`."""
+    return path.name if path.suffix.lower() in VIDEO_SUFFIXES or path.stem in (".", "..") else path.stem
+
+
 def _names(below: Sequence[pathlib.PurePath]) -> list[str]:
     """Returns names of results; a video keeps its suffix, so that no image shares the folder of its frames."""
-    kept = [path.suffix.lower() in VIDEO_SUFFIXES for path in below]
-    plain = [path.name if keep else path.stem for path, keep in zip(below, kept, strict=True)]
+    plain = [_plain(path) for path in below]
     with_folder = [path.with_name(name).as_posix() for path, name in zip(below, plain, strict=True)]
     for names in (plain, with_folder):
         if len({name.casefold() for name in names}) == len(names):  # some file systems ignore case

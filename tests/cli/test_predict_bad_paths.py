@@ -180,6 +180,17 @@ def test_names_near_the_limit_of_the_file_system_are_cut_and_stay_different(run,
 
 
 @linux
+def test_names_of_dots_alone_keep_their_suffix(run, tmp_path):
+    for name in ("..png", "...png", ".png", "a.png"):
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / name, format="PNG")
+    code, out, err = run("..png", "...png", "a.png", "--what", "labels,counts")
+    assert (code, err) == (0, "")
+    assert "share a name" not in out
+    written = files_in(tmp_path / "predictions")
+    assert written == ["...png_labels.png", "..png_labels.png", "a_labels.png", "counts.csv", "results.txt"]
+
+
+@linux
 def test_a_path_longer_than_the_system_takes_fails_alone(run, tmp_path, monkeypatch):
     """Two images share a name, so their results lie in folders as deep as the images': below --out that is too deep."""
     draw(tmp_path / "photos/x.png")

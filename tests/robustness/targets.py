@@ -796,7 +796,7 @@ _NAMES = (
     *("x" * 240, "é" * 120, "line\nbreak", "\x1b[2J", "\udcff\udcfe", "a\\b", "-", "*", "[a]", 'a,b"c', ".", " ", "\r"),
     *("http:", "results", "counts", "instances", "0_labels", "\u202e", "%s", "{}"),
 )
-_PREDICTED_KINDS = ("labels", "overlay", "json", "counts")
+_PREDICTED_KINDS = ("labels", "json", "counts")
 
 
 class _Brightness:
@@ -843,9 +843,9 @@ def _damage_photos(rng: random.Random, folder: pathlib.Path) -> None:
             return
         path = rng.choice(sorted(files))
         kind = rng.choice(("rename", "rename", "bytes", "loop", "dangling", "pipe", "folder", "parent"))
-        other = path.with_name(rng.choice(_NAMES) + rng.choice((path.suffix, ".png", ".mp4", ".txt", "")))
+        other = path.parent / (rng.choice(_NAMES) + rng.choice((path.suffix, ".png", ".mp4", ".txt", "..")))
         if kind == "rename":
-            if not os.path.lexists(other) and len(os.fsencode(other.name)) < 256 and other.name not in (".", ".."):
+            if not os.path.lexists(other) and len(os.fsencode(other.name)) < 256:
                 path.rename(other)
         elif kind == "bytes":
             if path.is_file():
