@@ -108,7 +108,8 @@ def make_parser(format: ExportFormat, *, prog: str | None = None) -> ArgumentPar
         "--verify-images",
         type=pathlib.Path,
         metavar="DIR",
-        help="folder of images to compare on (default: the run's samples, or else a synthetic image)",
+        help="folder of images to compare on (default: the run's samples, images of --calibration, and made ones); "
+        "those in which the model finds something come first",
     )
     add(
         "--stop-threshold",

@@ -24,16 +24,20 @@ TOGETHER = 4
 """Images in which objects are looked for at once."""
 
 
-def candidates(folder: pathlib.Path | None, run: pathlib.Path, size: tuple[int, int]) -> Iterator[Array]:
+def candidates(
+    folder: pathlib.Path | None, run: pathlib.Path, size: tuple[int, int], *, calibration: pathlib.Path | None = None
+) -> Iterator[Array]:
     """Yields images on which a file can be compared with its model, (H, W, 3) uint8.
 
-    They are those of a folder, or else the run's samples, generated scenes of the dataset "synthetic", and images of
-    noise and discs.
+    They are those of a folder, or else the run's samples, those of the calibration, generated scenes of the dataset
+    "synthetic", and images of noise and discs.
 
     Args:
         folder: chosen by the user, or None.
         run: folder of the model.
         size: (H, W) of the scenes.
+        calibration: folder of the images from which the ranges of an 8-bit file were taken; the file is only meant for
+            such images.
 
     Raises:
         InputError: for a folder without images, or an image that cannot be read.
@@ -43,6 +47,7 @@ def candidates(folder: pathlib.Path | None, run: pathlib.Path, size: tuple[int, 
         return
     samples = run / "samples"
     yield from map(read_image, list_images(samples)[:MOST_READ] if samples.is_dir() else [])
+    yield from map(read_image, find_images(calibration, recursive=True)[:MOST_READ] if calibration else [])
     yield synthetic_image()
     height, width = (max(side, SyntheticDataset.min_side) for side in size)
     scenes = SyntheticDataset(size=(height, width), length=SCENES)
@@ -67,14 +72,21 @@ def choose(images: Iterator[Array], count: int, find: Callable[[Sequence[Array]]
 
 
 def read_images(
-    model: RSIS, spec: GraphSpec, *, folder: pathlib.Path | None, run: pathlib.Path, thresholds: Thresholds, count: int
+    model: RSIS,
+    spec: GraphSpec,
+    *,
+    folder: pathlib.Path | None,
+    run: pathlib.Path,
+    thresholds: Thresholds,
+    count: int,
+    calibration: pathlib.Path | None = None,
 ) -> list[Array]:
     """Returns images to compare on, preferably such in which the model finds something.
 
     Args:
         model: the Keras model.
         spec: shape of the graph.
-        folder, run: see `export.images.candidates`.
+        folder, run, calibration: see `export.images.candidates`.
         thresholds: those of the file.
         count: number of images at most.
 
@@ -90,7 +102,7 @@ def read_images(
         each = ({name: outputs[name][i] for name in OUTPUTS} for i in range(len(images)))
         return [len(decoded(of_image, size, thresholds)) for of_image in each]
 
-    return choose(candidates(folder, run, size), count, find)
+    return choose(candidates(folder, run, size, calibration=calibration), count, find)
 
 
 def make_inputs(

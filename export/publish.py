@@ -67,6 +67,7 @@ def _verify(run: verify.Run, model: RSIS, spec: GraphSpec, options: Options) -> 
         spec,
         folder=options.verify_images,
         run=options.folder,
+        calibration=options.calibration,
         thresholds=options.thresholds,
         count=COMPARED_LOOSELY if accepted.loose else COMPARED,
     )
