@@ -137,9 +137,8 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Reads a member and its checksum, however many bytes it really unpacks to."""
-    with archive.open(member) as file:
-        content = file.read(member.file_size + 1)  # to the end, where the checksum is compared
+    """Returns a member, of which no more than its declared size is unpacked."""
+    content = archive.read(member)  # up to the declared size, then compares the checksum
     if len(content) != member.file_size:
         raise DamagedFile(f"its {member.filename} has {len(content):,} bytes instead of {member.file_size:,}")
     return content
