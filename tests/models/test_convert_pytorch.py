@@ -269,6 +269,13 @@ def test_names_from_a_file_stand_in_messages_without_control_characters(model, t
     assert line.endswith(" and 30 more")
 
 
+@pytest.mark.parametrize("name", ["hidden_size", "num_classes"])
+def test_a_small_file_cannot_ask_for_a_huge_network(model, name, tmp_path):
+    write_checkpoint(tmp_path / "run", recipe_states(model), {**ARGUMENTS, name: 1 << 24})
+    with pytest.raises(InputError):
+        load_checkpoint(tmp_path / "run")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_weights_that_are_not_finite_are_refused(model, value):
     encoder, decoder = recipe_states(model)

@@ -78,7 +78,7 @@ def test_class_features_from_under_the_mask(tmp_path):
     assert np.abs(np.asarray(out["class_probs"]) - other["class_probs"]).max() > 0.01
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")(images(), num_steps=2, training=False)
-    np.testing.assert_allclose(again["class_probs"], other["class_probs"], atol=1e-6)
+    np.testing.assert_allclose(again["class_probs"], other["class_probs"], atol=1e-6, equal_nan=False)
     with pytest.raises(InputError, match="Received: class_features='mask'"):
         ModelConfig(class_features="mask")
 
@@ -143,7 +143,7 @@ def test_found_objects_lower_the_pointing_logits(model):
     given = images()
     plain = model(given, training=False)["pointing_logits"]
     nothing = model({"images": given, "found": np.zeros((2, 48, 64), np.uint8)}, training=False)["pointing_logits"]
-    np.testing.assert_allclose(plain, nothing, atol=1e-6)
+    np.testing.assert_allclose(plain, nothing, atol=1e-6, equal_nan=False)
     found = np.zeros((2, 48, 64), np.uint8)
     found[:, :24] = 1
     lowered = model({"images": given, "found": found}, training=False)["pointing_logits"]

@@ -222,8 +222,15 @@ def load_checkpoint(folder: pathlib.Path) -> Any:
     arguments = read_arguments(path)
     config = config_from_arguments(arguments)
     encoder_state, decoder_state = read_state(folder / "encoder.pt"), read_state(folder / "decoder.pt")
+    from rsis_tf.models.keras_file import fewest_weights
     from rsis_tf.models.registry import network_class
 
+    size, fewest = (folder / "decoder.pt").stat().st_size, fewest_weights(config)
+    if size < fewest:  # so that a small file cannot ask for a network that fills the memory
+        raise InputError(
+            f"expected a decoder.pt of more than {fewest:,} bytes for the network of args.pkl. "
+            f"Received: {size:,} bytes in {folder / 'decoder.pt'}"
+        )
     model = network_class()(config)
     load_state_dicts(model, encoder_state, decoder_state)
     if ignored := ignored_arguments(arguments):
