@@ -1,10 +1,12 @@
 """Seeded damage: to bytes, to JSON, to one file of a folder."""
 
+import contextlib
 import copy
 import json
 import pathlib
 import random
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 Mutate = Callable[[random.Random, pathlib.Path], None]
@@ -117,10 +119,22 @@ def damage_json(*patterns: str) -> Mutate:
         if rng.random() < 0.1:
             path.write_bytes(mutate_bytes(rng, path.read_bytes()))
             return
-        value = mutate_json(rng, json.loads(path.read_text(encoding="utf-8")))
-        path.write_bytes(dump(value).encode("utf-8", "surrogatepass"))
+        with _deep():
+            value = mutate_json(rng, json.loads(path.read_text(encoding="utf-8")))
+            path.write_bytes(dump(value).encode("utf-8", "surrogatepass"))
 
     return mutate
+
+
+@contextlib.contextmanager
+def _deep() -> Iterator[None]:
+    """Lets this code handle values nested deeper than Python's limit, which stays in force for what reads them."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def dump(value: Any) -> str:
