@@ -60,9 +60,9 @@ class Between:
         return f"in {'(' if self.open_low else '['}{low}, {high}{')' if self.open_high else ']'}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class OneOf:
-    """One of several values."""
+    """One of several values. A table that grows later, such as `MASK_HEADS`, is read at each check."""
 
     choices: Collection[Any]
 

@@ -78,7 +78,7 @@ class ModelConfig:
     hidden_size: Channels = 128
     min_channels: Channels = 0
     neck_channels: Channels = 0
-    mask_head: Annotated[str, OneOf(tuple(MASK_HEADS))] = "convolution"
+    mask_head: Annotated[str, OneOf(MASK_HEADS)] = "convolution"
     class_features: Annotated[str, OneOf(CLASS_FEATURES)] = "pooled"
     num_classes: Annotated[int, Between(2, 65_536)] = 21
     skip_mode: Annotated[str, OneOf(SKIP_MODES)] = "concat"

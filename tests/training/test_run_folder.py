@@ -107,7 +107,10 @@ def test_a_run_that_has_begun_is_kept(tmp_path):
 @pytest.mark.parametrize("out", ["file", "file/run", "x" * 300, "x\0y"])
 def test_a_place_that_cannot_be_a_folder_is_one_line(tmp_path, out):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"^expected [^\n]* Received: [^\n]*$"), new_folder(tmp_path / out, "run"):
+    with (
+        pytest.raises(InputError, match=r"^(expected|out must be) [^\n]* Received: [^\n]*$"),
+        new_folder(tmp_path / out, "run"),
+    ):
         pass
     assert os.listdir(tmp_path) == ["file"]
 
