@@ -17,7 +17,7 @@ __all__ = ["ArgumentParser", "InputError", "brief", "command_line", "missing_mod
 class _Brief(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()
-        self.maxlevel, self.maxstring, self.maxlong, self.maxother = 3, 60, 40, 60
+        self.maxlevel, self.maxstring, self.maxlong, self.maxother = 3, 120, 40, 60
 
     def repr_int(self, x: int, level: int) -> str:
         # Python refuses to write out an integer of more than 4300 digits.

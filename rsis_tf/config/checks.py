@@ -18,13 +18,12 @@ import dataclasses
 import numbers
 import os
 import re
-import reprlib
 import types
 import typing
 from collections.abc import Collection
 from typing import Annotated, Any, Protocol
 
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, brief
 
 
 class Rule(Protocol):
@@ -153,21 +152,6 @@ def require(condition: bool, name: str, expected: str, received: object) -> None
 def one_of(name: str, value: object, choices: Collection[Any]) -> None:
     """Requires one of several values."""
     require(value in choices, name, str(OneOf(choices)), value)
-
-
-def brief(value: object) -> str:
-    """Returns a value as Python writes it, in one line and shortened where it is long or deeply nested."""
-    return " ".join(_Brief().repr(value).split("\n"))
-
-
-class _Brief(reprlib.Repr):
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel, self.maxstring, self.maxother = 3, 200, 60
-
-    def repr_int(self, value: int, level: int) -> str:
-        # Python refuses to write integers of more than 4300 digits.
-        return f"an integer of {value.bit_length():,} bits" if value.bit_length() > 1000 else repr(value)
 
 
 class _DoesNotFit(Exception):

@@ -12,13 +12,12 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from rsis_tf.config.checks import brief
 from rsis_tf.config.grouped import Grouped
 from rsis_tf.config.mask_heads import MASK_HEADS
 from rsis_tf.config.model import ModelConfig
 from rsis_tf.config.run import FOLLOWING, RunConfig
 from rsis_tf.config.training import HEAD_LOSSES
-from rsis_tf.errors import InputError, reason_of
+from rsis_tf.errors import InputError, brief, reason_of
 from rsis_tf.files import write_text
 
 FORMAT = 2

@@ -7,10 +7,10 @@ import pathlib
 from collections.abc import Iterable, Mapping
 
 from rsis_tf.config import ModelConfig
-from rsis_tf.config.checks import brief, check_fields
+from rsis_tf.config.checks import check_fields
 from rsis_tf.data import Dataset
 from rsis_tf.data.sample import reads_files
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, brief
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ import keras
 import numpy as np
 
 from rsis_tf.config import json_file
-from rsis_tf.config.checks import Between, Matching, brief, check_fields, require
-from rsis_tf.errors import InputError, reason_of
+from rsis_tf.config.checks import Between, Matching, check_fields, require
+from rsis_tf.errors import InputError, brief, reason_of
 from rsis_tf.files import replacing, write_json, writing
 from rsis_tf.models import RSIS
 from rsis_tf.training.curriculum import Stage, StageEntry
