@@ -122,8 +122,10 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     members: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         name, size = member.filename, member.file_size
-        if name not in (CONFIG, WEIGHTS, METADATA) or name in members:
-            raise DamagedFile(f"it holds {name[:100]!r} twice, or besides {CONFIG}, {METADATA} and {WEIGHTS}")
+        if name not in (CONFIG, WEIGHTS, METADATA):
+            raise DamagedFile(f"it holds {name[:100]!r} besides {CONFIG}, {METADATA} and {WEIGHTS}")
+        if name in members:
+            raise DamagedFile(f"it holds {name!r} twice")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
             raise DamagedFile(f"its {name} is encrypted, or compressed in a way that Keras does not use")
         if name != WEIGHTS and size > LARGEST_TEXT:
@@ -164,7 +166,7 @@ def _read_config(content: bytes) -> ModelConfig:
 
 _KEYS = {"module", "class_name", "config", "registered_name", "build_config", "compile_config", "shared_object_id"}
 """What Keras writes about an object. The network is built when it is made, and is loaded without being compiled, so
-Keras reads neither of the last two configurations."""
+nothing is made of `build_config` and `compile_config`."""
 
 
 def _named(values: Mapping[str, Any]) -> str:
