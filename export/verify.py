@@ -123,7 +123,7 @@ def compare(
                 check_instances(ours, theirs, size=size, atol=tolerances.atol, thresholds=thresholds)
                 agreements.append(compare_instances(ours, theirs, size, thresholds))
             mean = float(np.mean([each.value for each in agreements]))
-            if mean < tolerances.min_agreement:
+            if not mean >= tolerances.min_agreement:  # NaN fails too
                 raise VerificationError(
                     f"expected instances that agree to {tolerances.min_agreement:g}. Received: {mean:.3f}"
                 )

@@ -29,3 +29,9 @@ def test_each_instance_is_paired_only_once_and_only_within_its_class():
 def test_two_empty_predictions_agree_and_one_empty_prediction_does_not():
     assert agreement([], []) == 1
     assert agreement([make_instance(row(0, 4))], []) == 0
+
+
+def test_two_empty_masks_of_a_class_agree():
+    empty = make_instance(row(0, 0))
+    assert agreement([empty], [empty]) == 1
+    assert agreement([empty], [make_instance(row(0, 4))]) == 0

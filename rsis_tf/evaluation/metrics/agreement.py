@@ -19,7 +19,8 @@ def agreement(ours: Sequence[Instance], theirs: Sequence[Instance]) -> float:
     for i, a in enumerate(ours):
         for j, b in enumerate(theirs):
             if a.class_id == b.class_id:
-                overlap[i, j] = (a.mask & b.mask).sum() / (a.mask | b.mask).sum()
+                union = (a.mask | b.mask).sum()
+                overlap[i, j] = (a.mask & b.mask).sum() / union if union else 1.0  # two empty masks agree
     total = 0.0
     for _ in range(min(overlap.shape)):
         row, column = np.unravel_index(overlap.argmax(), overlap.shape)
