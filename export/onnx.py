@@ -20,7 +20,7 @@ from export.formats import FORMATS
 from export.options import Options
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import InputError, command_line
-from rsis_tf.runtime import OUTPUTS, RuntimeInputError, open_graph
+from rsis_tf.runtime import OUTPUTS, open_graph
 
 if TYPE_CHECKING:
     import onnx
@@ -109,10 +109,7 @@ def open_run(path: pathlib.Path, provider: str = "cpu") -> Callable[[np.ndarray]
     Raises:
         InputError: if the file or the provider cannot be used.
     """
-    try:
-        graph = open_graph(path, providers=[(provider, VERIFY_PROVIDERS[provider])])
-    except RuntimeInputError as error:
-        raise InputError(str(error)) from None
+    graph = open_graph(path, providers=[(provider, VERIFY_PROVIDERS[provider])])
     return lambda images: dict(zip(OUTPUTS, graph.run(list(OUTPUTS), {"image": images}), strict=True))
 
 

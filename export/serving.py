@@ -19,7 +19,7 @@ from rsis_tf import outputs
 from rsis_tf.config.json_file import read_json
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.files import remove, remove_leftovers, replacing, write_bytes, write_json, write_text
-from rsis_tf.runtime import OUTPUTS, RuntimeInputError, open_session, sidecar
+from rsis_tf.runtime import OUTPUTS, open_session, sidecar
 
 EPILOG = """examples:
   {prog} runs/nuclei/model.onnx --out models --name nuclei
@@ -64,10 +64,7 @@ def write_triton(
     """
     _check_name(name)
     outputs.check_folder(repository)
-    try:
-        session = open_session(model)
-    except RuntimeInputError as error:
-        raise InputError(str(error)) from None
+    session = open_session(model)
     # Files of earlier versions hold no aspect.
     metadata = {"aspect": "stretch", **session.get_modelmeta().custom_metadata_map}
     if metadata.get("layout") == "stepwise":

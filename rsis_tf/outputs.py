@@ -1,8 +1,10 @@
 """Checks before any work that its results can be written where the user wants them."""
 
+import contextlib
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
 from rsis_tf.errors import InputError, reason_of
 
@@ -43,16 +45,12 @@ def check_parent(path: str | os.PathLike, *, option: str = "--out") -> pathlib.P
         InputError: if it is not so.
     """
     path = pathlib.Path(path)
-    try:
+    with _writable("a path", path, option):
         folder = path.absolute().parent
         if not folder.is_dir():
             raise InputError(f"expected {option} to be in an existing folder. Received: {path}")
         path.exists()  # fails for a name that is too long
         _write_on_trial(folder)
-    except OSError as error:
-        raise InputError(
-            f"expected {option} to be a path that can be written to. Received: {path} ({reason_of(error)})"
-        ) from None
     return path
 
 
@@ -70,16 +68,12 @@ def check_folder(path: str | os.PathLike, *, option: str = "--out") -> pathlib.P
         InputError: if the path or one above it is a file, or the folder cannot be created or written to.
     """
     path = pathlib.Path(path)
-    try:
+    with _writable("a folder", path, option):
         existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
         if not existing.is_dir():
             place = "a file" if existing == path.absolute() else f"inside the file {existing}"
             raise InputError(f"expected {option} to be a folder. Received: {path}, which is {place}")
         _write_on_trial(existing)
-    except OSError as error:
-        raise InputError(
-            f"expected {option} to be a folder that can be written to. Received: {path} ({reason_of(error)})"
-        ) from None
     return path
 
 
@@ -93,13 +87,20 @@ def make_folder(path: str | os.PathLike, *, option: str = "--out") -> pathlib.Pa
         InputError: as `check_folder`.
     """
     path = check_folder(path, option=option)
-    try:
+    with _writable("a folder", path, option):
         path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def _writable(what: str, path: pathlib.Path, option: str) -> Iterator[None]:
+    """Turns the system's errors in the block into an `InputError`."""
+    try:
+        yield
     except OSError as error:
         raise InputError(
-            f"expected {option} to be a folder that can be written to. Received: {path} ({reason_of(error)})"
+            f"expected {option} to be {what} that can be written to. Received: {path} ({reason_of(error)})"
         ) from None
-    return path
 
 
 def _write_on_trial(folder: pathlib.Path) -> None:

@@ -159,11 +159,9 @@ def test_version_and_help_of_every_command(run):
 def test_prediction_with_the_packages_of_an_application(run, tmp_path):
     pytest.importorskip("onnx")
     from PIL import Image
+    from toy_graphs import write_toy_graph
 
-    spec = importlib.util.spec_from_file_location("toy_graphs", ROOT / "tests/export/conftest.py")
-    toy_graphs = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(toy_graphs)
-    toy_graphs._write(tmp_path / "model.onnx")
+    write_toy_graph(tmp_path / "model.onnx")
     Image.new("RGB", (40, 30), (255, 0, 0)).save(tmp_path / "red.png")
     done = run("rsis", "predict", "model.onnx", "red.png", "--out", "found")
     assert (done.returncode, done.stderr) == (0, "")

@@ -212,12 +212,11 @@ def write_photos(folder: pathlib.Path) -> None:
 
 def write_model(path: pathlib.Path) -> None:
     """Writes the graph of the tests of export, whose masks are colour channels, with the classes of the dataset."""
-    spec = importlib.util.spec_from_file_location("toy_graphs", ROOT / "tests/export/conftest.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    from toy_graphs import write_toy_graph
+
     metadata = {"class_names": '["background", "cup", "plate"]', "image_size": "[8, 8]", "dynamic_size": "false"}
     metadata |= {"num_steps": "3", "stop_threshold": "0.5", "mask_threshold": "0.5"}
-    module._write(path, metadata=metadata)
+    write_toy_graph(path, metadata=metadata)
 
 
 @pytest.fixture(scope="module")

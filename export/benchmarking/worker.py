@@ -20,7 +20,7 @@ from export.benchmarking.device_memory import device_memory_mb
 from export.options import Thresholds
 from rsis_tf.errors import InputError
 from rsis_tf.inference import find_model, open_model
-from rsis_tf.runtime import OUTPUTS, RuntimeInputError, open_session, resize_image
+from rsis_tf.runtime import OUTPUTS, open_session, resize_image
 
 Array = np.ndarray
 Outputs = tuple[Array, Array, Array]
@@ -228,7 +228,7 @@ def main(open_file: Callable[[pathlib.Path, Task], Opened] | None = None) -> Non
     task = Task(**json.load(sys.stdin))
     try:
         result = measure(task, open_file)
-    except (InputError, RuntimeInputError, OSError, KeyError, ImportError) as error:
+    except (InputError, OSError, KeyError, ImportError) as error:
         result = {"error": " ".join(str(error).split())}
     json.dump(result, sys.stdout)
 

@@ -9,7 +9,7 @@ import numpy as np
 from rsis_tf.inference.base import FilePredictor
 from rsis_tf.inference.devices import limit_threads, require_cpu
 from rsis_tf.inference.model_files import load_model
-from rsis_tf.runtime import ModelInfo, Options, check_finite
+from rsis_tf.runtime import ModelInfo, Options
 
 if TYPE_CHECKING:
     from rsis_tf.models import RSIS
@@ -49,12 +49,7 @@ class KerasPredictor(FilePredictor):
         super().__init__(path, info, chosen)
 
     def compute(self, images: np.ndarray) -> Sequence[np.ndarray]:
-        outputs = self.model.predict_on_batch(images)
-        # Checked before the sigmoid, which would turn an infinite logit into 0 or 1.
-        check_finite({name: outputs[f"{name}_logits"] for name in ("stop", "mask")}, self.path)
-        return _sigmoid(outputs["mask_logits"]), outputs["class_probs"], _sigmoid(outputs["stop_logits"])
+        # Imported here, since importing the package of the network starts Keras.
+        from rsis_tf.models.probabilities import predict_probabilities
 
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    # By tanh: exact at both ends, without the overflow of exp.
-    return 0.5 * (1 + np.tanh(0.5 * np.asarray(logits, np.float32)))
+        return predict_probabilities(self.model, images, source=self.path)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 import keras
-import numpy as np
 from keras import ops
 
 from rsis_tf import runtime
@@ -18,6 +17,7 @@ from rsis_tf.models.encoders import ENCODERS, build_encoder
 from rsis_tf.models.keras_file import check_settings
 from rsis_tf.models.neck import TopDownNeck
 from rsis_tf.models.normalization import BatchNorm
+from rsis_tf.models.probabilities import predict_probabilities
 from rsis_tf.ops import resize, spatial_size
 
 NETWORK_FIELDS = (
@@ -216,24 +216,19 @@ class RSIS(keras.Model):
                 `mask_threshold` and `stop_mode`.
 
         Raises:
-            InputError: for an image or an option of another kind.
+            InputError: for an image or an option of another kind, and if an output is NaN or infinite.
         """
         config = self.config
         image = runtime.as_image(image)
-        outputs = self.predict_on_batch(runtime.resize_image(image, config.image_size, config.aspect)[None])
+        batch = runtime.resize_image(image, config.image_size, config.aspect)[None]  # (1, h, w, 3)
+        masks, classes, stop = predict_probabilities(self, batch, source="the model")
         settings = {
             "class_names": config.class_names,
             "stop_threshold": config.stop_threshold,
             "aspect": config.aspect,
             **options,
         }
-        return runtime.decode(
-            _sigmoid(outputs["mask_logits"][0]),
-            outputs["class_probs"][0],
-            _sigmoid(outputs["stop_logits"][0]),
-            size=image.shape[:2],
-            **settings,
-        )
+        return runtime.decode(masks[0], classes[0], stop[0], size=image.shape[:2], **settings)
 
     @classmethod
     def from_pretrained(cls, path: str | pathlib.Path) -> Self:
@@ -285,11 +280,6 @@ class RSIS(keras.Model):
                 f"images must have the shape (B, H, W, 3) with sides of {min_size} or more pixels "
                 f"for the encoder {self.config.encoder!r}. Received: images.shape={shape}"
             )
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    # Computed with tanh, which is exact at both ends and does not overflow.
-    return 0.5 * (1 + np.tanh(0.5 * np.asarray(logits, np.float32)))
 
 
 def build_model(config: ModelConfig) -> RSIS:

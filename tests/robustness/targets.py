@@ -21,12 +21,11 @@ from mutation import Mutate, damage_bytes, damage_json, dump, mutate_bytes, muta
 from PIL import Image
 
 from rsis_tf.errors import InputError
-from rsis_tf.runtime import RuntimeInputError
 
 HERE = pathlib.Path(__file__).resolve().parent
 EARLIER = HERE.parent / "earlier" / "files.tar.xz"
 OUTSIDE = HERE.parent / "outside"
-REFUSALS = (InputError, RuntimeInputError)
+REFUSALS = (InputError,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

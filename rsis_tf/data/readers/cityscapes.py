@@ -7,7 +7,6 @@ import numpy as np
 from rsis_tf.data.labels import from_ids, ids_in
 from rsis_tf.data.paths import MissingSplitError, check_files, find, require_folder
 from rsis_tf.data.readers.label_images import LabelImageDataset, read_labels_of
-from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
 
 CLASS_IDS = {24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle"}
@@ -45,22 +44,17 @@ class CityscapesDataset(LabelImageDataset):
         self.image_files = sorted(folder.glob("*/*_leftImg8bit.png"))
         if not self.image_files:
             raise InputError(f"expected images named CITY/…_leftImg8bit.png. Received: none in {folder}")
-        self._names = [path.name.removesuffix("_leftImg8bit.png") for path in self.image_files]
+        self.names = [path.name.removesuffix("_leftImg8bit.png") for path in self.image_files]
         self.annotation_files = [
             root / "gtFine" / split / path.parent.name / f"{name}_gtFine_instanceIds.png"
-            for path, name in zip(self.image_files, self._names, strict=True)
+            for path, name in zip(self.image_files, self.names, strict=True)
         ]
         if split == "test" and not any(path.exists() for path in self.annotation_files):
             self.annotation_files = []
         elif check:
             check_files(self.annotation_files, folder)
 
-    def _image_id(self, index: int) -> str:
-        return self._names[index]
-
     def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        if not self.annotation_files:
-            return np.full(shape, VOID, np.int32), np.zeros(0, np.int32)
         return decode(read_labels_of(self.annotation_files[index], self.image_files[index], shape))
 
 

@@ -7,7 +7,6 @@ import numpy as np
 from rsis_tf.data.labels import from_ids, ids_in
 from rsis_tf.data.paths import MissingSplitError, check_files, require_folder
 from rsis_tf.data.readers.label_images import LabelImageDataset, read_labels_of
-from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
 
 SUBSETS = ("A1", "A2", "A3", "A4")
@@ -58,18 +57,13 @@ class CvpppDataset(LabelImageDataset):
             names = _select(names, split, fold, num_folds)
             if not names:
                 raise InputError(f"expected at least 2 plants to split. Received: fewer in {folder}")
-        self._names = names
+        self.names = names
         self.image_files = [folder / f"{name}_rgb.png" for name in names]
         self.annotation_files = [] if split == "test" else [folder / f"{name}_label.png" for name in names]
         if check:
             check_files(self.annotation_files, folder)
 
-    def _image_id(self, index: int) -> str:
-        return self._names[index]
-
     def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        if not self.annotation_files:
-            return np.full(shape, VOID, np.int32), np.zeros(0, np.int32)
         ids = read_labels_of(self.annotation_files[index], self.image_files[index], shape)
         return from_ids(ids, {value: 1 for value in ids_in(ids) if value != 0})
 

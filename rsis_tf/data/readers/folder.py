@@ -47,12 +47,12 @@ class FolderDataset(LabelImageDataset):
         label_maps = _by_name(
             label_folder, [path for path in list_images(label_folder) if path.suffix.lower() in LABEL_SUFFIXES]
         )
-        self._names = sorted(images.keys() | label_maps.keys())
-        if not self._names:
+        self.names = sorted(images.keys() | label_maps.keys())
+        if not self.names:
             raise InputError(f"expected at least one image. Received: none in {image_folder}")
         # The path of a missing file is made up, so that checking or reading it reports the file as missing.
-        self.image_files = [images.get(name, image_folder / f"{name}.png") for name in self._names]
-        self.annotation_files = [label_maps.get(name, label_folder / f"{name}.png") for name in self._names]
+        self.image_files = [images.get(name, image_folder / f"{name}.png") for name in self.names]
+        self.annotation_files = [label_maps.get(name, label_folder / f"{name}.png") for name in self.names]
         if check:
             check_files(self.image_files, label_folder)
             check_files(self.annotation_files, image_folder)
@@ -63,9 +63,6 @@ class FolderDataset(LabelImageDataset):
         if not names_of_classes:
             raise InputError(f"expected one class name per line. Received: an empty {classes_file}")
         self.class_names = ("background", *names_of_classes)
-
-    def _image_id(self, index: int) -> str:
-        return self._names[index]
 
     def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         path = self.annotation_files[index]

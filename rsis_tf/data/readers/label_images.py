@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from rsis_tf.data.labels import reduced_labels
-from rsis_tf.data.sample import FileDataset, Inspection, Sample
+from rsis_tf.data.sample import VOID, FileDataset, Inspection, Sample
 from rsis_tf.errors import InputError
 from rsis_tf.images import read_header, read_label_image, read_reduced
 
@@ -13,14 +13,20 @@ from rsis_tf.images import read_header, read_label_image, read_reduced
 class LabelImageDataset(FileDataset):
     """Reads images and their labels; `inspect` decodes the label image only.
 
-    A subclass sets `class_names`, `image_files` and `annotation_files` and implements `_labels` and `_image_id`.
+    A subclass sets `class_names`, `image_files`, `annotation_files` and `names`, and implements `_labels`. Without
+    annotation files, as in test splits, all pixels are void.
+
+    Attributes:
+        names: name of each image, its `image_id`.
     """
+
+    names: list[str]
 
     def read(self, index: int, at_least: tuple[int, int] | None = None) -> Sample:
         """Reads a sample, see `FileDataset.read`."""
         image = read_reduced(self.image_files[index], at_least)
-        label_map, classes = reduced_labels(*self._labels(index, image.size), image.reduction)
-        return Sample(image=image.pixels, label_map=label_map, classes=classes, image_id=self._image_id(index))
+        label_map, classes = reduced_labels(*self._labels_or_void(index, image.size), image.reduction)
+        return Sample(image=image.pixels, label_map=label_map, classes=classes, image_id=self.names[index])
 
     def files(self, index: int) -> list[pathlib.Path]:
         """Returns the files that a sample is read from."""
@@ -29,15 +35,17 @@ class LabelImageDataset(FileDataset):
     def inspect(self, index: int) -> Inspection:
         """Reads the label image and the header of the image."""
         header = read_header(self.image_files[index])
-        _, classes = self._labels(index, header.size)
+        _, classes = self._labels_or_void(index, header.size)
         unclear = header.orientation != 1 and header.stored_size == header.size
         return Inspection(objects=len(classes), note="exif_unclear" if unclear else "")
 
+    def _labels_or_void(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        if not self.annotation_files:
+            return np.full(shape, VOID, np.int32), np.zeros(0, np.int32)
+        return self._labels(index, shape)
+
     def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the label map (H, W) int32 and the classes (n,) int32 of an image of shape (H, W)."""
-        raise NotImplementedError
-
-    def _image_id(self, index: int) -> str:
         raise NotImplementedError
 
 

@@ -74,9 +74,6 @@ class VocDataset(LabelImageDataset):
         if check:
             check_files([*self.image_files, *self.annotation_files], names_file)
 
-    def _image_id(self, index: int) -> str:
-        return self.names[index]
-
     def files(self, index: int) -> list[pathlib.Path]:
         """Returns the files that a sample is read from."""
         return [self.image_files[index], self._object_files[index], self._class_files[index]]
