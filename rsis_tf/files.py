@@ -15,6 +15,8 @@ from rsis_tf.errors import InputError, brief, reason_of
 
 _NOT_IN_NAMES = re.compile(r"""[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff/\\:*?"<>|]+""")
 """Separators, characters that Windows does not allow, and characters that must not reach a terminal."""
+_DIGEST = re.compile("~[0-9a-f]{12}$")
+"""End of the names that `safe_name` had to change."""
 _LONGEST_NAME = 200
 """Bytes of a name from outside: file systems allow 255, of which `replacing` needs up to 50 for its temporary name."""
 LOCK = ".lock"
@@ -168,7 +170,8 @@ def safe_name(text: str, *, limit: int = 150) -> str:
     """Makes the name of a file from a text from outside, such as the id of an image.
 
     Separators and characters that are not allowed become "_", so the name has one part and is not "..". A text that
-    had to be changed gets a digest, so that different texts give different names.
+    had to be changed, or that ends as such a name does, gets "~" and a digest, so that different texts give different
+    names.
 
     Args:
         text: any text; a text that is a usual name is returned as it is.
@@ -176,10 +179,10 @@ def safe_name(text: str, *, limit: int = 150) -> str:
     """
     name = _NOT_IN_NAMES.sub("_", text).strip(" ")
     name = re.sub(r"^\.+|\.+$", "_", name)
-    if name == text and text and len(text.encode("utf-8")) <= limit:
+    if name == text and text and len(text.encode("utf-8")) <= limit and not _DIGEST.search(text):
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"{name.encode('utf-8')[: limit - 13].decode('utf-8', 'ignore')}-{digest}"
+    return f"{name.encode('utf-8')[: limit - 13].decode('utf-8', 'ignore')}~{digest}"
 
 
 def inside(folder: str | os.PathLike, name: str) -> pathlib.Path:
@@ -191,7 +194,8 @@ def inside(folder: str | os.PathLike, name: str) -> pathlib.Path:
         InputError: if the name is absolute, empty or too long, has a part "..", or leads outside through a link.
     """
     folder = pathlib.Path(folder)
-    parts = re.split(r"[/\\]", name)
+    # Windows separates parts at both; elsewhere a backslash is a character of a longer part.
+    parts = [*re.split(r"[/\\]", name), *name.split("/")]
     try:
         wrong = (
             not all(0 < len(os.fsencode(part)) <= _LONGEST_NAME and part not in (".", "..") for part in parts)
