@@ -8,10 +8,11 @@ from rsis_tf.runtime import Instance
 
 
 def agreement(ours: Sequence[Instance], theirs: Sequence[Instance]) -> float:
-    """Returns the agreement of two predictions of one image, 0 to 1; the order of the instances does not matter.
+    """Returns the agreement of two predictions of one image, 0 to 1.
 
-    Instances of the same class are paired, the largest IoU of their masks first. The agreement is the sum of the IoUs
-    of the pairs, divided by the number of instances of the larger prediction. It is 1 if both are empty.
+    Instances of the same class are paired, the largest IoU of their masks first; of equal IoUs, the first of `ours`.
+    The order of the instances does not matter otherwise. The agreement is the sum of the IoUs of the pairs, divided by
+    the number of instances of the larger prediction. It is 1 if both are empty.
     """
     if not ours or not theirs:
         return float(len(ours) == len(theirs))
