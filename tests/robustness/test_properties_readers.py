@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle_tools
 from pycocotools.coco import COCO
+from scipy import ndimage
 from strategies import check_message, folder, masks_of, painted, sizes
 
 from rsis_tf.data.readers.cityscapes import CLASS_IDS, VOID_IDS, CityscapesDataset
@@ -313,3 +314,46 @@ def test_cityscapes_ids_are_read_back(ids: np.ndarray) -> None:
         assert _objects(sample) == sorted((classes[v // 1000], (ids == v).tobytes()) for v in values)
         np.testing.assert_array_equal(sample.label_map == VOID, np.isin(ids, [*VOID_IDS, *CLASS_IDS]))
         assert dataset.inspect(0).objects == len(values)
+
+
+_STORED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""EXIF orientation → how the pixels of an upright image are stored."""
+
+
+@given(
+    sizes(70, least=4).flatmap(lambda size: painted(size, st.integers(1, 3), most=2)),
+    sizes(40),
+    st.sampled_from(sorted(_STORED)),
+)
+def test_a_jpeg_file_read_at_a_reduced_scale_shows_its_labels(
+    ids: np.ndarray, at_least: tuple[int, int], orientation: int
+) -> None:
+    grey = np.where(ids > 0, 220, 30).astype(np.uint8)
+    with folder() as root:
+        (root / "train/images").mkdir(parents=True)
+        image, exif = Image.fromarray(grey), Image.Exif()
+        exif[0x0112] = orientation
+        turned = _STORED[orientation]
+        (image if turned is None else image.transpose(turned)).save(root / "train/images/a.jpg", quality=95, exif=exif)
+        _save(root / "train/labels/a.png", ids, "L")
+        dataset = FolderDataset(root, "train")
+        whole, sample = dataset[0], dataset.read(0, at_least)
+    assert whole.label_map.shape == ids.shape
+    for one in (whole, sample):
+        assert one.image.shape == (*one.label_map.shape, 3)
+        _objects(one)
+        # Beside an edge of an object, the decoder mixes both sides.
+        near = ndimage.maximum_filter(one.label_map, 5), ndimage.minimum_filter(one.label_map, 5)
+        flat = (near[0] > 0) == (near[1] > 0)
+        np.testing.assert_array_equal((one.image[..., 0] > 125)[flat], (one.label_map > 0)[flat])
+    sides = zip(ids.shape, sample.label_map.shape, at_least, strict=True)
+    assert all(small >= min(side, least) for side, small, least in sides)

@@ -6,7 +6,8 @@ import math
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
-from strategies import images, label_maps, sizes
+from hypothesis.extra import numpy as arrays
+from strategies import check_message, images, label_maps, sizes
 
 from rsis_tf.config import DataConfig
 from rsis_tf.data.augment import STILL, Augmentation, jitter_colour, random_matrix
@@ -17,7 +18,7 @@ from rsis_tf.data.prepare import prepare
 from rsis_tf.data.reduced_samples import reduced
 from rsis_tf.data.sample import PADDING, VOID, Sample
 from rsis_tf.data.warp import quarter_turn_matrix, resize_matrix, warp_image, warp_labels
-from rsis_tf.runtime import letterbox, resize_image
+from rsis_tf.runtime import InputError, as_image, letterbox, resize_image
 
 _SEEDS = st.integers(0, 2**32 - 1)
 _BORDERS = st.sampled_from(["black", "replicate"])
@@ -265,3 +266,25 @@ def test_resized_images_have_the_size_and_no_new_extremes(
     outside[top : top + height, left : left + width] = 0
     assert not outside.any()
     assert resize_image(image, image.shape[:2], aspect) is image
+
+
+@given(
+    arrays.arrays(
+        st.sampled_from([np.uint8, np.uint16, np.bool_, np.float16, np.float32, np.float64, np.int32]),
+        st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple),
+    )
+)
+def test_any_array_becomes_an_image_or_is_refused(array: np.ndarray) -> None:
+    try:
+        image = as_image(array)
+    except InputError as error:
+        check_message(error)
+        return
+    assert array.dtype != np.int32
+    assert (image.shape, image.dtype) == ((*array.shape[:2], 3), np.uint8)
+    assert as_image(image) is image
+    if array.dtype.kind in "fu":
+        # Brighter pixels stay brighter.
+        channels = array[..., None] if array.ndim == 2 else array[..., :3]
+        order = np.argsort(np.broadcast_to(channels, image.shape), axis=None)
+        assert (np.diff(image.ravel()[order].astype(int)) >= 0).all()
