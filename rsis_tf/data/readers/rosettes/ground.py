@@ -1,0 +1,159 @@
+"""What lies below a plant: peat, soil, sand or gravel with moss and perlite, in a round or square pot on a tray."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+Array = np.ndarray
+
+_SOILS = np.array([[58, 46, 38], [92, 72, 54], [112, 92, 72], [140, 124, 102], [84, 82, 80], [44, 42, 44]], np.float32)
+"""RGB of peat, two soils, sand, grey substrate and wet peat; an image mixes two of them."""
+
+_MOSS = np.array([96, 104, 52], np.float32)
+_PERLITE = np.array([205, 202, 196], np.float32)
+_PLASTICS = np.array([[38, 38, 42], [70, 72, 76], [120, 80, 60], [60, 70, 96], [190, 190, 186]], np.float32)
+"""RGB of pots and trays: black, grey, terracotta, blue and white."""
+
+_COARSE, _MIDDLE, _FINE = 4, 9, 24
+"""Nodes per side of the noise from which textures are mixed."""
+
+
+class Ground:
+    """Paints grounds of one size.
+
+    Args:
+        size: (H, W) in pixels.
+    """
+
+    def __init__(self, size: tuple[int, int]):
+        self.size = size
+        height, width = size
+        side = min(size)
+        self._y = ((np.arange(height, dtype=np.float32) + 0.5 - height / 2) / side)[:, None]  # (H, 1)
+        self._x = ((np.arange(width, dtype=np.float32) + 0.5 - width / 2) / side)[None, :]  # (1, W)
+        counts = {nodes: min(nodes, side // 3) for nodes in (_COARSE, _MIDDLE, _FINE)}
+        self._weights = {
+            nodes: (interpolation(count, height), interpolation(count, width).T) for nodes, count in counts.items()
+        }
+
+    def paint(self, rng: np.random.Generator) -> Array:
+        """Returns (3, H, W) float32, in 0 … 255 apart from a few brighter pixels."""
+        relief = self._stones(rng) if rng.random() < 0.2 else self._crumbs(rng)
+        first, second = _SOILS[rng.integers(len(_SOILS), size=2)]
+        mixed = self._noise(_COARSE, rng)
+        mixed *= 0.25
+        mixed += 0.5
+        soil = first[:, None, None] + (second - first)[:, None, None] * np.clip(mixed, 0, 1)  # (3, H, W)
+        if rng.random() < 0.5:
+            self._grow_moss(soil, rng)
+        soil *= relief
+        if rng.random() < 0.5:
+            self._strew_perlite(soil, rng)
+        if rng.random() < 0.6:
+            self._set_in_pot(soil, rng)
+        return soil
+
+    def _noise(self, nodes: int, rng: np.random.Generator) -> Array:
+        """Returns (H, W) float32: smooth noise, normally distributed at the nodes."""
+        rows, columns = self._weights[nodes]
+        return rows @ rng.standard_normal((rows.shape[1], columns.shape[0]), np.float32) @ columns
+
+    def _crumbs(self, rng: np.random.Generator) -> Array:
+        """Returns (H, W) float32, the brightness of crumbly soil around 1."""
+        height = self._noise(_FINE, rng)
+        height *= 0.5
+        height += self._noise(_MIDDLE, rng)
+        lit = np.empty_like(height)
+        np.subtract(height[:, 1:], height[:, :-1], out=lit[:, 1:])
+        lit[:, 0] = 0
+        lit[1:] += height[1:] - height[:-1]
+        lit *= rng.uniform(0.15, 0.5)
+        height *= rng.uniform(0.05, 0.15)
+        lit += height
+        lit += rng.standard_normal(self.size, np.float32) * np.float32(rng.uniform(0.04, 0.16))
+        lit += 1
+        return np.maximum(lit, 0.25, out=lit)
+
+    def _stones(self, rng: np.random.Generator) -> Array:
+        """Returns (H, W) float32, the brightness of gravel: the cells of points on a disturbed grid."""
+        step = -(-min(self.size) // 128)  # large images are computed at a lower resolution
+        scale = rng.uniform(9, 18)
+        y = ((self._y[::step] + self._y[-1]) * scale + 1).astype(np.float32)  # (h, 1), at least 1
+        x = ((self._x[:, ::step] + self._x[0, -1]) * scale + 1).astype(np.float32)  # (1, w)
+        rows, columns = y.astype(np.int32), x.astype(np.int32)
+        cells = (int(rows.max()) + 2, int(columns.max()) + 2)
+        points = rng.random((2, *cells), np.float32)
+        shades = rng.uniform(0.7, 1.25, cells).astype(np.float32)
+        nearest = np.full((len(rows), columns.shape[1]), 9, np.float32)
+        second = nearest.copy()
+        shade = np.ones_like(nearest)
+        for down in (-1, 0, 1):
+            for right in (-1, 0, 1):
+                cell = (rows + down, columns + right)
+                distance = np.square(points[0][cell] + cell[0] - y)
+                distance += np.square(points[1][cell] + cell[1] - x)
+                closer = distance < nearest
+                np.minimum(second, np.maximum(distance, nearest), out=second)
+                np.copyto(shade, shades[cell], where=closer)
+                np.minimum(nearest, distance, out=nearest)
+        gap = np.sqrt(second) - np.sqrt(nearest)
+        shade *= np.clip(gap * 2.5 + 0.35, 0, 1)  # dark between the stones
+        shade += 0.12 * (0.4 - nearest)
+        whole = shade.repeat(step, 0).repeat(step, 1)[: self.size[0], : self.size[1]]
+        whole += rng.standard_normal(self.size, np.float32) * np.float32(0.05)
+        return np.maximum(whole, 0.2, out=whole)
+
+    def _grow_moss(self, soil: Array, rng: np.random.Generator) -> None:
+        """Covers patches with moss or algae."""
+        patches = self._noise(_MIDDLE, rng)
+        patches += self._noise(_FINE, rng) * np.float32(0.6)
+        patches += np.float32(rng.uniform(-1.6, 0.3))
+        patches *= 1.5
+        np.clip(patches, 0, 0.8, out=patches)
+        colour = _MOSS * rng.uniform(0.55, 1.15) + rng.normal(0, 8, 3)
+        soil += patches * (colour.astype(np.float32)[:, None, None] - soil)
+
+    def _strew_perlite(self, soil: Array, rng: np.random.Generator) -> None:
+        """Strews white grains, up to one on every 300 pixels."""
+        height, width = self.size
+        count = int(rng.uniform(0.0005, 0.0035) * height * width)
+        grain = max(1, min(self.size) // 90)
+        tops, lefts = rng.integers(0, height - grain, count), rng.integers(0, width - grain, count)
+        bright = rng.uniform(0.5, 1.0, count).astype(np.float32)
+        colour = _PERLITE[:, None] * bright
+        for down in range(grain):
+            for right in range(grain):
+                soil[:, tops + down, lefts + right] = colour
+
+    def _set_in_pot(self, soil: Array, rng: np.random.Generator) -> None:
+        """Draws the rim of a pot around the image's middle, and the tray outside of it."""
+        angle = rng.uniform(-0.2, 0.2)
+        y, x = self._y - np.float32(rng.uniform(-0.06, 0.06)), self._x - np.float32(rng.uniform(-0.06, 0.06))
+        inner = rng.uniform(0.4, 0.62)
+        rim = rng.uniform(0.02, 0.06)
+        measure: Callable[[Array, Array], Array] = np.hypot
+        if rng.random() < 0.7:
+            cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+            y, x = cos * y + sin * x, cos * x - sin * y
+            np.abs(y, out=y)
+            np.abs(x, out=x)
+            measure = np.maximum
+        distance = measure(y, x)
+        distance -= np.float32(inner)  # (H, W), as a share of the image's side
+        if float(distance.max()) <= 0:
+            return
+        pot, tray = _PLASTICS[rng.integers(len(_PLASTICS), size=2)]
+        outside = distance > 0
+        lit = np.clip(1.1 - np.abs(distance[outside] - np.float32(rim / 2)) * np.float32(0.9 / rim), 0.55, 1.1)
+        colour = np.where(distance[outside] < rim, pot[:, None] * lit, tray[:, None] * np.float32(0.7))
+        colour += soil[:, outside] * np.float32(0.12)
+        soil[:, outside] = colour
+        near = (distance > -0.03) & ~outside
+        soil[:, near] *= np.float32(0.7)  # the shadow of the rim
+
+
+def interpolation(nodes: int, length: int) -> Array:
+    """Returns (length, nodes) float32: weights that interpolate `nodes` values smoothly over `length` pixels."""
+    position = np.linspace(0, nodes - 1, length)[:, None]
+    linear = np.clip(1 - np.abs(position - np.arange(nodes)), 0, 1)
+    return (linear * linear * (3 - 2 * linear)).astype(np.float32)
