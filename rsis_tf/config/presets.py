@@ -25,7 +25,7 @@ def leaves() -> RunConfig:
         dataset="leaves",
         max_objects=10,
         train_size=3584,
-        epochs=3,
+        epochs=6,
         class_weight=0.1,
     )
 

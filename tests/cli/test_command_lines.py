@@ -182,7 +182,7 @@ def test_images_of_other_kinds(trained, tmp_path):
         ),
         (["evaluate.py", "{missing}"], "Received: .*missing, which is not there"),
         (["evaluate.py", "{empty}"], "Received: .*empty"),
-        (["evaluate.py", "{text}", "--dataset", "synthetic"], "Received: .*text.keras"),
+        (["evaluate.py", "{text}", "--dataset", "shapes"], "Received: .*text.keras"),
         (["-m", "rsis_tf.cli.predict", "{text}", "x.png"], "Received: .*text.keras"),
         (["-m", "rsis_tf.cli.predict", "{missing}", "x.png"], "Received: .*missing"),
         (["-m", "rsis_tf.cli.predict", "{text}", "x.png", "--provider", "cuda"], "Received: .*text.keras"),

@@ -63,7 +63,7 @@ def call(monkeypatch, capsys, tmp_path):
     return run
 
 
-SCENES = DataConfig(dataset="synthetic", image_size=(32, 32), val_size=4, seed=3)
+SCENES = DataConfig(dataset="shapes", image_size=(32, 32), val_size=4, seed=3)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_the_scores_of_a_run_are_printed_and_stored(call, run_folder):
     assert re.search(r"^AP50 +1\.000 ", out, re.MULTILINE)
     assert "4 images" in out
     kept = json.loads((run_folder / "metrics.json").read_text())
-    assert (kept["dataset"], kept["split"], kept["stop"], kept["images"]) == ("synthetic", "val", "each", 4)
+    assert (kept["dataset"], kept["split"], kept["stop"], kept["images"]) == ("shapes", "val", "each", 4)
     assert (kept["stop_threshold"], kept["mask_threshold"]) == (0.7, 0.25)
     assert (kept["ap"], kept["sbd"], kept["abs_dic"]) == (1, 1, 0)
     call(run_folder, data=SCENES, left_out=1)

@@ -34,14 +34,18 @@ class Camera:
         light = (1 - falloff * direction[0] * self._y - vignette * self._y * self._y) - (
             falloff * direction[1] * self._x + vignette * self._x * self._x
         )
-        scene *= light
         balance = rng.uniform(0.85, 1.2) * rng.uniform(0.94, 1.06, 3)
-        scene *= balance.astype(np.float32)[:, None, None]
-        noise = rng.standard_normal(scene.shape, np.float32)
+        noise = rng.standard_normal(light.size, np.float32)
         noise *= np.float32(rng.uniform(1.0, 5.0))
-        scene += noise
-        np.clip(scene, 0, 255, out=scene)
-        return np.ascontiguousarray(np.moveaxis(scene.astype(np.uint8), 0, -1))
+        start = int(rng.integers(light.size))
+        image = np.empty((*light.shape, 3), np.uint8)
+        for channel, values in enumerate(scene):
+            values *= light
+            values *= np.float32(balance[channel])
+            # The channels share one draw, from starts far apart: as good to the eye as three draws, and faster.
+            values += np.roll(noise, start + channel * light.size // 3).reshape(light.shape)  # (H · W) → (H, W)
+            image[..., channel] = np.clip(values, 0, 255, out=values)
+        return image
 
 
 def _blurred(scene: Array, share: float) -> Array:

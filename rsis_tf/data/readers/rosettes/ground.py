@@ -76,26 +76,25 @@ class Ground:
 
     def _stones(self, rng: np.random.Generator) -> Array:
         """Returns (H, W) float32, the brightness of gravel: the cells of points on a disturbed grid."""
-        step = -(-min(self.size) // 128)  # large images are computed at a lower resolution
+        step = -(-min(self.size) // 96)  # large images are computed at a lower resolution
         scale = rng.uniform(9, 18)
-        y = ((self._y[::step] + self._y[-1]) * scale + 1).astype(np.float32)  # (h, 1), at least 1
-        x = ((self._x[:, ::step] + self._x[0, -1]) * scale + 1).astype(np.float32)  # (1, w)
-        rows, columns = y.astype(np.int32), x.astype(np.int32)
-        cells = (int(rows.max()) + 2, int(columns.max()) + 2)
-        points = rng.random((2, *cells), np.float32)
-        shades = rng.uniform(0.7, 1.25, cells).astype(np.float32)
-        nearest = np.full((len(rows), columns.shape[1]), 9, np.float32)
+        y = ((self._y[::step] - self._y[0]) * scale + 1).astype(np.float32)  # (h, 1), at least 1
+        x = ((self._x[:, ::step] - self._x[0, 0]) * scale + 1).astype(np.float32)  # (1, w)
+        down, right = int(y[-1, 0]) + 2, int(x[0, -1]) + 2  # cells
+        points_y = (rng.random((down, right), np.float32) + np.arange(down, dtype=np.float32)[:, None]).ravel()
+        points_x = (rng.random((down, right), np.float32) + np.arange(right, dtype=np.float32)).ravel()
+        home = y.astype(np.intp) * right + x.astype(np.intp)  # (h, w), index of the pixel's cell
+        nearest = np.full(home.shape, 9, np.float32)  # squared distances
         second = nearest.copy()
-        shade = np.ones_like(nearest)
-        for down in (-1, 0, 1):
-            for right in (-1, 0, 1):
-                cell = (rows + down, columns + right)
-                distance = np.square(points[0][cell] + cell[0] - y)
-                distance += np.square(points[1][cell] + cell[1] - x)
-                closer = distance < nearest
-                np.minimum(second, np.maximum(distance, nearest), out=second)
-                np.copyto(shade, shades[cell], where=closer)
-                np.minimum(nearest, distance, out=nearest)
+        owner = home.copy()
+        for shift in (-right - 1, -right, -right + 1, -1, 0, 1, right - 1, right, right + 1):
+            cell = home + shift
+            distance = np.square(points_y.take(cell) - y)
+            distance += np.square(points_x.take(cell) - x)
+            np.copyto(owner, cell, where=distance < nearest)
+            np.minimum(second, np.maximum(distance, nearest), out=second)
+            np.minimum(nearest, distance, out=nearest)
+        shade = rng.uniform(0.7, 1.25, down * right).astype(np.float32).take(owner)
         gap = np.sqrt(second) - np.sqrt(nearest)
         shade *= np.clip(gap * 2.5 + 0.35, 0, 1)  # dark between the stones
         shade += 0.12 * (0.4 - nearest)
@@ -143,13 +142,14 @@ class Ground:
         if float(distance.max()) <= 0:
             return
         pot, tray = _PLASTICS[rng.integers(len(_PLASTICS), size=2)]
+        lit = np.clip(1.1 - np.abs(distance - np.float32(rim / 2)) * np.float32(0.9 / rim), 0.55, 1.1)
+        on_rim = distance < rim
         outside = distance > 0
-        lit = np.clip(1.1 - np.abs(distance[outside] - np.float32(rim / 2)) * np.float32(0.9 / rim), 0.55, 1.1)
-        colour = np.where(distance[outside] < rim, pot[:, None] * lit, tray[:, None] * np.float32(0.7))
-        colour += soil[:, outside] * np.float32(0.12)
-        soil[:, outside] = colour
-        near = (distance > -0.03) & ~outside
-        soil[:, near] *= np.float32(0.7)  # the shadow of the rim
+        for channel in range(3):
+            colour = np.where(on_rim, pot[channel] * lit, np.float32(0.7) * tray[channel])
+            colour += soil[channel] * np.float32(0.12)
+            np.copyto(soil[channel], colour, where=outside)
+        soil *= np.where((distance > -0.03) & ~outside, np.float32(0.7), np.float32(1))  # the shadow of the rim
 
 
 def interpolation(nodes: int, length: int) -> Array:
