@@ -50,14 +50,13 @@ class Camera:
 
 def _blurred(scene: Array, share: float) -> Array:
     """Returns the scene blurred by the kernel (share, 1 − 2 · share, share) along each axis."""
-    weight = np.float32(share / (1 - 2 * share))
-    down = scene.copy()
-    down[:, 1:] += weight * scene[:, :-1]
-    down[:, :-1] += weight * scene[:, 1:]
-    down[:, (0, -1)] += weight * scene[:, (0, -1)]
-    both = down.copy()
-    both[:, :, 1:] += weight * down[:, :, :-1]
-    both[:, :, :-1] += weight * down[:, :, 1:]
-    both[:, :, (0, -1)] += weight * down[:, :, (0, -1)]
-    both *= np.float32((1 - 2 * share) ** 2)
-    return both
+    side, middle = np.float32(share), np.float32(1 - 2 * share)
+    for axis in (1, 2):
+        before = np.moveaxis(scene, axis, 0)
+        scene = scene * middle
+        after = np.moveaxis(scene, axis, 0)
+        before *= side
+        after[1:] += before[:-1]
+        after[:-1] += before[1:]
+        after[(0, -1), :] += before[(0, -1), :]  # the border continues
+    return scene

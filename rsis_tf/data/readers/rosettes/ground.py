@@ -43,9 +43,13 @@ class Ground:
         mixed = self._noise(_COARSE, rng)
         mixed *= 0.25
         mixed += 0.5
-        soil = first[:, None, None] + (second - first)[:, None, None] * np.clip(mixed, 0, 1)  # (3, H, W)
+        np.clip(mixed, 0, 1, out=mixed)
+        soil = np.empty((3, *self.size), np.float32)
+        for channel in range(3):
+            np.multiply(mixed, second[channel] - first[channel], out=soil[channel])
+            soil[channel] += first[channel]
         if rng.random() < 0.5:
-            self._grow_moss(soil, rng)
+            self._grow_moss(soil, relief, rng)
         soil *= relief
         if rng.random() < 0.5:
             self._strew_perlite(soil, rng)
@@ -76,8 +80,8 @@ class Ground:
 
     def _stones(self, rng: np.random.Generator) -> Array:
         """Returns (H, W) float32, the brightness of gravel: the cells of points on a disturbed grid."""
-        step = -(-min(self.size) // 96)  # large images are computed at a lower resolution
-        scale = rng.uniform(9, 18)
+        step = -(-min(self.size) // 128)  # large images are computed at a lower resolution
+        scale = rng.uniform(10, 26)
         y = ((self._y[::step] - self._y[0]) * scale + 1).astype(np.float32)  # (h, 1), at least 1
         x = ((self._x[:, ::step] - self._x[0, 0]) * scale + 1).astype(np.float32)  # (1, w)
         down, right = int(y[-1, 0]) + 2, int(x[0, -1]) + 2  # cells
@@ -94,23 +98,27 @@ class Ground:
             np.copyto(owner, cell, where=distance < nearest)
             np.minimum(second, np.maximum(distance, nearest), out=second)
             np.minimum(nearest, distance, out=nearest)
-        shade = rng.uniform(0.7, 1.25, down * right).astype(np.float32).take(owner)
+        shade = rng.uniform(0.6, 1.2, down * right).astype(np.float32).take(owner)
+        angle, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.7)
+        shade += (points_y.take(owner) - y) * np.float32(depth * np.sin(angle))  # stones are round
+        shade += (points_x.take(owner) - x) * np.float32(depth * np.cos(angle))
         gap = np.sqrt(second) - np.sqrt(nearest)
         shade *= np.clip(gap * 2.5 + 0.35, 0, 1)  # dark between the stones
-        shade += 0.12 * (0.4 - nearest)
         whole = shade.repeat(step, 0).repeat(step, 1)[: self.size[0], : self.size[1]]
         whole += rng.standard_normal(self.size, np.float32) * np.float32(0.05)
         return np.maximum(whole, 0.2, out=whole)
 
-    def _grow_moss(self, soil: Array, rng: np.random.Generator) -> None:
-        """Covers patches with moss or algae."""
+    def _grow_moss(self, soil: Array, relief: Array, rng: np.random.Generator) -> None:
+        """Covers patches with moss or algae, sooner where the ground is dark."""
         patches = self._noise(_MIDDLE, rng)
         patches += self._noise(_FINE, rng) * np.float32(0.6)
-        patches += np.float32(rng.uniform(-1.6, 0.3))
+        patches -= relief * np.float32(1.2)
+        patches += np.float32(rng.uniform(-0.5, 1.4))
         patches *= 1.5
         np.clip(patches, 0, 0.8, out=patches)
-        colour = _MOSS * rng.uniform(0.55, 1.15) + rng.normal(0, 8, 3)
-        soil += patches * (colour.astype(np.float32)[:, None, None] - soil)
+        colour = (_MOSS * rng.uniform(0.55, 1.15) + rng.normal(0, 8, 3)).astype(np.float32)
+        for channel in range(3):
+            soil[channel] += patches * (colour[channel] - soil[channel])
 
     def _strew_perlite(self, soil: Array, rng: np.random.Generator) -> None:
         """Strews white grains, up to one on every 300 pixels."""

@@ -76,6 +76,7 @@ class Outlines:
         self.half_width = np.where(beyond > 0, -beyond, self.half_width).astype(np.float32)
         self.stem = np.clip(1 - self.blade * 8, 0, 1)
         slope = np.diff(self.half_width, axis=1, prepend=self.half_width[:, :1]) * self._scale[:, None]
+        slope = np.clip(slope, -1.5, 1.5)  # both ends of a leaf are steps or nearly so
         self._steepness = (1 / np.sqrt(1 + slope * slope)).astype(np.float32)  # from lateral to shortest distance
         bend = species.bend * rng.uniform(-1, 1, (count, 1)).astype(np.float32)
         self._midrib = (bend * lengths * share * share).astype(np.float32)  # lateral shift
