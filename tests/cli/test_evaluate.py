@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from rsis_tf.cli import ablation, evaluate
+from rsis_tf.cli.evaluation_options import add_model_and_data, data_config, new_parser
 from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from rsis_tf.config.json_file import to_json
-from rsis_tf.config.presets import custom
+from rsis_tf.config.presets import PRESETS, custom
 from rsis_tf.data import Subset, category_ids, load_dataset
 from rsis_tf.errors import InputError
 from rsis_tf.run import fitted
@@ -355,3 +356,14 @@ def test_an_error_of_the_predictor_is_one_line(call, run_folder, tmp_path, monke
     code, _, err, _ = call(run_folder, "--coco-results", tmp_path / "results.json", data=SCENES)
     assert (code, err) == (2, "error: expected ONNX Runtime to run the model. Received: out of memory\n")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_generated_images_for_a_model_without_a_run_are_those_of_the_preset(tmp_path):
+    parser = new_parser("evaluate", "", "")
+    add_model_and_data(parser)
+    for name in ("leaves", "shapes"):
+        data = data_config(parser.parse_args([str(tmp_path / "model.onnx"), "--dataset", name]))
+        usual = PRESETS[name]().data
+        assert (data.dataset, data.image_size, data.max_objects) == (name, usual.image_size, usual.max_objects)
+    stored = parser.parse_args([str(tmp_path / "model.onnx"), "--dataset", "synthetic"])
+    assert data_config(stored).dataset == "shapes"
