@@ -74,7 +74,10 @@ class Ground:
         lit *= rng.uniform(0.15, 0.5)
         height *= rng.uniform(0.05, 0.15)
         lit += height
-        lit += rng.standard_normal(self.size, np.float32) * np.float32(rng.uniform(0.04, 0.16))
+        grain = rng.random(self.size, np.float32)  # uniform: a third of the cost of a normal distribution
+        grain -= np.float32(0.5)
+        grain *= rng.uniform(0.14, 0.55)
+        lit += grain
         lit += 1
         return np.maximum(lit, 0.25, out=lit)
 
@@ -105,7 +108,7 @@ class Ground:
         gap = np.sqrt(second) - np.sqrt(nearest)
         shade *= np.clip(gap * 2.5 + 0.35, 0, 1)  # dark between the stones
         whole = shade.repeat(step, 0).repeat(step, 1)[: self.size[0], : self.size[1]]
-        whole += rng.standard_normal(self.size, np.float32) * np.float32(0.05)
+        whole += rng.random(self.size, np.float32) * np.float32(0.17) - np.float32(0.085)
         return np.maximum(whole, 0.2, out=whole)
 
     def _grow_moss(self, soil: Array, relief: Array, rng: np.random.Generator) -> None:
