@@ -30,7 +30,7 @@ def candidates(
     """Yields images on which a file can be compared with its model, (H, W, 3) uint8.
 
     They are those of a folder, or else the run's samples, those of the calibration, generated scenes of the dataset
-    "synthetic", and images of noise and discs.
+    "shapes", and images of noise and discs.
 
     Args:
         folder: chosen by the user, or None.

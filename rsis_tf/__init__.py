@@ -2,7 +2,7 @@
 
     import rsis_tf
 
-    model = rsis_tf.open_model("runs/synthetic")  # or a .keras, .onnx or .tflite file, or a SavedModel
+    model = rsis_tf.open_model("runs/leaves")  # or a .keras, .onnx or .tflite file, or a SavedModel
     found = model("photo.jpg")
 
 The names below are imported when they are first used: `import rsis_tf` loads neither Keras nor TensorFlow.

@@ -70,10 +70,10 @@ def run(place, *command):
     [
         "train.py --out {place}/run",
         "train.py --dataset coco --data {place}/coco --out {place}/run",
-        "evaluate.py {place}/model.keras --dataset synthetic",
-        "evaluate.py {place}/model.onnx --dataset synthetic",
+        "evaluate.py {place}/model.keras --dataset shapes",
+        "evaluate.py {place}/model.onnx --dataset shapes",
         "evaluate.py {place}/model.onnx --dataset coco --data {place}/coco",
-        "evaluate.py {place}/model.onnx --dataset synthetic --coco-results {place}/results.json",
+        "evaluate.py {place}/model.onnx --dataset shapes --coco-results {place}/results.json",
         "-m rsis_tf.cli.predict {place}/model.keras {place}/coco --out {place}/found",
         "-m rsis_tf.cli.predict {place}/model.tflite {place}/coco --out {place}/found",
         "-m rsis_tf.cli.predict {place}/saved_model {place}/coco --out {place}/found",
@@ -81,7 +81,7 @@ def run(place, *command):
         "-m export.saved_model {place}/model.keras",
         "-m export.tflite {place}/model.keras --batch 1",
         "-m rsis_tf.cli.check --dataset coco --data {place}/coco",
-        "-m rsis_tf.cli.order {place}/model.keras --dataset synthetic --out {place}/order",
+        "-m rsis_tf.cli.order {place}/model.keras --dataset shapes --out {place}/order",
         "-m rsis_tf convert --help",
     ],
 )

@@ -221,7 +221,7 @@ def write_model(path: pathlib.Path) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with what the README's commands expect: `photos`, `images`, `model.onnx` and `runs/synthetic`."""
+    """A folder with what the README's commands expect: `photos`, `images`, `model.onnx` and `runs/leaves`."""
     folder = tmp_path_factory.mktemp("readme")
     write_photos(folder / "photos")
     (folder / "images").mkdir()
@@ -230,7 +230,7 @@ def place(tmp_path_factory):
     before = pathlib.Path.cwd()
     os.chdir(folder)
     try:
-        code, screen = call("train", *TINY.split(), "--out", "runs/synthetic")
+        code, screen = call("train", *TINY.split(), "--out", "runs/leaves")
     finally:
         os.chdir(before)
     assert code == 0, screen
@@ -254,7 +254,7 @@ def test_shell_blocks_run(place, monkeypatch):
         ran.append(words[1])
     assert {"train", "evaluate", "predict", "export"} <= set(ran)
     for result in ("model.onnx", "saved_model", "model.tflite"):
-        assert (place / "runs/synthetic" / result).exists(), result
+        assert (place / "runs/leaves" / result).exists(), result
     assert (place / "found.json").is_file()
     assert any((place / "overlays").iterdir())
     assert (place / "found/counts.csv").is_file()

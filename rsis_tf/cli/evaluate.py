@@ -18,7 +18,7 @@ from rsis_tf.evaluation.predictions import Predictor, Sink
 from rsis_tf.evaluation.protocols import PLAIN, Protocol, metrics_file
 from rsis_tf.progress import ProgressLine
 
-_EXAMPLES = """rsis evaluate runs/synthetic
+_EXAMPLES = """rsis evaluate runs/leaves
       the run's best model on the run's validation images
   rsis evaluate model.onnx --dataset coco --data photos --split test --overlays found
       an exported model on other images, some of them drawn"""

@@ -8,7 +8,9 @@ from rsis_tf.cli.data_options import add_coco_options, coco_fields
 from rsis_tf.cli.predictor_options import add_options, predictor_options
 from rsis_tf.cli.protocol_options import describe_defaults
 from rsis_tf.config import DataConfig, RunConfig
+from rsis_tf.config.data import dataset_name
 from rsis_tf.config.json_file import load
+from rsis_tf.config.presets import PRESETS
 from rsis_tf.data import DATASETS, SPLITS, Subset, load_dataset
 from rsis_tf.data.preflight import check_evaluation
 from rsis_tf.data.sample import Dataset
@@ -48,7 +50,8 @@ def add_model_and_data(
     """
     parser.add_argument("model", type=pathlib.Path, metavar="MODEL", nargs="?" if optional else None, help=MODEL_HELP)
     if dataset is None:
-        parser.add_argument("--dataset", choices=DATASETS, help="format of the dataset (default: as in the run)")
+        parser.add_argument("--dataset", type=dataset_name, choices=tuple(DATASETS),
+                            help="format of the dataset (default: as in the run)")  # fmt: skip
     parser.add_argument("--data", metavar="FOLDER", help="the dataset's folder (default: the run's)")
     if dataset in (None, "coco"):
         add_coco_options(parser)
@@ -130,6 +133,9 @@ def data_config(arguments: argparse.Namespace) -> DataConfig:
     if dataset is not None and (
         stored is None or stored.dataset != dataset or arguments.data or "annotations" in given
     ):
+        if not DATASETS[dataset].in_folder:
+            usual = PRESETS[dataset]().data
+            given |= {"image_size": usual.image_size, "max_objects": usual.max_objects}
         return DataConfig(dataset=dataset, root=arguments.data, **given)
     if stored is None:
         find_model(arguments.model)  # if the path is wrong, report that first

@@ -10,9 +10,9 @@ from rsis_tf.errors import ArgumentParser, command_line
 from rsis_tf.inference import MODEL_HELP, open_model
 
 _EPILOG = """examples:
-  rsis predict runs/synthetic/model.onnx photos --out found
+  rsis predict runs/leaves/model.onnx photos --out found
       every image in the folder photos and its subfolders
-  rsis predict runs/synthetic 'plates/**/*.tif' clip.mp4 --what labels,json --every 10
+  rsis predict runs/leaves 'plates/**/*.tif' clip.mp4 --what labels,json --every 10
       every TIFF file in plates, and every tenth frame of a video
 
 results that --what can name, for each image NAME:

@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(
         "report",
         "Writes a run as one HTML file that opens offline: scores, curves, sequences and settings.",
-        "rsis report runs/synthetic",
+        "rsis report runs/leaves",
     )
     parser.add_argument("run", metavar="RUN", type=pathlib.Path, help="a run's folder")
     parser.add_argument("--out", metavar="FILE", type=pathlib.Path, help="HTML file (default: report.html in the run)")

@@ -9,13 +9,13 @@ from rsis_tf.cli import train_options as options
 from rsis_tf.cli.data_options import add_coco_options
 from rsis_tf.cli.train_settings import configure, given_settings, resumed, starting_settings
 from rsis_tf.config import RunConfig, json_file
-from rsis_tf.config.presets import PRESETS, SYNTHETIC_PRESETS
+from rsis_tf.config.presets import PRESETS, VARIANTS, preset_name
 from rsis_tf.errors import ArgumentParser, InputError, TrainingDiverged, command_line
 from rsis_tf.run import TrainedRun, train
 
 _EPILOG = """examples:
   rsis train
-      generated scenes, a few minutes on a CPU
+      leaves of generated plants, a few minutes on a CPU
   rsis train --dataset coco --data photos --image-size 320 --epochs 100
       an unchanged export of Roboflow, CVAT, Label Studio, labelme … (docs/datasets.md)
   rsis train --dataset coco --data export --val-share 0.2
@@ -24,7 +24,7 @@ _EPILOG = """examples:
       the paper's schedule, from ImageNet weights
   rsis train --config runs/coco --epochs 200
       the settings of an earlier run, with more epochs
-  rsis train --resume runs/synthetic
+  rsis train --resume runs/leaves
       continue an interrupted run, whatever interrupted it
 
 The defaults shown are those of the preset: `rsis train --preset cvppp --help` shows others. --print-config prints all
@@ -125,9 +125,10 @@ def _print_result(run: TrainedRun) -> None:
 def _add_start(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--preset",
+        type=preset_name,
         choices=sorted(PRESETS),
-        help="settings to start from (default: synthetic without --data, otherwise custom; synthetic scenes have "
-        f"variants of {' and '.join(SYNTHETIC_PRESETS)})",
+        help="settings to start from (default: leaves without --data, otherwise custom; the generated datasets "
+        f"{' and '.join(VARIANTS)} have variants of custom and paper)",
     )
     group.add_argument("--config", type=pathlib.Path, metavar="RUN|FILE",
                        help="start from the settings of a run (its folder or config.json) instead of a "

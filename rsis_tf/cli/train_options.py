@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rsis_tf import config
+from rsis_tf.config.data import dataset_name
 from rsis_tf.config.training import ENCODER_BATCH_NORMS, HEAD_LOSSES
 from rsis_tf.data import DATASETS
 
@@ -89,12 +90,12 @@ _UNDER_MASK = [name for name, spec in config.MASK_HEADS.items() if "mask" in spe
 
 RUN = (
     Option("--transfer", "start from the weights of a run or model; other classes get a new class layer", "RUN"),
-    Option("--seed", "seed of weights, order, augmentation and generated scenes", "S", int),
+    Option("--seed", "seed of weights, order, augmentation and generated images", "S", int),
     Option("--tensorboard", "write curves and sequences for TensorBoard to RUN/tensorboard", ""),
 )
 
 DATA = (
-    Option("--dataset", "how the images are stored", choices=tuple(DATASETS)),
+    Option("--dataset", "how the images are stored, or generated", type=dataset_name, choices=tuple(DATASETS)),
     Option("--data", "the dataset's folder", "DIR", field="root"),
 )
 

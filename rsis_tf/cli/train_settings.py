@@ -42,8 +42,7 @@ def starting_settings(arguments: argparse.Namespace) -> config.RunConfig:
             f"expected --dataset with {option}, one of {', '.join(DATASETS)}. "
             f"Received: {option} {getattr(arguments, located[0])}"
         )
-    synthetic = arguments.dataset == "synthetic" or (arguments.dataset is None and not located)
-    return preset(arguments.preset, synthetic=synthetic)
+    return preset(arguments.preset, dataset=arguments.dataset or (None if located else "leaves"))
 
 
 def stored_settings(path: pathlib.Path) -> config.RunConfig:

@@ -14,6 +14,9 @@ AUGMENTATION_NAMES = ("paper", "strong")
 BORDERS = ("black", "replicate")
 CROWDS = ("auto", "ignore", "objects")
 
+EARLIER_DATASETS: Mapping[str, str] = {"synthetic": "shapes"}
+"""Name of a dataset in earlier versions → its name today."""
+
 _Side = Annotated[float, Between(0.1, 4)]
 
 
@@ -58,8 +61,8 @@ class DataConfig(Grouped):
     The constructor also takes the fields of `AugmentationConfig` by their names: `DataConfig(augment=True)`.
 
     Attributes:
-        dataset: name of a reader in `rsis_tf.data`.
-        root: the dataset's folder; None for generated scenes, or where the files are named.
+        dataset: name of a reader in `rsis_tf.data`. An earlier name is replaced by today's.
+        root: the dataset's folder; None for generated images, or where the files are named.
         annotations, val_annotations: annotation files for training and for validation ("coco" only); None to find them
             in `root`.
         images, val_images: folders of their images; None for the folder of the annotation file.
@@ -70,15 +73,16 @@ class DataConfig(Grouped):
         image_size: (height, width) of the batches in pixels. In a `RunConfig` it follows the model's.
         aspect: how images of another shape are resized to `image_size`: "stretch" scales each axis separately, "keep"
             scales the image as a whole and pads it; losses ignore the padding. In a `RunConfig` it follows the model's.
-        max_objects: N, the largest objects of an image that are kept; the others are marked as void.
+        max_objects: N, the largest objects of an image that are kept; the others are marked as void. Generated plants
+            ("leaves") have no more than N leaves.
         batch_size: B.
         draft: whether JPEG files much larger than the batches need are decoded at 1/2, 1/4 or 1/8 of their size.
         cache: where samples are kept between epochs at the size that the batches need: "memory", a folder, or None.
-        train_size, val_size: use this many images, the first ones; None for all (for generated scenes: the reader's
+        train_size, val_size: use this many images, the first ones; None for all (for generated images: the reader's
             default number).
         partial_sequences: share of the training images whose sequence begins in the middle: a random choice of their
             objects is marked as found already. 0 in the paper. Not every mask head supports it.
-        seed: of order, augmentation and generated scenes.
+        seed: of order, augmentation and generated images.
         transforms: random changes of training images.
 
     Raises:
@@ -87,7 +91,7 @@ class DataConfig(Grouped):
 
     earlier_names: ClassVar[Mapping[str, str]] = {"begin_anywhere": "partial_sequences"}
 
-    dataset: str = "synthetic"
+    dataset: str = "shapes"
     root: str | None = None
     annotations: str | None = None
     val_annotations: str | None = None
@@ -109,4 +113,10 @@ class DataConfig(Grouped):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "dataset", dataset_name(self.dataset))
         require(self.cache is None or bool(self.cache), "cache", "memory, a folder, or none", self.cache)
+
+
+def dataset_name(name: str) -> str:
+    """Returns the name of a dataset today, given that or an earlier one."""
+    return EARLIER_DATASETS.get(name, name)

@@ -65,7 +65,13 @@ DATASETS = {
     ),
     "cvppp": DatasetEntry(reader="cvppp:CvpppDataset", description="CVPPP Leaf Segmentation Challenge, A1 to A4"),
     "folder": DatasetEntry(reader="folder:FolderDataset", description="a folder of images and one of label maps"),
-    "synthetic": DatasetEntry(
+    "leaves": DatasetEntry(
+        reader="rosettes.dataset:open_split",
+        description="generated rosette plants from above, their leaves; needs no files",
+        shared_fields=("image_size", "max_objects", "train_size", "val_size", "seed"),
+        in_folder=False,
+    ),
+    "shapes": DatasetEntry(
         reader="synthetic:open_split",
         description="generated scenes of circles, squares and triangles; needs no files",
         shared_fields=("image_size", "train_size", "val_size", "seed"),
@@ -81,7 +87,7 @@ def load_dataset(config: DataConfig, split: str, *, check: bool = True) -> Datas
 
     Args:
         config: names the dataset and its folder; `train_size` and `val_size` limit the splits "train" and "val"
-            ("synthetic": 4096 and 128 images by default, and as many in "test" as in "val").
+            ("leaves" and "shapes": 4096 and 128 images by default, and as many in "test" as in "val").
         split: "train", "val" or "test"; for "coco" also "all", a dataset without splits.
         check: whether to make sure at once that every file of the split exists. If False, a missing file is an error
             when it is read.

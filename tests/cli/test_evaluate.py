@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from rsis_tf.cli import ablation, evaluate
+from rsis_tf.cli.evaluation_options import add_model_and_data, data_config, new_parser
 from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from rsis_tf.config.json_file import to_json
-from rsis_tf.config.presets import custom
+from rsis_tf.config.presets import PRESETS, custom
 from rsis_tf.data import Subset, category_ids, load_dataset
 from rsis_tf.errors import InputError
 from rsis_tf.run import fitted
@@ -63,7 +64,7 @@ def call(monkeypatch, capsys, tmp_path):
     return run
 
 
-SCENES = DataConfig(dataset="synthetic", image_size=(32, 32), val_size=4, seed=3)
+SCENES = DataConfig(dataset="shapes", image_size=(32, 32), val_size=4, seed=3)
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_the_scores_of_a_run_are_printed_and_stored(call, run_folder):
     assert re.search(r"^AP50 +1\.000 ", out, re.MULTILINE)
     assert "4 images" in out
     kept = json.loads((run_folder / "metrics.json").read_text())
-    assert (kept["dataset"], kept["split"], kept["stop"], kept["images"]) == ("synthetic", "val", "each", 4)
+    assert (kept["dataset"], kept["split"], kept["stop"], kept["images"]) == ("shapes", "val", "each", 4)
     assert (kept["stop_threshold"], kept["mask_threshold"]) == (0.7, 0.25)
     assert (kept["ap"], kept["sbd"], kept["abs_dic"]) == (1, 1, 0)
     call(run_folder, data=SCENES, left_out=1)
@@ -355,3 +356,14 @@ def test_an_error_of_the_predictor_is_one_line(call, run_folder, tmp_path, monke
     code, _, err, _ = call(run_folder, "--coco-results", tmp_path / "results.json", data=SCENES)
     assert (code, err) == (2, "error: expected ONNX Runtime to run the model. Received: out of memory\n")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_generated_images_for_a_model_without_a_run_are_those_of_the_preset(tmp_path):
+    parser = new_parser("evaluate", "", "")
+    add_model_and_data(parser)
+    for name in ("leaves", "shapes"):
+        data = data_config(parser.parse_args([str(tmp_path / "model.onnx"), "--dataset", name]))
+        usual = PRESETS[name]().data
+        assert (data.dataset, data.image_size, data.max_objects) == (name, usual.image_size, usual.max_objects)
+    stored = parser.parse_args([str(tmp_path / "model.onnx"), "--dataset", "synthetic"])
+    assert data_config(stored).dataset == "shapes"

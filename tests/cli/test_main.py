@@ -153,8 +153,8 @@ def printed(*argv, capsys):
 @pytest.mark.parametrize("name", PRESETS)
 def test_print_config_prints_the_settings_that_would_be_used(name, capsys):
     options = ["--preset", name, "--data", "there", "--epochs", "3"]
-    if name == "synthetic":
-        options += ["--dataset", "synthetic"]
+    if name in ("leaves", "shapes"):
+        options += ["--dataset", name]
     assert printed(*options, capsys=capsys) == PRESETS[name]().changed(root="there", epochs=3).resolved()
 
 

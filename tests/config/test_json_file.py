@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from rsis_tf.config import RunConfig, json_file
-from rsis_tf.config.presets import PRESETS, nuclei, paper_synthetic, synthetic
+from rsis_tf.config.presets import PRESETS, nuclei, paper_shapes, shapes
 from rsis_tf.errors import InputError
 
 EARLIER = pathlib.Path(__file__).parents[1] / "earlier"
@@ -23,7 +23,7 @@ def test_what_is_written_is_read(name, tmp_path):
 
 
 def test_a_file_has_a_format_and_stores_shared_settings_once():
-    values = json.loads(json_file.to_json(synthetic()))
+    values = json.loads(json_file.to_json(shapes()))
     assert values["format"] == json_file.FORMAT
     text = json.dumps(values)
     for name in ("image_size", "aspect", "num_steps"):
@@ -44,8 +44,8 @@ TINY = {
 @pytest.mark.parametrize(
     ("file", "expected"),
     [
-        ("config-flat.json", synthetic().changed(**TINY, neck_channels=8, sequence_length=4)),
-        ("config-flat-paper.json", paper_synthetic().changed(**{**TINY, "decoder_stages": 5})),
+        ("config-flat.json", shapes().changed(**TINY, neck_channels=8, sequence_length=4)),
+        ("config-flat-paper.json", paper_shapes().changed(**{**TINY, "decoder_stages": 5})),
         ("config-flat-nuclei.json", nuclei()),
     ],
 )

@@ -8,6 +8,7 @@ from rsis_tf import config
 from rsis_tf.cli.train import parse
 from rsis_tf.cli.train_settings import configure, resumed
 from rsis_tf.config import json_file as config_file
+from rsis_tf.config import presets
 from rsis_tf.config.presets import PRESETS
 from rsis_tf.data import DATASETS
 from rsis_tf.errors import InputError
@@ -16,7 +17,7 @@ from rsis_tf.errors import InputError
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_whole(name):
     settings = PRESETS[name]()
-    assert f"rsis train --preset {name}" in PRESETS[name].__doc__ or name in ("custom", "synthetic")
+    assert f"rsis train --preset {name}" in PRESETS[name].__doc__ or name in ("custom", "leaves", "shapes")
     assert settings.data.dataset in DATASETS
     assert settings.model.image_size == settings.data.image_size
     assert config_file.from_dict(config.RunConfig, json.loads(config_file.to_json(settings))) == settings
@@ -104,7 +105,7 @@ def test_what_an_encoder_starts_from(name, encoder, given):
         *(["--encoder-weights", given] * bool(given)),
     ]
     settings = configure(parse(options))
-    starts_trained = name != "synthetic" and settings.model.encoder != "compact"
+    starts_trained = name not in ("leaves", "shapes") and settings.model.encoder != "compact"
     assert settings.train.start.encoder_weights == (given or ("imagenet" if starts_trained else "none"))
     if settings.train.start.encoder_weights == "none":
         assert settings.train.optimization.encoder_learning_rate == settings.train.optimization.learning_rate
@@ -242,8 +243,19 @@ def test_options_of_the_original_reach_the_settings():
     )
 
 
-def test_without_options_it_is_the_synthetic_preset():
-    assert configure(parse([])) == configure(parse(["--dataset", "synthetic"])) == PRESETS["synthetic"]()
+def test_without_options_it_is_the_preset_for_generated_leaves():
+    assert configure(parse([])) == configure(parse(["--dataset", "leaves"])) == PRESETS["leaves"]()
+    assert configure(parse(["--preset", "custom"])) == PRESETS["leaves"]()
+    assert configure(parse(["--dataset", "shapes"])) == configure(parse(["--preset", "shapes"])) == PRESETS["shapes"]()
+
+
+def test_the_earlier_name_of_the_shapes_is_accepted():
+    assert presets.synthetic() == presets.shapes()
+    assert presets.paper_synthetic() == presets.paper_shapes()
+    assert config.DataConfig(dataset="synthetic") == config.DataConfig(dataset="shapes")
+    for options in ("--dataset synthetic", "--preset synthetic", "--preset synthetic --dataset synthetic"):
+        assert configure(parse(options.split())) == presets.shapes()
+    assert configure(parse("--preset paper --dataset synthetic".split())) == presets.paper_shapes()
 
 
 def test_the_default_is_the_recipe_for_your_own_data():
@@ -254,9 +266,11 @@ def test_the_default_is_the_recipe_for_your_own_data():
     assert ours.train.choose_stop_threshold
 
 
-def test_the_paper_without_data_is_trained_on_scenes():
+def test_the_paper_without_data_is_trained_on_generated_images():
     paper = configure(parse(["--preset", "paper"]))
-    assert (paper.data.dataset, paper.model.mask_head, paper.model.neck_channels) == ("synthetic", "convolution", 0)
+    assert (paper.data.dataset, paper.model.mask_head, paper.model.neck_channels) == ("leaves", "convolution", 0)
+    shapes = configure(parse(["--preset", "paper", "--dataset", "shapes"]))
+    assert (shapes.data.dataset, shapes.model.mask_head, shapes.model.num_classes) == ("shapes", "convolution", 4)
     assert configure(parse("--preset paper --data there".split())).data.dataset == "coco"
 
 
@@ -288,7 +302,7 @@ def test_a_resumed_run_keeps_its_settings(tmp_path):
 
 
 def test_a_resumed_run_cannot_stretch_a_cosine(tmp_path):
-    (tmp_path / "config.json").write_text(config_file.to_json(PRESETS["synthetic"]()))
+    (tmp_path / "config.json").write_text(config_file.to_json(PRESETS["leaves"]()))
     with pytest.raises(InputError, match=r"Received: epochs=99, where the cosine schedule"):
         resumed(parse(["--resume", str(tmp_path), "--epochs", "99"]))
 

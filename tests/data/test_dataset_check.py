@@ -152,12 +152,12 @@ def test_load_dataset_opens_by_name(dataset):
     assert len(list(load_dataset(config, "train"))) == 2
     assert load_dataset(config, "train").class_names == ("background", "dog", "cat")
     for name in DATASETS:
-        if name != "synthetic":
+        if name not in ("leaves", "shapes"):
             with pytest.raises(InputError, match="missing"):
                 load_dataset(DataConfig(dataset=name, root="missing"), "train")
 
 
-def test_the_sizes_of_synthetic_splits():
+def test_the_sizes_of_the_splits_of_shapes():
     assert [len(load_dataset(DataConfig(), split)) for split in ("train", "val", "test")] == [4096, 128, 128]
     dataset = load_dataset(DataConfig(image_size=(32, 48), train_size=7), "train")
     assert len(dataset) == 7
@@ -167,7 +167,7 @@ def test_the_sizes_of_synthetic_splits():
 @pytest.mark.parametrize(
     ("changes", "split", "message"),
     [
-        ({"dataset": "coca"}, "train", "cityscapes, coco, cvppp, folder, synthetic, voc. Received: 'coca'"),
+        ({"dataset": "coca"}, "train", "cityscapes, coco, cvppp, folder, leaves, shapes, voc. Received: 'coca'"),
         ({"dataset": "voc"}, "train", "root=None"),
         ({}, "training", "train, val, test. Received: 'training'"),
         ({"seed": -1}, "train", "seed=-1"),

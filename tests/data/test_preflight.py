@@ -218,8 +218,8 @@ def test_objects_of_label_maps_are_counted_and_broken_label_maps_refused(tmp_pat
     assert "b.png" in refused(tmp_path, dataset="folder")
 
 
-def test_synthetic_scenes_are_not_checked():
-    assert lines_of(None, dataset="synthetic", max_objects=1, num_steps=1) == []
+def test_generated_images_are_not_checked():
+    assert lines_of(None, dataset="leaves", max_objects=1, num_steps=1) == []
     scenes = Subset(load_dataset(DataConfig(), "val"), 2)
     assert check_evaluation("val", scenes, num_steps=1) == []
 

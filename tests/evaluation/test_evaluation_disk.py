@@ -71,7 +71,7 @@ def _emptied(folder):
 
 def test_every_write_of_an_evaluation_may_fail(plants, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "results"
-    options = ["--dataset", "synthetic", "--no-check", "--out", folder / "scores.json"]
+    options = ["--dataset", "shapes", "--no-check", "--out", folder / "scores.json"]
     options += ["--coco-results", folder / "coco.json", "--leaves-submission", folder / "leaves"]
     options += ["--overlays", folder / "overlays", "--overlays-count", "1"]
     clean = _emptied(folder)
@@ -103,7 +103,7 @@ def test_every_write_of_the_voc_scores_may_fail(tmp_path, monkeypatch, capsys):
 
 def _run_folder(folder, **scores):
     folder.mkdir()
-    config = RunConfig(model=ModelConfig(), data=DataConfig(dataset="synthetic"), train=TrainConfig())
+    config = RunConfig(model=ModelConfig(), data=DataConfig(dataset="shapes"), train=TrainConfig())
     (folder / "config.json").write_text(to_json(config))
     (folder / "metrics.json").write_text(json.dumps({"ap": 0.4, "ap50": 0.5} | scores))
     return folder
@@ -125,7 +125,7 @@ def test_an_earlier_file_stays_when_the_disk_is_full(plants, tmp_path, monkeypat
     folder.mkdir()
     (folder / "scores.json").write_text("earlier")
     disk = FailingDisk(monkeypatch, folder)
-    command = _command(evaluate.main, "model", "--dataset", "synthetic", "--no-check", "--out", folder / "scores.json")
+    command = _command(evaluate.main, "model", "--dataset", "shapes", "--no-check", "--out", folder / "scores.json")
     for number in range(3):
         disk.fail_at(number)
         assert command() == 2
@@ -163,16 +163,16 @@ def no_work(monkeypatch):
 
 
 FILES = [
-    (evaluate.main, ["model", "--dataset", "synthetic", "--out"], "--out"),
-    (evaluate.main, ["model", "--dataset", "synthetic", "--coco-results"], "--coco-results"),
+    (evaluate.main, ["model", "--dataset", "shapes", "--out"], "--out"),
+    (evaluate.main, ["model", "--dataset", "shapes", "--coco-results"], "--coco-results"),
     (ablation.main, ["run", "--out"], "--out"),
     (report.main, ["run", "--out"], "--out"),
     (leaves.main, ["--score", "a", "b", "--csv"], "--csv"),
 ]
 FOLDERS = [
-    (evaluate.main, ["model", "--dataset", "synthetic", "--overlays"], "--overlays"),
-    (evaluate.main, ["model", "--dataset", "synthetic", "--leaves-submission"], "--leaves-submission"),
-    (evaluate.main, ["model", "--dataset", "synthetic", "--cityscapes-results"], "--cityscapes-results"),
+    (evaluate.main, ["model", "--dataset", "shapes", "--overlays"], "--overlays"),
+    (evaluate.main, ["model", "--dataset", "shapes", "--leaves-submission"], "--leaves-submission"),
+    (evaluate.main, ["model", "--dataset", "shapes", "--cityscapes-results"], "--cityscapes-results"),
     (voc.main, ["model", "--out"], "--out"),
     (order.main, ["model", "--out"], "--out"),
     (leaves.main, ["model", "--out"], "--out"),

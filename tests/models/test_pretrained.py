@@ -110,9 +110,7 @@ def test_without_a_network_the_command_says_what_to_do(tmp_path):
         "import train\n"
         "train.main(sys.argv[2:])\n"
     )
-    command = (
-        "--preset voc --dataset synthetic --train-size 4 --val-size 2 --encoder resnet34 --hidden-size 16 --epochs 1"
-    )
+    command = "--preset voc --dataset shapes --train-size 4 --val-size 2 --encoder resnet34 --hidden-size 16 --epochs 1"
     command += " --image-size 32 --batch-size 2 --maxseqlen 2"
     (tmp_path / "keras").mkdir()
     result = subprocess.run(

@@ -8,7 +8,7 @@ from tiny import SCENES, VOTING, log_rows, tiny_model
 
 from rsis_tf import run
 from rsis_tf.config import RunConfig, json_file
-from rsis_tf.config.presets import custom, cvppp, nuclei, paper_synthetic, synthetic
+from rsis_tf.config.presets import custom, cvppp, nuclei, paper_shapes, shapes
 from rsis_tf.data import Subset
 from rsis_tf.errors import InputError
 from rsis_tf.run_folder import new_folder
@@ -21,7 +21,7 @@ def tiny_settings(**changes):
         **{"image_size": (32, 32), "hidden_size": 16, "num_steps": 2, "max_objects": 2, "batch_size": 2, "epochs": 1},
         **{"stop_threshold": 0.25, "schedule": "constant"},
     }
-    return paper_synthetic().changed(**{**settings, **changes})
+    return paper_shapes().changed(**{**settings, **changes})
 
 
 def test_a_run_has_a_folder_a_model_and_scores(tmp_path, eager):
@@ -80,9 +80,9 @@ def test_only_a_constant_rate_can_be_trained_longer(tmp_path):
 
 
 def test_the_dataset_decides_the_classes():
-    settings = run.fitted(synthetic(), SCENES)
+    settings = run.fitted(shapes(), SCENES)
     assert settings.model.class_names == SCENES.class_names
-    assert settings == synthetic().changed(class_names=SCENES.class_names).resolved()
+    assert settings == shapes().changed(class_names=SCENES.class_names).resolved()
 
 
 @pytest.mark.parametrize("head", [{}, VOTING])
