@@ -96,12 +96,104 @@ objects as well, so that no reader depends on colour alone.
 """
 
 
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class CroppedMask:
+    """A mask of an image, stored as the pixels in its box: thousands of objects in a large image need little memory.
+
+    Attributes:
+        crop: (h, w) bool.
+        corner: (x0, y0) of the crop in the image.
+        size: (H, W) of the image.
+    """
+
+    crop: Array
+    corner: tuple[int, int]
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, mask: Array) -> "CroppedMask":
+        """Crops an (H, W) mask to the box around its pixels; an empty mask becomes an empty crop.
+
+        Raises:
+            InputError: if it is not an array with two axes.
+        """
+        if not isinstance(mask, np.ndarray) or mask.ndim != 2:
+            raise InputError(f"a mask must be an (H, W) bool array. Received: {_described(mask)}")
+        return cls(crop=mask, corner=(0, 0), size=mask.shape).trimmed()
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """(x0, y0, x1, y1) of the crop in pixels of the image; x1 and y1 are exclusive. All 0 for an empty crop."""
+        (x0, y0), (height, width) = self.corner, self.crop.shape
+        return x0, y0, x0 + width, y0 + height
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The rows and columns of the image that the crop covers: `image[mask.window][mask.crop]` are its pixels."""
+        x0, y0, x1, y1 = self.box
+        return slice(y0, y1), slice(x0, x1)
+
+    @property
+    def area(self) -> int:
+        """Number of pixels of the mask."""
+        return int(np.count_nonzero(self.crop))
+
+    def full(self) -> Array:
+        """Returns the mask as a new (H, W) array."""
+        mask = np.zeros(self.size, self.crop.dtype)
+        mask[self.window] = self.crop
+        return mask
+
+    def trimmed(self) -> "CroppedMask":
+        """Returns the same mask with the smallest crop, a copy."""
+        rows, columns = np.flatnonzero(self.crop.any(axis=1)), np.flatnonzero(self.crop.any(axis=0))
+        if len(rows) == 0:
+            return dataclasses.replace(self, crop=self.crop[:0, :0].copy(), corner=(0, 0))
+        top, left = int(rows[0]), int(columns[0])
+        crop = self.crop[top : rows[-1] + 1, left : columns[-1] + 1].copy()
+        return dataclasses.replace(self, crop=crop, corner=(self.corner[0] + left, self.corner[1] + top))
+
+    def widened(self, margin: int) -> "CroppedMask":
+        """Returns the same mask with a crop that is larger by `margin` pixels on each side, within the image."""
+        x0, y0, x1, y1 = self.box
+        left, top = min(margin, x0), min(margin, y0)
+        right, bottom = min(margin, self.size[1] - x1), min(margin, self.size[0] - y1)
+        return dataclasses.replace(
+            self, crop=np.pad(self.crop, ((top, bottom), (left, right))), corner=(x0 - left, y0 - top)
+        )
+
+    def moved(self, x: int, y: int, size: tuple[int, int]) -> "CroppedMask":
+        """Returns the mask in a larger image of the size (H, W), in which this image begins at (x, y).
+
+        What lies outside of that image is cut off.
+        """
+        (left, top), (height, width) = self.corner, self.crop.shape
+        bottom, right = max(min(height, size[0] - y - top), 0), max(min(width, size[1] - x - left), 0)
+        inside = self.crop[:bottom, :right]
+        moved = dataclasses.replace(self, crop=inside, corner=(left + x, top + y), size=size)
+        return moved if inside.shape == self.crop.shape else moved.trimmed()
+
+
+class _MaskField:
+    """Makes `Instance.mask` a full mask to its users, and stores it as `Instance.cropped`."""
+
+    def __get__(self, instance: "Instance | None", owner: type | None = None) -> Array:
+        if instance is None:
+            raise AttributeError("mask")  # tells `dataclasses` that the field has no default
+        return instance.cropped.full()
+
+    def __set__(self, instance: "Instance", value: Array | CroppedMask) -> None:
+        cropped = value if isinstance(value, CroppedMask) else CroppedMask.of(value)
+        object.__setattr__(instance, "cropped", cropped)
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Instance:
     """One predicted object.
 
     Attributes:
-        mask: (H, W) bool, at the size of the input image.
+        mask: (H, W) bool, at the size of the input image; a new array each time. May be given as a `CroppedMask`.
+        cropped: the same as a `CroppedMask`, which is how it is stored.
         class_id: 1 … K−1.
         class_name: name of the class.
         score: class probability × objectness.
@@ -110,7 +202,8 @@ class Instance:
         class_probs: (K,) float32, probabilities of all classes, 0 = background.
     """
 
-    mask: Array
+    mask: _MaskField = _MaskField()
+    cropped: CroppedMask = dataclasses.field(init=False)
     class_id: int
     class_name: str
     score: float
@@ -124,15 +217,12 @@ class Instance:
     @property
     def area(self) -> int:
         """Number of pixels of the mask."""
-        return int(np.count_nonzero(self.mask))
+        return self.cropped.area
 
     @property
     def box(self) -> tuple[int, int, int, int]:
         """(x0, y0, x1, y1) in pixels around the mask; x1 and y1 are exclusive. All 0 for an empty mask."""
-        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
-        if len(rows) == 0:
-            return 0, 0, 0, 0
-        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+        return self.cropped.box
 
 
 class Instances(Sequence[Instance]):
@@ -143,6 +233,8 @@ class Instances(Sequence[Instance]):
     Args:
         instances: in predicted order, masks (H, W) bool.
         size: (H, W) of the image.
+        full: whether a sequence used all its steps and found an object in each: the image may hold more objects than
+            were found. Filters and slices keep it.
 
     Raises:
         InputError: for a mask of another size.
@@ -150,12 +242,13 @@ class Instances(Sequence[Instance]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, instances: Iterable[Instance] = (), *, size: tuple[int, int]) -> None:
+    def __init__(self, instances: Iterable[Instance] = (), *, size: tuple[int, int], full: bool = False) -> None:
         self._instances = tuple(instances)
         self.size = (int(size[0]), int(size[1]))
+        self.full = bool(full)
         for instance in self._instances:
-            if instance.mask.shape != self.size:
-                raise InputError(f"expected masks of the size {self.size}. Received: {instance.mask.shape}")
+            if instance.cropped.size != self.size:
+                raise InputError(f"expected masks of the size {self.size}. Received: {instance.cropped.size}")
 
     def __len__(self) -> int:
         return len(self._instances)
@@ -168,7 +261,7 @@ class Instances(Sequence[Instance]):
 
     def __getitem__(self, index: int | slice) -> "Instance | Instances":
         if isinstance(index, slice):
-            return Instances(self._instances[index], size=self.size)
+            return Instances(self._instances[index], size=self.size, full=self.full)
         return self._instances[index]
 
     def __eq__(self, other: object) -> bool:
@@ -208,7 +301,7 @@ class Instances(Sequence[Instance]):
 
     def filter(self, keep: Callable[[Instance], bool]) -> "Instances":
         """Returns the instances for which `keep` is true, e.g. `found.filter(lambda one: one.score > 0.5)`."""
-        return Instances(filter(keep, self), size=self.size)
+        return Instances(filter(keep, self), size=self.size, full=self.full)
 
     def to_label_map(self) -> Array:
         """Returns (H, W) int32, see the function `to_label_map`."""
@@ -235,7 +328,7 @@ class Instances(Sequence[Instance]):
                 {
                     "image_id": image_id,
                     "category_id": int(category_ids[instance.class_id] if category_ids else instance.class_id),
-                    "segmentation": to_rle(instance.mask),
+                    "segmentation": to_rle(instance.cropped),
                     "area": instance.area,
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "iscrowd": 0,
@@ -246,7 +339,7 @@ class Instances(Sequence[Instance]):
 
     def to_polygons(self) -> list[list[Array]]:
         """Returns the outlines of each object's connected parts, see the function `to_polygons`."""
-        return [to_polygons(instance.mask) for instance in self]
+        return [to_polygons(instance.cropped) for instance in self]
 
     def to_geojson(self) -> dict[str, Any]:
         """Returns a GeoJSON FeatureCollection (RFC 7946) in pixels: x to the right, y down, holes filled.
@@ -306,9 +399,11 @@ class Instances(Sequence[Instance]):
         free = np.ones(self.size, bool)
         for instance in self:
             tint = PALETTE[instance.step % len(PALETTE)]
-            paint(canvas, instance.mask & free, tint, 0.4)
-            paint(canvas, _border(instance.mask) & free, tint, 1.0)
-            free &= ~instance.mask
+            wide = instance.cropped.widened(1)  # the border of a mask needs its neighbours
+            part, visible = canvas[wide.window], free[wide.window]
+            paint(part, wide.crop & visible, tint, 0.4)
+            paint(part, _border(wide.crop) & visible, tint, 1.0)
+            visible &= ~wide.crop
         drawn = Image.fromarray(canvas)
         draw = ImageDraw.Draw(drawn)
         font = ImageFont.load_default(size=max(10, round(max(self.size) / 50)))
@@ -390,9 +485,10 @@ def to_label_map(instances: Sequence[Instance], size: tuple[int, int], *, overla
     labels = np.zeros(size, np.int32)
     numbered = list(enumerate(instances, start=1))
     for number, instance in numbered if overlap == "latest" else reversed(numbered):
-        if instance.mask.shape != tuple(size):
-            raise InputError(f"expected masks of the size {tuple(size)}. Received: {instance.mask.shape}")
-        labels[instance.mask] = number
+        mask = instance.cropped
+        if mask.size != tuple(size):
+            raise InputError(f"expected masks of the size {tuple(size)}. Received: {mask.size}")
+        labels[mask.window][mask.crop] = number
     return labels
 
 
@@ -418,37 +514,44 @@ def compact(labels: Array) -> Array:
     return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
 
 
-def to_rle(mask: Array) -> dict[str, list[int]]:
+def to_rle(mask: Array | CroppedMask) -> dict[str, list[int]]:
     """Returns run lengths in COCO's uncompressed RLE: down the columns, the first run is background.
 
     Args:
-        mask: (H, W) bool.
+        mask: (H, W) bool, or the same cropped; the time depends on the size of the crop.
 
     Returns:
         {"size": [H, W], "counts": [...]}; plain integers, ready for JSON. `pycocotools.mask.frPyObjects` reads it.
     """
-    pixels = _check_mask(mask).flatten(order="F")
-    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-    counts = np.diff(np.concatenate([[0], changes, [pixels.size]]))
-    if pixels.size and pixels[0]:
-        counts = np.concatenate([[0], counts])
-    return {"size": list(mask.shape), "counts": counts.tolist()}
+    cropped = _as_cropped(mask)
+    height, width = cropped.size
+    columns, rows = np.nonzero(cropped.crop.T)  # sorted down the columns
+    places = (columns + cropped.corner[0]) * height + rows + cropped.corner[1]  # in the flattened image
+    gaps = np.flatnonzero(np.diff(places) > 1)
+    starts = places[np.concatenate([[0], gaps + 1])] if len(places) else places
+    ends = places[np.concatenate([gaps, [-1]])] + 1 if len(places) else places
+    changes = np.stack([starts, ends], axis=1).ravel()  # (2 * runs,)
+    counts = np.diff(np.concatenate([[0], changes, [height * width]]))
+    if len(places) and changes[-1] == height * width:
+        counts = counts[:-1]
+    return {"size": [height, width], "counts": counts.tolist()}
 
 
-def to_polygons(mask: Array) -> list[Array]:
+def to_polygons(mask: Array | CroppedMask) -> list[Array]:
     """Returns the outlines of the connected parts of a mask, along the edges of its pixels, without holes.
 
     Pixels that touch only at a corner belong to different parts. Filling the polygons restores the mask with its holes
     filled; the area of a polygon is a number of pixels.
 
     Args:
-        mask: (H, W) bool.
+        mask: (H, W) bool, or the same cropped; the time depends on the size of the crop.
 
     Returns:
         One (P, 2) int64 array for each part: corners (x, y) from (0, 0) to (W, H), clockwise on the screen (y down),
         without corners on straight lines, the first corner not repeated. The parts are sorted by their top left pixel.
     """
-    padded = np.pad(_check_mask(mask), 1)
+    cropped = _as_cropped(mask)
+    padded = np.pad(cropped.crop, 1)
     width = padded.shape[1]  # also of the grid of corners: corner (x, y) has the number y * width + x
     above_left, above_right = padded[:-1, :-1], padded[:-1, 1:]
     below_left, below_right = padded[1:, :-1], padded[1:, 1:]
@@ -484,7 +587,7 @@ def to_polygons(mask: Array) -> list[Array]:
         y, x = np.divmod(np.array(corners), width)
         polygon = np.stack([x, y], axis=1)  # (P, 2)
         if _signed_area(polygon) > 0:  # the border of a hole runs the other way
-            polygons.append(np.roll(polygon, 1, axis=0))
+            polygons.append(np.roll(polygon, 1, axis=0) + np.array(cropped.corner))
     return polygons
 
 
@@ -511,10 +614,11 @@ def _signed_area(polygon: Array) -> float:
     return float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
 
 
-def _check_mask(mask: Array) -> Array:
-    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != bool:
-        raise InputError(f"a mask must be an (H, W) bool array. Received: {_described(mask)}")
-    return mask
+def _as_cropped(mask: Array | CroppedMask) -> CroppedMask:
+    pixels = mask.crop if isinstance(mask, CroppedMask) else mask
+    if not isinstance(pixels, np.ndarray) or pixels.ndim != 2 or pixels.dtype != bool:
+        raise InputError(f"a mask must be an (H, W) bool array. Received: {_described(pixels)}")
+    return mask if isinstance(mask, CroppedMask) else CroppedMask.of(mask)
 
 
 # --- Images --------------------------------------------------------------------------------------------------------
@@ -750,7 +854,7 @@ def decode(
         draw: see `DrawMask`; None for bilinear resizing and the threshold.
 
     Returns:
-        The instances; those without a pixel are left out.
+        The instances; those without a pixel are left out. `full` is true if no step is below `stop_threshold`.
 
     Raises:
         InputError: for shapes that do not match, a threshold outside 0 … 1, or an unknown `stop_mode` or `aspect`.
@@ -793,7 +897,7 @@ def decode(
                 class_probs=probs,
             )
         )
-    return Instances(instances, size=size)
+    return Instances(instances, size=size, full=bool((stop >= stop_threshold).all()))
 
 
 def _draw_mask(mask: Array, size: tuple[int, int], threshold: float) -> Array:
