@@ -16,6 +16,7 @@ project derives from; `Predictor`, which runs ONNX files.
 import collections
 import dataclasses
 import hashlib
+import importlib
 import itertools
 import json
 import math
@@ -927,8 +928,18 @@ class Options:
         stop_threshold: objectness from which a step holds an object; default: the model's own.
         mask_threshold: probability from which a pixel belongs to an object; default: the model's own.
         image_size: (h, w) the network runs at; default: the model's own. Files of a fixed size take no other.
-        batch_size: images in one run of `batch` and `stream`; default: what the file is made for, else 8. Files of a
-            fixed batch take no other.
+        batch_size: images, or tiles, in one run of `batch` and `stream`; default: what the file is made for, else 8.
+            Files of a fixed batch take no other.
+        steps: T, the most objects in one sequence; default: the model's own. Only Keras models and stepwise exports
+            take another number.
+        tile: cut images into overlapping tiles of (h, w) pixels, or of n×n for one number n; "auto" for tiles of the
+            network's own size. Each tile is resized to that size and predicted by itself, and the objects are merged
+            (`rsis_tf.tiles`). A tile in which the sequence used all its steps is divided into four, up to twice.
+            Images smaller than a tile are padded with black, so that the scale is the same for all. Default: an image
+            is resized as a whole.
+        tile_overlap: pixels that neighbouring tiles share; more than the largest object, for objects without seams.
+            Default: a quarter of the tile's shorter side.
+        flips: predict the mirror images too and average the sequences (`rsis_tf.flips`), in four times the time.
         verify: whether to compare an exported file with the SHA-256 in the JSON file beside it, if there is one. That
             reads the file once more, at about 1 GB/s. A `.keras` file has checksums of its own, which are always
             checked.
@@ -944,6 +955,10 @@ class Options:
     mask_threshold: float | None = None
     image_size: Sequence[int] | None = None
     batch_size: int | None = None
+    steps: int | None = None
+    tile: int | Sequence[int] | str | None = None
+    tile_overlap: int | None = None
+    flips: bool = False
     verify: bool = True
 
     def __post_init__(self) -> None:
@@ -952,14 +967,23 @@ class Options:
         for name in ("stop_threshold", "mask_threshold"):
             if getattr(self, name) is not None:
                 _check_probability(name, getattr(self, name))
-        for name, most in (("threads", _MOST_THREADS), ("batch_size", _LARGEST_BATCH)):
+        for name, most in (("threads", _MOST_THREADS), ("batch_size", _LARGEST_BATCH), ("steps", _MOST_STEPS)):
             value = getattr(self, name)
             if value is not None and not (_is_number(value, numbers.Integral) and 1 <= value <= most):
                 raise InputError(f"{name} must be a positive integer up to {most}. Received: {_shown(value)}")
-        if not isinstance(self.verify, bool | np.bool_):
-            raise InputError(f"verify must be True or False. Received: {_shown(self.verify)}")
+        for name in ("verify", "flips"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise InputError(f"{name} must be True or False. Received: {_shown(getattr(self, name))}")
         if self.image_size is not None:
             object.__setattr__(self, "image_size", _check_size(self.image_size))
+        if self.tile is not None and not (isinstance(self.tile, str) and self.tile == "auto"):
+            sides = (self.tile, self.tile) if _is_number(self.tile, numbers.Integral) else self.tile
+            object.__setattr__(self, "tile", _check_size(sides, "tile"))
+        overlap = self.tile_overlap
+        if overlap is not None and not (
+            self.tile is not None and _is_number(overlap, numbers.Integral) and 0 <= overlap < _LARGEST_SIDE
+        ):
+            raise InputError(f"tile_overlap must be a number of pixels, with tile. Received: {_shown(overlap)}")
         provider_list(self.providers)
 
 
@@ -1234,11 +1258,11 @@ def _check_probability(name: str, value: Any) -> float:
     return float(value)
 
 
-def _check_size(value: Any) -> tuple[int, int]:
+def _check_size(value: Any, name: str = "image_size") -> tuple[int, int]:
     sides = tuple(value) if isinstance(value, Sequence | np.ndarray) else ()
     if len(sides) != 2 or not all(_is_number(side, numbers.Integral) and 1 <= side <= _LARGEST_SIDE for side in sides):
         raise InputError(
-            f"image_size must be two positive integers (height, width) up to {_LARGEST_SIDE}. Received: {_shown(value)}"
+            f"{name} must be two positive integers (height, width) up to {_LARGEST_SIDE}. Received: {_shown(value)}"
         )
     return int(sides[0]), int(sides[1])
 
@@ -1263,6 +1287,7 @@ class BasePredictor:
         path: where the model comes from, for messages.
         info: what the model says of itself.
         options: what the caller asks for.
+        any_steps: whether the backend can take `options.steps`.
 
     Attributes:
         path: as given.
@@ -1274,16 +1299,24 @@ class BasePredictor:
         stop_mode: "first" or "each", see `decode`.
         stop_threshold: objectness from which a step holds an object.
         mask_threshold: probability from which a pixel belongs to an object.
+        tile: (h, w) of the tiles that images are cut into, None if they are not; see `Options`.
+        tile_overlap: pixels that neighbouring tiles share.
+        flips: whether the sequences of mirror images are averaged.
         draw: see `DrawMask`; None unless set.
 
     Raises:
-        InputError: for a size or a batch that the model does not take; in calls, for something that is not an image,
-            and when the library that runs the model fails.
+        InputError: for a size, a batch or steps that the model does not take; in calls, for something that is not an
+            image, and when the library that runs the model fails.
     """
 
     draw: DrawMask | None = None
 
-    def __init__(self, path: str | os.PathLike, info: ModelInfo, options: Options) -> None:
+    def __init__(self, path: str | os.PathLike, info: ModelInfo, options: Options, *, any_steps: bool = False) -> None:
+        if options.steps is not None and not any_steps:
+            raise InputError(
+                "this file takes only its own number of steps (a .keras file or a stepwise export takes any). "
+                f"Received: steps={options.steps}, {path}"
+            )
         self.path = path
         self.class_names = info.class_names
         self.category_ids = info.category_ids
@@ -1298,6 +1331,12 @@ class BasePredictor:
         stop, mask = options.stop_threshold, options.mask_threshold
         self.stop_threshold = info.stop_threshold if stop is None else float(stop)
         self.mask_threshold = info.mask_threshold if mask is None else float(mask)
+        self.tile = self.image_size if isinstance(options.tile, str) else options.tile and _check_size(options.tile)
+        quarter = 0 if self.tile is None else min(self.tile) // 4
+        self.tile_overlap = quarter if options.tile_overlap is None else int(options.tile_overlap)
+        if self.tile is not None and self.tile_overlap >= min(self.tile):
+            raise InputError(f"tile_overlap must be below the tile, {self.tile}. Received: {self.tile_overlap}")
+        self.flips = bool(options.flips)
         self._fixed_batch = info.batch
         self._dtype = np.dtype(info.dtype)
 
@@ -1308,7 +1347,8 @@ class BasePredictor:
             image: of any size and kind, see `as_image`.
 
         Returns:
-            The instances in predicted order, with masks at the size of the image.
+            The instances in predicted order, with masks at the size of the image. With `tile`, tile by tile; then a
+            step is the position in this list.
         """
         return next(self.stream([image]))
 
@@ -1318,11 +1358,16 @@ class BasePredictor:
 
     def stream(self, images: Iterable[ImageLike]) -> Iterator[Instances]:
         """Predicts images as they come, `batch_size` at a time, and keeps no more than those in memory."""
-        remaining = each_image(images)
-        while chunk := [self.read(image) for image in itertools.islice(remaining, self.batch_size)]:
-            outputs = self.run(np.stack([resize_image(image, self.image_size, self.aspect) for image in chunk]))
-            for image, masks, classes, stop in zip(chunk, *outputs, strict=True):
-                yield decode(
+        read = map(self.read, each_image(images))
+        return self._each_whole(read) if self.tile is None else self._each_tiled(read)
+
+    def _each_whole(self, images: Iterator[Array]) -> Iterator[Instances]:
+        """Predicts images that are resized as a whole."""
+        while chunk := list(itertools.islice(images, self.batch_size)):
+            frames = np.stack([resize_image(image, self.image_size, self.aspect) for image in chunk])
+            outputs = zip(*self.run(frames), strict=True) if not self.flips else self._averaged(frames)
+            for image, (masks, classes, stop, *full) in zip(chunk, outputs, strict=True):
+                found = decode(
                     masks,
                     classes,
                     stop,
@@ -1334,6 +1379,64 @@ class BasePredictor:
                     aspect=self.aspect,
                     draw=self.draw,
                 )
+                yield Instances(found, size=found.size, full=full[0]) if full else found
+
+    def _averaged(self, frames: Array) -> Iterator[tuple[Array, Array, Array, bool]]:
+        """Yields masks, classes and stop of each frame, averaged over its mirror images, and whether one was full."""
+        flips = _sibling("flips")
+        runs = [zip(*self.run(flips.flip_images(frames, axes)), strict=True) for axes in flips.AXES]
+        for sequences in zip(*runs, strict=True):
+            thresholds = {"stop_threshold": self.stop_threshold, "mask_threshold": self.mask_threshold}
+            masks, classes, stop = flips.average(sequences, stop_mode=self.stop_mode, **thresholds)
+            yield masks, classes, stop, any(bool((one[2] >= self.stop_threshold).all()) for one in sequences)
+
+    def _each_tiled(self, images: Iterator[Array]) -> Iterator[Instances]:
+        """Predicts images tile by tile. Tiles of several images share a run, and only crops of masks are kept."""
+        tiles = _sibling("tiles")
+        waiting: collections.deque[tuple[Array, list[Any]]] = collections.deque()
+
+        def cuts() -> Iterator[Array]:
+            for image in images:
+                waiting.append((image, tiles.grid(image.shape[:2], self.tile, self.tile_overlap)))
+                yield from (tile.cut(image) for tile in waiting[-1][1])
+
+        found = self._each_whole(cuts())
+        for first in found:
+            image, grid = waiting.popleft()
+            yield self._merged(image, grid, [first, *itertools.islice(found, len(grid) - 1)])
+
+    def _merged(self, image: Array, grid: list[Any], found: list[Instances]) -> Instances:
+        """Makes one list of the objects of all tiles; a tile that is full is first divided."""
+        tiles = _sibling("tiles")
+        for _ in range(_DIVISIONS):
+            grid, found = self._divided(image, grid, found)
+        pieces = []
+        for number, (tile, instances) in enumerate(zip(grid, found, strict=True)):
+            x0, y0, x1, y1 = tile.box
+            for instance in instances:
+                mask = instance.cropped.moved(0, 0, (y1 - y0, x1 - x0))  # what was found in the padding is cut off
+                if mask.area:
+                    x, y = mask.corner
+                    pieces.append(tiles.Piece(mask=mask.crop, corner=(x0 + x, y0 + y), tile=number, source=instance))
+        size = (image.shape[0], image.shape[1])
+        merged = []
+        for step, piece in enumerate(tiles.merge(pieces, grid, size)):
+            mask = CroppedMask(crop=piece.mask, corner=piece.corner, size=size)
+            merged.append(dataclasses.replace(piece.source, mask=mask, step=step))
+        return Instances(merged, size=size, full=any(one.full for one in found))
+
+    def _divided(self, image: Array, grid: list[Any], found: list[Instances]) -> tuple[list[Any], list[Instances]]:
+        """Replaces each tile that is full by four smaller ones."""
+        tiles = _sibling("tiles")
+        parts = [
+            tiles.quarters(tile, self.tile_overlap) if one.full else [tile]
+            for tile, one in zip(grid, found, strict=True)
+        ]
+        again = self._each_whole(tile.cut(image) for part in parts if len(part) > 1 for tile in part)
+        new: list[Instances] = []
+        for before, part in zip(found, parts, strict=True):
+            new += [before] if len(part) == 1 else itertools.islice(again, len(part))
+        return [tile for part in parts for tile in part], new
 
     def run(self, images: Array) -> tuple[Array, Array, Array]:
         """Runs the network alone.
@@ -1367,6 +1470,22 @@ class BasePredictor:
     def compute(self, images: Array) -> Sequence[Array]:
         """Computes masks, classes and stop for a batch that the graph takes as it is."""
         raise NotImplementedError
+
+
+_DIVISIONS = 2
+"""How often a tile that is full is divided into four."""
+
+
+def _sibling(name: str) -> Any:
+    """Imports a module of the package that an application which copied this file may not have.
+
+    Raises:
+        InputError: if the package is not installed.
+    """
+    try:
+        return importlib.import_module(f"rsis_tf.{name}")
+    except ImportError as error:
+        raise InputError(f"expected the package rsis_tf, which has {name}.py. Received: {error}") from None
 
 
 def check_outputs(
@@ -1465,7 +1584,9 @@ class Predictor(BasePredictor):
             source=path,
         )
         info.check_graph(inputs, outputs, source=path)
-        super().__init__(path, info, chosen)
+        super().__init__(path, info, chosen, any_steps=isinstance(self._graph, Stepwise))
+        if isinstance(self._graph, Stepwise) and chosen.steps is not None:
+            self._graph.steps = int(chosen.steps)
         if self.metadata.get("layout") == "loop":
             if self.stop_mode == "each":
                 raise InputError(f"a file of the layout loop stops by itself. Received: stop_mode='each' for {path}")
@@ -1531,6 +1652,7 @@ class Stepwise:
 
     Attributes:
         stop_threshold: objectness below which the sequence of an image has ended; None to take all steps.
+        steps: T, the most steps of a sequence.
     """
 
     def __init__(self, folder: pathlib.Path, *, providers: Providers = None, threads: int | None = None) -> None:
@@ -1544,7 +1666,7 @@ class Stepwise:
                 f"expected the folder of a stepwise export, with 'num_steps' (1 … {_MOST_STEPS}) in its metadata. "
                 f"Received: {folder} with {_shown(steps)}"
             )
-        self._steps = int(steps)
+        self.steps = int(steps)
         self._outputs = self._check_pair(folder)
         on_gpu = self._encoder.get_providers()[0] in ("CUDAExecutionProvider", "TensorrtExecutionProvider")
         self._device = "cuda" if on_gpu else "cpu"
@@ -1581,7 +1703,7 @@ class Stepwise:
             )
         shapes = (made[name] for name in STEP_OUTPUTS)  # (B, …) → (B, T, …)
         return {
-            name: None if shape is None else (shape[0], self._steps, *shape[1:])
+            name: None if shape is None else (shape[0], self.steps, *shape[1:])
             for name, shape in zip(OUTPUTS, shapes, strict=True)
         }
 
@@ -1596,7 +1718,7 @@ class Stepwise:
         values = self._bound(self._encoder, binding, run_options, on_device=True)
         ended = np.zeros(len(feed["image"]), bool)
         found: list[list[Array]] = []
-        while len(found) < self._steps and not ended.all():
+        while len(found) < self.steps and not ended.all():
             binding = self._step.io_binding()
             for wanted in self._step.get_inputs():
                 binding.bind_ortvalue_input(wanted.name, values[wanted.name])

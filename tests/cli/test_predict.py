@@ -33,7 +33,7 @@ def test_all_results_of_one_image(run, tmp_path):
     labels = np.asarray(Image.open(tmp_path / "found/a_labels.png"))
     assert labels[:2, :3].tolist() == [[2, 2, 2], [2, 1, 2]]
     assert np.count_nonzero(labels) == 6
-    assert (tmp_path / "found/counts.csv").read_text() == "image,objects,dark,bright\na.png,2,1,1\n"
+    assert (tmp_path / "found/counts.csv").read_text() == "image,objects,dark,bright,full\na.png,2,1,1,0\n"
     assert Image.open(tmp_path / "found/a_sequence.gif").n_frames == 4
 
 
@@ -221,6 +221,10 @@ def test_options_reach_the_model_and_wrong_options_give_one_line(run, tmp_path, 
             "stop_threshold": 0.7,
             "mask_threshold": 0.25,
             "batch_size": 3,
+            "steps": None,
+            "tile": None,
+            "tile_overlap": None,
+            "flips": False,
             "providers": "cuda",
             "threads": 2,
         }
@@ -311,7 +315,7 @@ def test_json_of_a_model_without_class_names(tmp_path):
         results.add(source, np.zeros((4, 4, 3), np.uint8), [instance(np.eye(4), 2)])
     read = json.loads((tmp_path / "instances.json").read_text())
     assert read["categories"] == [{"id": 1, "name": "class 1"}, {"id": 2, "name": "class 2"}]
-    assert (tmp_path / "counts.csv").read_text().splitlines() == ["image,objects,class 1,class 2", "a.png,1,0,1"]
+    assert (tmp_path / "counts.csv").read_text().splitlines() == ["image,objects,class 1,class 2,full", "a.png,1,0,1,0"]
 
 
 def test_results_of_an_earlier_run_are_never_mixed_with_new_ones(run, tmp_path):
@@ -413,7 +417,7 @@ def test_only_objects_of_the_classes_asked_for_are_written(run, tmp_path, monkey
         assert "a.png: 1 object: dark 0.75\n" in out
         folder = tmp_path / f"found-{asked}"
         assert np.unique(np.asarray(Image.open(folder / "a_labels.png"))).tolist() == [0, 1]
-        assert (folder / "counts.csv").read_text().splitlines()[1] == "a.png,1,1,0"
+        assert (folder / "counts.csv").read_text().splitlines()[1] == "a.png,1,1,0,0"
         (found,) = json.loads((folder / "instances.json").read_text())["annotations"]
         assert (found["category_id"], found["step"]) == (1, 1)  # the step keeps its number
     assert "of 1 image" in run("a.png", "--class", "dark", "--class", "bright", "--out", "both")[1]
