@@ -97,6 +97,10 @@ objects as well, so that no reader depends on colour alone.
 """
 
 
+MOST_NUMBERED = 60
+"""Objects that a drawing numbers; the tags of more would hide the image."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class CroppedMask:
     """A mask of an image, stored as the pixels in its box: thousands of objects in a large image need little memory.
@@ -382,8 +386,8 @@ class Instances(Sequence[Instance]):
     def plot(self, image: "ImageLike") -> Array:
         """Draws the objects over the image: a tint, an outline, and a tag with number, class and score.
 
-        Where masks overlap, the pixel has the colour of the earliest object. `rsis_tf.visualization.overlay` draws a
-        legend and other scripts than Latin as well.
+        Where masks overlap, the pixel has the colour of the earliest object. More than 60 objects get no tags, which
+        would hide them. `rsis_tf.visualization.overlay` draws a legend and other scripts than Latin as well.
 
         Args:
             image: the image that the objects were predicted in, see `as_image`.
@@ -408,7 +412,7 @@ class Instances(Sequence[Instance]):
         drawn = Image.fromarray(canvas)
         draw = ImageDraw.Draw(drawn)
         font = ImageFont.load_default(size=max(10, round(max(self.size) / 50)))
-        for instance in self:
+        for instance in self if len(self) <= MOST_NUMBERED else ():
             x0, y0, *_ = instance.box
             tint = PALETTE[instance.step % len(PALETTE)]
             text = f"{instance.step + 1} {instance.class_name} {instance.score:.2f}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rsis_tf.runtime import CroppedMask, check_image, paint
+from rsis_tf.runtime import MOST_NUMBERED, CroppedMask, check_image, paint
 from rsis_tf.visualization import drawing, fonts
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def overlay(
     route: bool = False,
     numbers: bool = True,
 ) -> np.ndarray:
-    """Draws the objects over the image.
+    """Draws the objects over the image; more than 60 of them without numbers and legend, which would hide them.
 
     Colours and numbers show the order. Where masks overlap, the pixel has the tint of the earliest object; every
     outline is drawn completely.
@@ -48,7 +48,8 @@ def overlay(
     height, width = check_image(image).shape[:2]
     scale = math.ceil(_SMALLEST / max(height, width))
     size = height * scale, width * scale
-    line = max(2, round(max(size) / 350))
+    many = len(instances) > MOST_NUMBERED
+    line = 2 if many else max(2, round(max(size) / 350))
     letters = max(13, round(math.sqrt(size[0] * size[1]) / 40))
     masks = [drawing.resize_mask(instance.cropped, size) for instance in instances]
     tinted = drawing.resize(image, size).copy()
@@ -58,14 +59,14 @@ def overlay(
     points = [drawing.centre(mask) for mask in masks]
     if route:
         _draw_route(canvas, [point for point in points if point], line)
-    if numbers:
+    if numbers and not many:
         draw = ImageDraw.Draw(canvas)
         for instance, mask, point in zip(instances, masks, points, strict=True):
             if point:
                 fitting = min(letters, max(0.85 * letters, 0.4 * math.sqrt(mask.area)))
                 at = _beside(mask, point, fitting)
                 drawing.tag(draw, at, str(instance.step + 1), drawing.colour(instance.step), fitting)
-    if legend:
+    if legend and not many:
         canvas = _with_legend(canvas, instances, letters)
     return np.asarray(canvas)
 
