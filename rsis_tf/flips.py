@@ -19,7 +19,7 @@ AXES: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 
 def flip_images(images: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """Flips (B, h, w, 3) images along axes of (h, w)."""
-    return np.ascontiguousarray(np.flip(images, [axis - 1 for axis in axes]))
+    return np.ascontiguousarray(np.flip(images, tuple(axis - 1 for axis in axes)))
 
 
 def average(

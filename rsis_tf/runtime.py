@@ -182,9 +182,7 @@ class CroppedMask:
 class _MaskField:
     """Makes `Instance.mask` a full mask to its users, and stores it as `Instance.cropped`."""
 
-    def __get__(self, instance: "Instance | None", owner: type | None = None) -> Array:
-        if instance is None:
-            raise AttributeError("mask")  # tells `dataclasses` that the field has no default
+    def __get__(self, instance: "Instance", owner: type | None = None) -> Array:
         return instance.cropped.full()
 
     def __set__(self, instance: "Instance", value: Array | CroppedMask) -> None:
@@ -207,7 +205,7 @@ class Instance:
         class_probs: (K,) float32, probabilities of all classes, 0 = background.
     """
 
-    mask: _MaskField = _MaskField()
+    mask: Array
     cropped: CroppedMask = dataclasses.field(init=False)
     class_id: int
     class_name: str
@@ -228,6 +226,10 @@ class Instance:
     def box(self) -> tuple[int, int, int, int]:
         """(x0, y0, x1, y1) in pixels around the mask; x1 and y1 are exclusive. All 0 for an empty mask."""
         return self.cropped.box
+
+
+# After `dataclass`, which would take it for the default of the field.
+Instance.mask = _MaskField()  # type: ignore[assignment]
 
 
 class Instances(Sequence[Instance]):
@@ -1335,7 +1337,9 @@ class BasePredictor:
         stop, mask = options.stop_threshold, options.mask_threshold
         self.stop_threshold = info.stop_threshold if stop is None else float(stop)
         self.mask_threshold = info.mask_threshold if mask is None else float(mask)
-        self.tile = self.image_size if isinstance(options.tile, str) else options.tile and _check_size(options.tile)
+        self.tile: tuple[int, int] | None = None
+        if options.tile is not None:
+            self.tile = self.image_size if isinstance(options.tile, str) else _check_size(options.tile)
         quarter = 0 if self.tile is None else min(self.tile) // 4
         self.tile_overlap = quarter if options.tile_overlap is None else int(options.tile_overlap)
         if self.tile is not None and self.tile_overlap >= min(self.tile):
