@@ -16,6 +16,7 @@ project derives from; `Predictor`, which runs ONNX files.
 import collections
 import dataclasses
 import hashlib
+import importlib
 import itertools
 import json
 import math
@@ -96,12 +97,106 @@ objects as well, so that no reader depends on colour alone.
 """
 
 
+MOST_NUMBERED = 60
+"""Objects that a drawing numbers; the tags of more would hide the image."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class CroppedMask:
+    """A mask of an image, stored as the pixels in its box: thousands of objects in a large image need little memory.
+
+    Attributes:
+        crop: (h, w) bool.
+        corner: (x0, y0) of the crop in the image.
+        size: (H, W) of the image.
+    """
+
+    crop: Array
+    corner: tuple[int, int]
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, mask: Array) -> "CroppedMask":
+        """Crops an (H, W) mask to the box around its pixels; an empty mask becomes an empty crop.
+
+        Raises:
+            InputError: if it is not an array with two axes.
+        """
+        if not isinstance(mask, np.ndarray) or mask.ndim != 2:
+            raise InputError(f"a mask must be an (H, W) bool array. Received: {_described(mask)}")
+        return cls(crop=mask, corner=(0, 0), size=mask.shape).trimmed()
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """(x0, y0, x1, y1) of the crop in pixels of the image; x1 and y1 are exclusive. All 0 for an empty crop."""
+        (x0, y0), (height, width) = self.corner, self.crop.shape
+        return x0, y0, x0 + width, y0 + height
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The rows and columns of the image that the crop covers: `image[mask.window][mask.crop]` are its pixels."""
+        x0, y0, x1, y1 = self.box
+        return slice(y0, y1), slice(x0, x1)
+
+    @property
+    def area(self) -> int:
+        """Number of pixels of the mask."""
+        return int(np.count_nonzero(self.crop))
+
+    def full(self) -> Array:
+        """Returns the mask as a new (H, W) array."""
+        mask = np.zeros(self.size, self.crop.dtype)
+        mask[self.window] = self.crop
+        return mask
+
+    def trimmed(self) -> "CroppedMask":
+        """Returns the same mask with the smallest crop, a copy."""
+        rows, columns = np.flatnonzero(self.crop.any(axis=1)), np.flatnonzero(self.crop.any(axis=0))
+        if len(rows) == 0:
+            return dataclasses.replace(self, crop=self.crop[:0, :0].copy(), corner=(0, 0))
+        top, left = int(rows[0]), int(columns[0])
+        crop = self.crop[top : rows[-1] + 1, left : columns[-1] + 1].copy()
+        return dataclasses.replace(self, crop=crop, corner=(self.corner[0] + left, self.corner[1] + top))
+
+    def widened(self, margin: int) -> "CroppedMask":
+        """Returns the same mask with a crop that is larger by `margin` pixels on each side, within the image."""
+        x0, y0, x1, y1 = self.box
+        left, top = min(margin, x0), min(margin, y0)
+        right, bottom = min(margin, self.size[1] - x1), min(margin, self.size[0] - y1)
+        return dataclasses.replace(
+            self, crop=np.pad(self.crop, ((top, bottom), (left, right))), corner=(x0 - left, y0 - top)
+        )
+
+    def moved(self, x: int, y: int, size: tuple[int, int]) -> "CroppedMask":
+        """Returns the mask in a larger image of the size (H, W), in which this image begins at (x, y).
+
+        What lies outside of that image is cut off.
+        """
+        (left, top), (height, width) = self.corner, self.crop.shape
+        bottom, right = max(min(height, size[0] - y - top), 0), max(min(width, size[1] - x - left), 0)
+        inside = self.crop[:bottom, :right]
+        moved = dataclasses.replace(self, crop=inside, corner=(left + x, top + y), size=size)
+        return moved if inside.shape == self.crop.shape else moved.trimmed()
+
+
+class _MaskField:
+    """Makes `Instance.mask` a full mask to its users, and stores it as `Instance.cropped`."""
+
+    def __get__(self, instance: "Instance", owner: type | None = None) -> Array:
+        return instance.cropped.full()
+
+    def __set__(self, instance: "Instance", value: Array | CroppedMask) -> None:
+        cropped = value if isinstance(value, CroppedMask) else CroppedMask.of(value)
+        object.__setattr__(instance, "cropped", cropped)
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Instance:
     """One predicted object.
 
     Attributes:
-        mask: (H, W) bool, at the size of the input image.
+        mask: (H, W) bool, at the size of the input image; a new array each time. May be given as a `CroppedMask`.
+        cropped: the same as a `CroppedMask`, which is how it is stored.
         class_id: 1 … K−1.
         class_name: name of the class.
         score: class probability × objectness.
@@ -111,6 +206,7 @@ class Instance:
     """
 
     mask: Array
+    cropped: CroppedMask = dataclasses.field(init=False)
     class_id: int
     class_name: str
     score: float
@@ -124,15 +220,16 @@ class Instance:
     @property
     def area(self) -> int:
         """Number of pixels of the mask."""
-        return int(np.count_nonzero(self.mask))
+        return self.cropped.area
 
     @property
     def box(self) -> tuple[int, int, int, int]:
         """(x0, y0, x1, y1) in pixels around the mask; x1 and y1 are exclusive. All 0 for an empty mask."""
-        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
-        if len(rows) == 0:
-            return 0, 0, 0, 0
-        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+        return self.cropped.box
+
+
+# After `dataclass`, which would take it for the default of the field.
+Instance.mask = _MaskField()  # type: ignore[assignment]
 
 
 class Instances(Sequence[Instance]):
@@ -143,6 +240,8 @@ class Instances(Sequence[Instance]):
     Args:
         instances: in predicted order, masks (H, W) bool.
         size: (H, W) of the image.
+        full: whether a sequence used all its steps and found an object in each: the image may hold more objects than
+            were found. Filters and slices keep it.
 
     Raises:
         InputError: for a mask of another size.
@@ -150,12 +249,13 @@ class Instances(Sequence[Instance]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, instances: Iterable[Instance] = (), *, size: tuple[int, int]) -> None:
+    def __init__(self, instances: Iterable[Instance] = (), *, size: tuple[int, int], full: bool = False) -> None:
         self._instances = tuple(instances)
         self.size = (int(size[0]), int(size[1]))
+        self.full = bool(full)
         for instance in self._instances:
-            if instance.mask.shape != self.size:
-                raise InputError(f"expected masks of the size {self.size}. Received: {instance.mask.shape}")
+            if instance.cropped.size != self.size:
+                raise InputError(f"expected masks of the size {self.size}. Received: {instance.cropped.size}")
 
     def __len__(self) -> int:
         return len(self._instances)
@@ -168,7 +268,7 @@ class Instances(Sequence[Instance]):
 
     def __getitem__(self, index: int | slice) -> "Instance | Instances":
         if isinstance(index, slice):
-            return Instances(self._instances[index], size=self.size)
+            return Instances(self._instances[index], size=self.size, full=self.full)
         return self._instances[index]
 
     def __eq__(self, other: object) -> bool:
@@ -208,7 +308,7 @@ class Instances(Sequence[Instance]):
 
     def filter(self, keep: Callable[[Instance], bool]) -> "Instances":
         """Returns the instances for which `keep` is true, e.g. `found.filter(lambda one: one.score > 0.5)`."""
-        return Instances(filter(keep, self), size=self.size)
+        return Instances(filter(keep, self), size=self.size, full=self.full)
 
     def to_label_map(self) -> Array:
         """Returns (H, W) int32, see the function `to_label_map`."""
@@ -235,7 +335,7 @@ class Instances(Sequence[Instance]):
                 {
                     "image_id": image_id,
                     "category_id": int(category_ids[instance.class_id] if category_ids else instance.class_id),
-                    "segmentation": to_rle(instance.mask),
+                    "segmentation": to_rle(instance.cropped),
                     "area": instance.area,
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "iscrowd": 0,
@@ -246,7 +346,7 @@ class Instances(Sequence[Instance]):
 
     def to_polygons(self) -> list[list[Array]]:
         """Returns the outlines of each object's connected parts, see the function `to_polygons`."""
-        return [to_polygons(instance.mask) for instance in self]
+        return [to_polygons(instance.cropped) for instance in self]
 
     def to_geojson(self) -> dict[str, Any]:
         """Returns a GeoJSON FeatureCollection (RFC 7946) in pixels: x to the right, y down, holes filled.
@@ -288,8 +388,8 @@ class Instances(Sequence[Instance]):
     def plot(self, image: "ImageLike") -> Array:
         """Draws the objects over the image: a tint, an outline, and a tag with number, class and score.
 
-        Where masks overlap, the pixel has the colour of the earliest object. `rsis_tf.visualization.overlay` draws a
-        legend and other scripts than Latin as well.
+        Where masks overlap, the pixel has the colour of the earliest object. More than 60 objects get no tags, which
+        would hide them. `rsis_tf.visualization.overlay` draws a legend and other scripts than Latin as well.
 
         Args:
             image: the image that the objects were predicted in, see `as_image`.
@@ -306,13 +406,15 @@ class Instances(Sequence[Instance]):
         free = np.ones(self.size, bool)
         for instance in self:
             tint = PALETTE[instance.step % len(PALETTE)]
-            paint(canvas, instance.mask & free, tint, 0.4)
-            paint(canvas, _border(instance.mask) & free, tint, 1.0)
-            free &= ~instance.mask
+            wide = instance.cropped.widened(1)  # the border of a mask needs its neighbours
+            part, visible = canvas[wide.window], free[wide.window]
+            paint(part, wide.crop & visible, tint, 0.4)
+            paint(part, _border(wide.crop) & visible, tint, 1.0)
+            visible &= ~wide.crop
         drawn = Image.fromarray(canvas)
         draw = ImageDraw.Draw(drawn)
         font = ImageFont.load_default(size=max(10, round(max(self.size) / 50)))
-        for instance in self:
+        for instance in self if len(self) <= MOST_NUMBERED else ():
             x0, y0, *_ = instance.box
             tint = PALETTE[instance.step % len(PALETTE)]
             text = f"{instance.step + 1} {instance.class_name} {instance.score:.2f}"
@@ -390,9 +492,10 @@ def to_label_map(instances: Sequence[Instance], size: tuple[int, int], *, overla
     labels = np.zeros(size, np.int32)
     numbered = list(enumerate(instances, start=1))
     for number, instance in numbered if overlap == "latest" else reversed(numbered):
-        if instance.mask.shape != tuple(size):
-            raise InputError(f"expected masks of the size {tuple(size)}. Received: {instance.mask.shape}")
-        labels[instance.mask] = number
+        mask = instance.cropped
+        if mask.size != tuple(size):
+            raise InputError(f"expected masks of the size {tuple(size)}. Received: {mask.size}")
+        labels[mask.window][mask.crop] = number
     return labels
 
 
@@ -418,37 +521,44 @@ def compact(labels: Array) -> Array:
     return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
 
 
-def to_rle(mask: Array) -> dict[str, list[int]]:
+def to_rle(mask: Array | CroppedMask) -> dict[str, list[int]]:
     """Returns run lengths in COCO's uncompressed RLE: down the columns, the first run is background.
 
     Args:
-        mask: (H, W) bool.
+        mask: (H, W) bool, or the same cropped; the time depends on the size of the crop.
 
     Returns:
         {"size": [H, W], "counts": [...]}; plain integers, ready for JSON. `pycocotools.mask.frPyObjects` reads it.
     """
-    pixels = _check_mask(mask).flatten(order="F")
-    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-    counts = np.diff(np.concatenate([[0], changes, [pixels.size]]))
-    if pixels.size and pixels[0]:
-        counts = np.concatenate([[0], counts])
-    return {"size": list(mask.shape), "counts": counts.tolist()}
+    cropped = _as_cropped(mask)
+    height, width = cropped.size
+    columns, rows = np.nonzero(cropped.crop.T)  # sorted down the columns
+    places = (columns + cropped.corner[0]) * height + rows + cropped.corner[1]  # in the flattened image
+    gaps = np.flatnonzero(np.diff(places) > 1)
+    starts = places[np.concatenate([[0], gaps + 1])] if len(places) else places
+    ends = places[np.concatenate([gaps, [-1]])] + 1 if len(places) else places
+    changes = np.stack([starts, ends], axis=1).ravel()  # (2 * runs,)
+    counts = np.diff(np.concatenate([[0], changes, [height * width]]))
+    if len(places) and changes[-1] == height * width:
+        counts = counts[:-1]
+    return {"size": [height, width], "counts": counts.tolist()}
 
 
-def to_polygons(mask: Array) -> list[Array]:
+def to_polygons(mask: Array | CroppedMask) -> list[Array]:
     """Returns the outlines of the connected parts of a mask, along the edges of its pixels, without holes.
 
     Pixels that touch only at a corner belong to different parts. Filling the polygons restores the mask with its holes
     filled; the area of a polygon is a number of pixels.
 
     Args:
-        mask: (H, W) bool.
+        mask: (H, W) bool, or the same cropped; the time depends on the size of the crop.
 
     Returns:
         One (P, 2) int64 array for each part: corners (x, y) from (0, 0) to (W, H), clockwise on the screen (y down),
         without corners on straight lines, the first corner not repeated. The parts are sorted by their top left pixel.
     """
-    padded = np.pad(_check_mask(mask), 1)
+    cropped = _as_cropped(mask)
+    padded = np.pad(cropped.crop, 1)
     width = padded.shape[1]  # also of the grid of corners: corner (x, y) has the number y * width + x
     above_left, above_right = padded[:-1, :-1], padded[:-1, 1:]
     below_left, below_right = padded[1:, :-1], padded[1:, 1:]
@@ -484,7 +594,7 @@ def to_polygons(mask: Array) -> list[Array]:
         y, x = np.divmod(np.array(corners), width)
         polygon = np.stack([x, y], axis=1)  # (P, 2)
         if _signed_area(polygon) > 0:  # the border of a hole runs the other way
-            polygons.append(np.roll(polygon, 1, axis=0))
+            polygons.append(np.roll(polygon, 1, axis=0) + np.array(cropped.corner))
     return polygons
 
 
@@ -511,10 +621,11 @@ def _signed_area(polygon: Array) -> float:
     return float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
 
 
-def _check_mask(mask: Array) -> Array:
-    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != bool:
-        raise InputError(f"a mask must be an (H, W) bool array. Received: {_described(mask)}")
-    return mask
+def _as_cropped(mask: Array | CroppedMask) -> CroppedMask:
+    pixels = mask.crop if isinstance(mask, CroppedMask) else mask
+    if not isinstance(pixels, np.ndarray) or pixels.ndim != 2 or pixels.dtype != bool:
+        raise InputError(f"a mask must be an (H, W) bool array. Received: {_described(pixels)}")
+    return mask if isinstance(mask, CroppedMask) else CroppedMask.of(mask)
 
 
 # --- Images --------------------------------------------------------------------------------------------------------
@@ -750,7 +861,7 @@ def decode(
         draw: see `DrawMask`; None for bilinear resizing and the threshold.
 
     Returns:
-        The instances; those without a pixel are left out.
+        The instances; those without a pixel are left out. `full` is true if no step is below `stop_threshold`.
 
     Raises:
         InputError: for shapes that do not match, a threshold outside 0 … 1, or an unknown `stop_mode` or `aspect`.
@@ -793,7 +904,7 @@ def decode(
                 class_probs=probs,
             )
         )
-    return Instances(instances, size=size)
+    return Instances(instances, size=size, full=bool((stop >= stop_threshold).all()))
 
 
 def _draw_mask(mask: Array, size: tuple[int, int], threshold: float) -> Array:
@@ -823,8 +934,18 @@ class Options:
         stop_threshold: objectness from which a step holds an object; default: the model's own.
         mask_threshold: probability from which a pixel belongs to an object; default: the model's own.
         image_size: (h, w) the network runs at; default: the model's own. Files of a fixed size take no other.
-        batch_size: images in one run of `batch` and `stream`; default: what the file is made for, else 8. Files of a
-            fixed batch take no other.
+        batch_size: images, or tiles, in one run of `batch` and `stream`; default: what the file is made for, else 8.
+            Files of a fixed batch take no other.
+        steps: T, the most objects in one sequence; default: the model's own. Only Keras models and stepwise exports
+            take another number.
+        tile: cut images into overlapping tiles of (h, w) pixels, or of n×n for one number n; "auto" for tiles of the
+            network's own size. Each tile is resized to that size and predicted by itself, and the objects are merged
+            (`rsis_tf.tiles`). A tile in which the sequence used all its steps is divided into four, up to twice.
+            Images smaller than a tile are padded with black, so that the scale is the same for all. Default: an image
+            is resized as a whole.
+        tile_overlap: pixels that neighbouring tiles share; more than the largest object, for objects without seams.
+            Default: a quarter of the tile's shorter side.
+        flips: predict the mirror images too and average the sequences (`rsis_tf.flips`), in four times the time.
         verify: whether to compare an exported file with the SHA-256 in the JSON file beside it, if there is one. That
             reads the file once more, at about 1 GB/s. A `.keras` file has checksums of its own, which are always
             checked.
@@ -840,6 +961,10 @@ class Options:
     mask_threshold: float | None = None
     image_size: Sequence[int] | None = None
     batch_size: int | None = None
+    steps: int | None = None
+    tile: int | Sequence[int] | str | None = None
+    tile_overlap: int | None = None
+    flips: bool = False
     verify: bool = True
 
     def __post_init__(self) -> None:
@@ -848,14 +973,23 @@ class Options:
         for name in ("stop_threshold", "mask_threshold"):
             if getattr(self, name) is not None:
                 _check_probability(name, getattr(self, name))
-        for name, most in (("threads", _MOST_THREADS), ("batch_size", _LARGEST_BATCH)):
+        for name, most in (("threads", _MOST_THREADS), ("batch_size", _LARGEST_BATCH), ("steps", _MOST_STEPS)):
             value = getattr(self, name)
             if value is not None and not (_is_number(value, numbers.Integral) and 1 <= value <= most):
                 raise InputError(f"{name} must be a positive integer up to {most}. Received: {_shown(value)}")
-        if not isinstance(self.verify, bool | np.bool_):
-            raise InputError(f"verify must be True or False. Received: {_shown(self.verify)}")
+        for name in ("verify", "flips"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise InputError(f"{name} must be True or False. Received: {_shown(getattr(self, name))}")
         if self.image_size is not None:
             object.__setattr__(self, "image_size", _check_size(self.image_size))
+        if self.tile is not None and not (isinstance(self.tile, str) and self.tile == "auto"):
+            sides = (self.tile, self.tile) if _is_number(self.tile, numbers.Integral) else self.tile
+            object.__setattr__(self, "tile", _check_size(sides, "tile"))
+        overlap = self.tile_overlap
+        if overlap is not None and not (
+            self.tile is not None and _is_number(overlap, numbers.Integral) and 0 <= overlap < _LARGEST_SIDE
+        ):
+            raise InputError(f"tile_overlap must be a number of pixels, with tile. Received: {_shown(overlap)}")
         provider_list(self.providers)
 
 
@@ -1130,11 +1264,11 @@ def _check_probability(name: str, value: Any) -> float:
     return float(value)
 
 
-def _check_size(value: Any) -> tuple[int, int]:
+def _check_size(value: Any, name: str = "image_size") -> tuple[int, int]:
     sides = tuple(value) if isinstance(value, Sequence | np.ndarray) else ()
     if len(sides) != 2 or not all(_is_number(side, numbers.Integral) and 1 <= side <= _LARGEST_SIDE for side in sides):
         raise InputError(
-            f"image_size must be two positive integers (height, width) up to {_LARGEST_SIDE}. Received: {_shown(value)}"
+            f"{name} must be two positive integers (height, width) up to {_LARGEST_SIDE}. Received: {_shown(value)}"
         )
     return int(sides[0]), int(sides[1])
 
@@ -1159,6 +1293,7 @@ class BasePredictor:
         path: where the model comes from, for messages.
         info: what the model says of itself.
         options: what the caller asks for.
+        any_steps: whether the backend can take `options.steps`.
 
     Attributes:
         path: as given.
@@ -1170,16 +1305,24 @@ class BasePredictor:
         stop_mode: "first" or "each", see `decode`.
         stop_threshold: objectness from which a step holds an object.
         mask_threshold: probability from which a pixel belongs to an object.
+        tile: (h, w) of the tiles that images are cut into, None if they are not; see `Options`.
+        tile_overlap: pixels that neighbouring tiles share.
+        flips: whether the sequences of mirror images are averaged.
         draw: see `DrawMask`; None unless set.
 
     Raises:
-        InputError: for a size or a batch that the model does not take; in calls, for something that is not an image,
-            and when the library that runs the model fails.
+        InputError: for a size, a batch or steps that the model does not take; in calls, for something that is not an
+            image, and when the library that runs the model fails.
     """
 
     draw: DrawMask | None = None
 
-    def __init__(self, path: str | os.PathLike, info: ModelInfo, options: Options) -> None:
+    def __init__(self, path: str | os.PathLike, info: ModelInfo, options: Options, *, any_steps: bool = False) -> None:
+        if options.steps is not None and not any_steps:
+            raise InputError(
+                "this file takes only its own number of steps (a .keras file or a stepwise export takes any). "
+                f"Received: steps={options.steps}, {path}"
+            )
         self.path = path
         self.class_names = info.class_names
         self.category_ids = info.category_ids
@@ -1194,6 +1337,14 @@ class BasePredictor:
         stop, mask = options.stop_threshold, options.mask_threshold
         self.stop_threshold = info.stop_threshold if stop is None else float(stop)
         self.mask_threshold = info.mask_threshold if mask is None else float(mask)
+        self.tile: tuple[int, int] | None = None
+        if options.tile is not None:
+            self.tile = self.image_size if isinstance(options.tile, str) else _check_size(options.tile)
+        quarter = 0 if self.tile is None else min(self.tile) // 4
+        self.tile_overlap = quarter if options.tile_overlap is None else int(options.tile_overlap)
+        if self.tile is not None and self.tile_overlap >= min(self.tile):
+            raise InputError(f"tile_overlap must be below the tile, {self.tile}. Received: {self.tile_overlap}")
+        self.flips = bool(options.flips)
         self._fixed_batch = info.batch
         self._dtype = np.dtype(info.dtype)
 
@@ -1204,7 +1355,8 @@ class BasePredictor:
             image: of any size and kind, see `as_image`.
 
         Returns:
-            The instances in predicted order, with masks at the size of the image.
+            The instances in predicted order, with masks at the size of the image. With `tile`, tile by tile; then a
+            step is the position in this list.
         """
         return next(self.stream([image]))
 
@@ -1214,11 +1366,16 @@ class BasePredictor:
 
     def stream(self, images: Iterable[ImageLike]) -> Iterator[Instances]:
         """Predicts images as they come, `batch_size` at a time, and keeps no more than those in memory."""
-        remaining = each_image(images)
-        while chunk := [self.read(image) for image in itertools.islice(remaining, self.batch_size)]:
-            outputs = self.run(np.stack([resize_image(image, self.image_size, self.aspect) for image in chunk]))
-            for image, masks, classes, stop in zip(chunk, *outputs, strict=True):
-                yield decode(
+        read = map(self.read, each_image(images))
+        return self._each_whole(read) if self.tile is None else self._each_tiled(read)
+
+    def _each_whole(self, images: Iterator[Array]) -> Iterator[Instances]:
+        """Predicts images that are resized as a whole."""
+        while chunk := list(itertools.islice(images, self.batch_size)):
+            frames = np.stack([resize_image(image, self.image_size, self.aspect) for image in chunk])
+            outputs = zip(*self.run(frames), strict=True) if not self.flips else self._averaged(frames)
+            for image, (masks, classes, stop, *full) in zip(chunk, outputs, strict=True):
+                found = decode(
                     masks,
                     classes,
                     stop,
@@ -1230,6 +1387,64 @@ class BasePredictor:
                     aspect=self.aspect,
                     draw=self.draw,
                 )
+                yield Instances(found, size=found.size, full=full[0]) if full else found
+
+    def _averaged(self, frames: Array) -> Iterator[tuple[Array, Array, Array, bool]]:
+        """Yields masks, classes and stop of each frame, averaged over its mirror images, and whether one was full."""
+        flips = _sibling("flips")
+        runs = [zip(*self.run(flips.flip_images(frames, axes)), strict=True) for axes in flips.AXES]
+        for sequences in zip(*runs, strict=True):
+            thresholds = {"stop_threshold": self.stop_threshold, "mask_threshold": self.mask_threshold}
+            masks, classes, stop = flips.average(sequences, stop_mode=self.stop_mode, **thresholds)
+            yield masks, classes, stop, any(bool((one[2] >= self.stop_threshold).all()) for one in sequences)
+
+    def _each_tiled(self, images: Iterator[Array]) -> Iterator[Instances]:
+        """Predicts images tile by tile. Tiles of several images share a run, and only crops of masks are kept."""
+        tiles = _sibling("tiles")
+        waiting: collections.deque[tuple[Array, list[Any]]] = collections.deque()
+
+        def cuts() -> Iterator[Array]:
+            for image in images:
+                waiting.append((image, tiles.grid(image.shape[:2], self.tile, self.tile_overlap)))
+                yield from (tile.cut(image) for tile in waiting[-1][1])
+
+        found = self._each_whole(cuts())
+        for first in found:
+            image, grid = waiting.popleft()
+            yield self._merged(image, grid, [first, *itertools.islice(found, len(grid) - 1)])
+
+    def _merged(self, image: Array, grid: list[Any], found: list[Instances]) -> Instances:
+        """Makes one list of the objects of all tiles; a tile that is full is first divided."""
+        tiles = _sibling("tiles")
+        for _ in range(_DIVISIONS):
+            grid, found = self._divided(image, grid, found)
+        pieces = []
+        for number, (tile, instances) in enumerate(zip(grid, found, strict=True)):
+            x0, y0, x1, y1 = tile.box
+            for instance in instances:
+                mask = instance.cropped.moved(0, 0, (y1 - y0, x1 - x0))  # what was found in the padding is cut off
+                if mask.area:
+                    x, y = mask.corner
+                    pieces.append(tiles.Piece(mask=mask.crop, corner=(x0 + x, y0 + y), tile=number, source=instance))
+        size = (image.shape[0], image.shape[1])
+        merged = []
+        for step, piece in enumerate(tiles.merge(pieces, grid, size)):
+            mask = CroppedMask(crop=piece.mask, corner=piece.corner, size=size)
+            merged.append(dataclasses.replace(piece.source, mask=mask, step=step))
+        return Instances(merged, size=size, full=any(one.full for one in found))
+
+    def _divided(self, image: Array, grid: list[Any], found: list[Instances]) -> tuple[list[Any], list[Instances]]:
+        """Replaces each tile that is full by four smaller ones."""
+        tiles = _sibling("tiles")
+        parts = [
+            tiles.quarters(tile, self.tile_overlap) if one.full else [tile]
+            for tile, one in zip(grid, found, strict=True)
+        ]
+        again = self._each_whole(tile.cut(image) for part in parts if len(part) > 1 for tile in part)
+        new: list[Instances] = []
+        for before, part in zip(found, parts, strict=True):
+            new += [before] if len(part) == 1 else itertools.islice(again, len(part))
+        return [tile for part in parts for tile in part], new
 
     def run(self, images: Array) -> tuple[Array, Array, Array]:
         """Runs the network alone.
@@ -1263,6 +1478,22 @@ class BasePredictor:
     def compute(self, images: Array) -> Sequence[Array]:
         """Computes masks, classes and stop for a batch that the graph takes as it is."""
         raise NotImplementedError
+
+
+_DIVISIONS = 2
+"""How often a tile that is full is divided into four."""
+
+
+def _sibling(name: str) -> Any:
+    """Imports a module of the package that an application which copied this file may not have.
+
+    Raises:
+        InputError: if the package is not installed.
+    """
+    try:
+        return importlib.import_module(f"rsis_tf.{name}")
+    except ImportError as error:
+        raise InputError(f"expected the package rsis_tf, which has {name}.py. Received: {error}") from None
 
 
 def check_outputs(
@@ -1361,7 +1592,9 @@ class Predictor(BasePredictor):
             source=path,
         )
         info.check_graph(inputs, outputs, source=path)
-        super().__init__(path, info, chosen)
+        super().__init__(path, info, chosen, any_steps=isinstance(self._graph, Stepwise))
+        if isinstance(self._graph, Stepwise) and chosen.steps is not None:
+            self._graph.steps = int(chosen.steps)
         if self.metadata.get("layout") == "loop":
             if self.stop_mode == "each":
                 raise InputError(f"a file of the layout loop stops by itself. Received: stop_mode='each' for {path}")
@@ -1427,6 +1660,7 @@ class Stepwise:
 
     Attributes:
         stop_threshold: objectness below which the sequence of an image has ended; None to take all steps.
+        steps: T, the most steps of a sequence.
     """
 
     def __init__(self, folder: pathlib.Path, *, providers: Providers = None, threads: int | None = None) -> None:
@@ -1440,7 +1674,7 @@ class Stepwise:
                 f"expected the folder of a stepwise export, with 'num_steps' (1 … {_MOST_STEPS}) in its metadata. "
                 f"Received: {folder} with {_shown(steps)}"
             )
-        self._steps = int(steps)
+        self.steps = int(steps)
         self._outputs = self._check_pair(folder)
         on_gpu = self._encoder.get_providers()[0] in ("CUDAExecutionProvider", "TensorrtExecutionProvider")
         self._device = "cuda" if on_gpu else "cpu"
@@ -1477,7 +1711,7 @@ class Stepwise:
             )
         shapes = (made[name] for name in STEP_OUTPUTS)  # (B, …) → (B, T, …)
         return {
-            name: None if shape is None else (shape[0], self._steps, *shape[1:])
+            name: None if shape is None else (shape[0], self.steps, *shape[1:])
             for name, shape in zip(OUTPUTS, shapes, strict=True)
         }
 
@@ -1492,7 +1726,7 @@ class Stepwise:
         values = self._bound(self._encoder, binding, run_options, on_device=True)
         ended = np.zeros(len(feed["image"]), bool)
         found: list[list[Array]] = []
-        while len(found) < self._steps and not ended.all():
+        while len(found) < self.steps and not ended.all():
             binding = self._step.io_binding()
             for wanted in self._step.get_inputs():
                 binding.bind_ortvalue_input(wanted.name, values[wanted.name])

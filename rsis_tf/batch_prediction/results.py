@@ -24,7 +24,8 @@ KINDS = {
     "strip": "NAME_strip.png: the object of each step, side by side",
     "animation": "NAME_sequence.gif: the objects appear one after the other",
     "json": "instances.json: all masks, classes and scores in COCO's annotation format",
-    "counts": "counts.csv: the number of objects of each class in each image",
+    "counts": "counts.csv: the number of objects of each class in each image; full is 1 if a sequence used all its "
+    "steps, so that there may be more objects",
 }
 """Kind of result → the file written and its content."""
 DEFAULT_KINDS = ("labels", "overlay", "counts")
@@ -80,7 +81,7 @@ class Results:
         self._class_names = tuple(class_names)
         self._category_ids = tuple(category_ids)
         self._route = route
-        self._rows: list[tuple[str, np.ndarray]] = []
+        self._rows: list[tuple[str, np.ndarray, bool]] = []
         self._coco: CocoFile | None = None
         self._unfinished = contextlib.ExitStack()
 
@@ -118,13 +119,14 @@ class Results:
         self._started = True
         self._manifest.add(self._folder / name for name in self._common_files())
 
-    def add(self, source: Source, image: np.ndarray, instances: Sequence[Instance]) -> None:
+    def add(self, source: Source, image: np.ndarray, instances: Sequence[Instance], *, full: bool = False) -> None:
         """Writes the files of one image.
 
         Args:
             source: the name of its files, its path in `counts.csv` and in `instances.json`.
             image: (H, W, 3) uint8.
             instances: in predicted order, masks (H, W) bool.
+            full: whether there may be more objects, see `rsis_tf.runtime.Instances`.
 
         Raises:
             UnusableName: if the path of a result is longer than the file system takes; nothing is then written.
@@ -155,7 +157,7 @@ class Results:
                     self._coco = CocoFile(partial, self._category_ids)
                 self._coco.add(source.below, found, numbers)
         classes = max([len(self._class_names), *(len(instance.class_probs) for instance in found)])
-        self._rows.append((str(source.path), np.bincount(found.class_ids, minlength=classes)))
+        self._rows.append((str(source.path), np.bincount(found.class_ids, minlength=classes), full))
 
     def __enter__(self) -> "Results":
         return self
@@ -174,7 +176,7 @@ class Results:
                 self._coco.close()
             self._unfinished.__exit__(kind, error, trace)
             return
-        classes = max(len(counts) for _, counts in self._rows)
+        classes = max(len(counts) for _, counts, _ in self._rows)
         names = self._class_names or ("background", *(f"class {k}" for k in range(1, classes)))
         with _written(self._folder):
             if self._coco is not None:
@@ -186,10 +188,10 @@ class Results:
     def _write_counts(self, names: Sequence[str]) -> None:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["image", "objects", *names[1:]])
-        for file, counts in self._rows:
+        writer.writerow(["image", "objects", *names[1:], "full"])
+        for file, counts, full in self._rows:
             counts = np.pad(counts, (0, len(names) - len(counts)))
-            writer.writerow([file, counts.sum(), *counts[1:]])
+            writer.writerow([file, counts.sum(), *counts[1:], int(full)])
         # A file name may be any bytes.
         write_bytes(self._folder / "counts.csv", text.getvalue().encode("utf-8", "surrogateescape"))
 

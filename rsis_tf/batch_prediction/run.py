@@ -75,7 +75,8 @@ def predict_paths(
             source, image = reader.waiting.popleft()
             kept = [instance for instance in found if classes is None or instance.class_id in classes]
             try:
-                results.add(source, image, kept)
+                full = getattr(found, "full", False)
+                results.add(source, image, kept, full=full)
             except UnusableName as error:
                 reader.refuse(source, error)
                 continue
@@ -85,10 +86,12 @@ def predict_paths(
                 reader.refuse(source, InputError(_unwritable(source, error)))
                 continue
             done += 1
-            objects = ", ".join(f"{instance.class_name} {instance.score:.2f}" for instance in kept)
+            objects = _listed(kept)
             line.clear()
             text = f"{source.path}: {_counted(len(kept), 'object')}{': ' if objects else ''}{objects}"
             print(printable(text), flush=True)
+            if full:
+                print(printable(f"note: {source.path}: {_FULL}"), flush=True)
             line(done + len(reader.refused), reader.total)
     line.clear()
     if done:
@@ -149,6 +152,18 @@ class _Reader:
 
 def _unwritable(source: Source, error: Exception) -> str:
     return f"expected an image whose results can be written. Received: {source.path} ({reason_of(error)})"
+
+
+_FULL = "a sequence used all its steps, so there may be more objects (--tile and --steps find more)"
+_MOST_LISTED = 20
+
+
+def _listed(instances: Sequence[Instance]) -> str:
+    """Returns class and score of each object; of many, only the number of each class."""
+    if len(instances) <= _MOST_LISTED:
+        return ", ".join(f"{instance.class_name} {instance.score:.2f}" for instance in instances)
+    counts = collections.Counter(instance.class_name for instance in instances)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
 
 
 def _counted(number: int, thing: str) -> str:

@@ -111,7 +111,9 @@ def open_both(arguments: argparse.Namespace, protocol: Protocol) -> tuple[Datase
 
 
 def predicted_steps(predictor: Predictor) -> int | None:
-    """Returns T, the maximum number of objects that the model predicts in an image; None if it is unknown."""
+    """Returns T, the most objects that the model predicts in an image; None if unknown or, with tiles, unlimited."""
+    if getattr(predictor, "tile", None) is not None:
+        return None
     model = getattr(predictor, "model", None)
     if model is not None:
         return model.config.num_steps

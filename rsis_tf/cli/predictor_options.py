@@ -1,6 +1,7 @@
 """The options of every command that predicts: how the model runs, and which classes are kept."""
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,20 @@ def add_options(
     add("--mask-threshold", type=_share, metavar="P",
         help=f"probability from which a pixel belongs to an object ({said['mask_threshold']})")  # fmt: skip
     add("--batch-size", type=positive, metavar="B",
-        help="images in one run of the model (default: the batch that the file is made for, else 8)")  # fmt: skip
+        help="images, or tiles, in one run of the model (default: the batch that the file is made for, "
+        "else 8)")  # fmt: skip
+    add("--tile", nargs="?", const="auto", type=_tile, metavar="SIZE",
+        help="cut images into overlapping tiles of SIZE×SIZE pixels (or HxW) and merge the objects; for large images "
+        "and many objects. Without SIZE, or with auto: the model's own size (default: images are resized as a "
+        "whole)")  # fmt: skip
+    add("--tile-overlap", type=_pixels, metavar="N",
+        help="pixels that neighbouring tiles share: more than the largest object (default: a quarter of the "
+        "tile)")  # fmt: skip
+    add("--flips", action="store_true",
+        help="predict mirror images too and average, in four times the time")  # fmt: skip
+    add("--steps", type=positive, metavar="T",
+        help="most objects in one sequence; for Keras models and stepwise exports (default: the model's "
+        "own)")  # fmt: skip
     add("--provider", metavar="NAME",
         help="where ONNX Runtime computes: cpu, cuda, tensorrt, or the full name of an execution provider. A "
         "provider that does not start is an error; it is never replaced by the CPU. Other model files run where "
@@ -52,6 +66,10 @@ def predictor_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "stop_threshold": arguments.stop_threshold,
         "mask_threshold": arguments.mask_threshold,
         "batch_size": arguments.batch_size,
+        "steps": arguments.steps,
+        "tile": arguments.tile,
+        "tile_overlap": arguments.tile_overlap,
+        "flips": arguments.flips,
     }
 
 
@@ -96,6 +114,21 @@ def positive(text: str) -> int:
     """Converts a positive integer of the command line."""
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number from 1. Received: {text}")
+    return int(text)
+
+
+def _tile(text: str) -> str | int | tuple[int, int]:
+    if text == "auto":
+        return text
+    sides = re.fullmatch(r"([1-9][0-9]{0,4})(?:x([1-9][0-9]{0,4}))?", text)
+    if sides is None:
+        raise argparse.ArgumentTypeError(f"expected a number of pixels, HxW or auto. Received: {text}")
+    return int(sides[1]) if sides[2] is None else (int(sides[1]), int(sides[2]))
+
+
+def _pixels(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected a number of pixels. Received: {text}")
     return int(text)
 
 

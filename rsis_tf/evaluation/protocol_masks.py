@@ -7,6 +7,7 @@ by one or two pixels along each outline, which changes the scores of small objec
 import copy
 import dataclasses
 import functools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,8 @@ class _Selecting:
         return [
             found
             for found in instances
-            if found.score >= protocol.class_threshold and found.mask.sum() >= protocol.min_size * found.mask.size
+            if found.score >= protocol.class_threshold
+            and found.area >= protocol.min_size * math.prod(found.cropped.size)
         ]
 
 

@@ -41,8 +41,8 @@ def open_model(path: str | os.PathLike, **options: Any) -> AnyPredictor:
             `args.pkl` (converted in memory): run by Keras; a SavedModel: run by TensorFlow; `.onnx`, or the folder of a
             stepwise export: run by ONNX Runtime; `.tflite`: run by LiteRT. The last two need neither Keras nor
             TensorFlow.
-        **options: `providers`, `threads`, `stop_mode`, `stop_threshold`, `mask_threshold`, `image_size`, `batch_size`
-            and `verify`, see `rsis_tf.runtime.Options`.
+        **options: `providers`, `threads`, `stop_mode`, `stop_threshold`, `mask_threshold`, `image_size`,
+            `batch_size`, `steps`, `tile`, `tile_overlap`, `flips` and `verify`, see `rsis_tf.runtime.Options`.
 
     Returns:
         A callable: an image of any size and kind (`rsis_tf.runtime.as_image`) → `rsis_tf.runtime.Instances` in

@@ -38,6 +38,8 @@ class KerasPredictor(FilePredictor):
         if chosen.providers is not None:
             require_cpu(chosen.providers, path)
         self.model: RSIS = load_model(model) if isinstance(model, str | os.PathLike) else model
+        if chosen.steps is not None:
+            self.model = self.model.with_steps(int(chosen.steps))
         config = self.model.config
         info = ModelInfo(
             image_size=config.image_size,
@@ -46,7 +48,7 @@ class KerasPredictor(FilePredictor):
             category_ids=config.category_ids,
             stop_threshold=config.stop_threshold,
         )
-        super().__init__(path, info, chosen)
+        super().__init__(path, info, chosen, any_steps=True)
 
     def compute(self, images: np.ndarray) -> Sequence[np.ndarray]:
         # Imported here, since importing the package of the network starts Keras.

@@ -244,6 +244,12 @@ class RSIS(keras.Model):
 
         return load_pretrained(path)
 
+    def with_steps(self, steps: int) -> "RSIS":
+        """Returns a model with the same weights that predicts `steps` steps by default."""
+        other = build_model(dataclasses.replace(self.config, num_steps=steps))
+        other.set_weights(self.get_weights())  # no weight depends on the number of steps
+        return other
+
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Tensor:

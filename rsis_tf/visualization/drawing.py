@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from rsis_tf.errors import InputError
 from rsis_tf.files import replacing
-from rsis_tf.runtime import PALETTE, check_image, paint, text_colour
+from rsis_tf.runtime import PALETTE, CroppedMask, check_image, paint, text_colour
 from rsis_tf.visualization.fonts import font
 
 Colour = tuple[int, int, int]
@@ -27,37 +27,49 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
 
 
-def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes an (H, W) bool mask to (height, width) with smooth outlines; no object vanishes."""
-    if mask.shape == tuple(size):
-        return mask
+def resize_mask(mask: np.ndarray | CroppedMask, size: tuple[int, int]) -> CroppedMask:
+    """Resizes an (H, W) bool mask to (height, width) with smooth outlines; no object vanishes.
+
+    Enlarged by a whole factor, as for an overlay, only the crop and its surroundings are computed.
+    """
+    if not isinstance(mask, CroppedMask):
+        mask = CroppedMask.of(mask)
+    if mask.size == tuple(size) or mask.area == 0:
+        return CroppedMask(crop=mask.crop, corner=mask.corner, size=size)
+    factor = size[0] // mask.size[0]
+    if (factor * mask.size[0], factor * mask.size[1]) != tuple(size):
+        return CroppedMask.of(_resized(mask.full(), size))
+    wide = mask.widened(3)  # more than the filter reaches
+    height, width = wide.crop.shape
+    corner = factor * wide.corner[0], factor * wide.corner[1]
+    return CroppedMask(crop=_resized(wide.crop, (factor * height, factor * width)), corner=corner, size=size).trimmed()
+
+
+def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     smaller = size[0] < mask.shape[0]
     method = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
     cover = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size[::-1], method))
     return cover >= min(128, max(1, int(cover.max())))
 
 
-def outline(image: np.ndarray, mask: np.ndarray, tint: Colour, width: int) -> None:
+def outline(image: np.ndarray, mask: CroppedMask, tint: Colour, width: int) -> None:
     """Draws the border of a mask inside it, in place, and a dark line around it that stands out on any background."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if len(rows) == 0:
+    if mask.area == 0:
         return
     halo = max(1, width // 2)
-    margin = halo + 1
-    top, left = max(rows[0] - margin, 0), max(columns[0] - margin, 0)
-    window = slice(top, rows[-1] + margin + 1), slice(left, columns[-1] + margin + 1)
-    part = mask[window]
-    paint(image[window], _dilated(part, halo) & ~part, HALO, 0.55)
-    paint(image[window], part & _dilated(~part, width, outside=True), tint, 1.0)
+    wide = mask.widened(halo + 1)
+    part, window = wide.crop, image[wide.window]
+    paint(window, _dilated(part, halo) & ~part, HALO, 0.55)
+    paint(window, part & _dilated(~part, width, outside=True), tint, 1.0)
 
 
-def centre(mask: np.ndarray) -> tuple[float, float] | None:
+def centre(mask: CroppedMask) -> tuple[float, float] | None:
     """Returns (x, y) of the mask's pixel nearest to its centre of mass, None if it is empty."""
-    rows, columns = np.nonzero(mask)
+    rows, columns = np.nonzero(mask.crop)
     if len(rows) == 0:
         return None
     nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
-    return float(columns[nearest]), float(rows[nearest])
+    return float(mask.corner[0] + columns[nearest]), float(mask.corner[1] + rows[nearest])
 
 
 def tag(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, tint: Colour, size: float) -> None:

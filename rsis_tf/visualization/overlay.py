@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rsis_tf.runtime import check_image, paint
+from rsis_tf.runtime import MOST_NUMBERED, CroppedMask, check_image, paint
 from rsis_tf.visualization import drawing, fonts
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def overlay(
     route: bool = False,
     numbers: bool = True,
 ) -> np.ndarray:
-    """Draws the objects over the image.
+    """Draws the objects over the image; more than 60 of them without numbers and legend, which would hide them.
 
     Colours and numbers show the order. Where masks overlap, the pixel has the tint of the earliest object; every
     outline is drawn completely.
@@ -48,9 +48,10 @@ def overlay(
     height, width = check_image(image).shape[:2]
     scale = math.ceil(_SMALLEST / max(height, width))
     size = height * scale, width * scale
-    line = max(2, round(max(size) / 350))
+    many = len(instances) > MOST_NUMBERED
+    line = 2 if many else max(2, round(max(size) / 350))
     letters = max(13, round(math.sqrt(size[0] * size[1]) / 40))
-    masks = [drawing.resize_mask(instance.mask, size) for instance in instances]
+    masks = [drawing.resize_mask(instance.cropped, size) for instance in instances]
     tinted = drawing.resize(image, size).copy()
     draw_masks(tinted, masks, [drawing.colour(i.step) for i in instances], line)
 
@@ -58,25 +59,25 @@ def overlay(
     points = [drawing.centre(mask) for mask in masks]
     if route:
         _draw_route(canvas, [point for point in points if point], line)
-    if numbers:
+    if numbers and not many:
         draw = ImageDraw.Draw(canvas)
         for instance, mask, point in zip(instances, masks, points, strict=True):
             if point:
-                fitting = min(letters, max(0.85 * letters, 0.4 * math.sqrt(mask.sum())))
+                fitting = min(letters, max(0.85 * letters, 0.4 * math.sqrt(mask.area)))
                 at = _beside(mask, point, fitting)
                 drawing.tag(draw, at, str(instance.step + 1), drawing.colour(instance.step), fitting)
-    if legend:
+    if legend and not many:
         canvas = _with_legend(canvas, instances, letters)
     return np.asarray(canvas)
 
 
-def _beside(mask: np.ndarray, point: tuple[float, float], letters: float) -> tuple[float, float]:
+def _beside(mask: CroppedMask, point: tuple[float, float], letters: float) -> tuple[float, float]:
     """Moves the number of a small object above it, or below it at the upper edge, so that the object stays visible."""
-    if mask.sum() > (2.2 * letters) ** 2:
+    if mask.area > (2.2 * letters) ** 2:
         return point
-    rows = np.flatnonzero(mask.any(axis=1))
-    above = rows[0] - letters
-    return point[0], float(above if above > letters else rows[-1] + letters)
+    _, top, _, bottom = mask.box
+    above = top - letters
+    return point[0], float(above if above > letters else bottom - 1 + letters)
 
 
 def shown_name(instance: "Instance") -> str:
@@ -84,12 +85,13 @@ def shown_name(instance: "Instance") -> str:
     return fonts.drawable(instance.class_name, f"class {instance.class_id}")
 
 
-def draw_masks(image: np.ndarray, masks: Sequence[np.ndarray], colours: Sequence[drawing.Colour], line: int) -> None:
+def draw_masks(image: np.ndarray, masks: Sequence[CroppedMask], colours: Sequence[drawing.Colour], line: int) -> None:
     """Tints and outlines masks of the image's size, in place; shared pixels have the tint of the earlier mask."""
     taken = np.zeros(image.shape[:2], bool)
     for mask, tint in zip(masks, colours, strict=True):
-        paint(image, mask & ~taken, tint, 0.4)
-        taken |= mask
+        claimed = taken[mask.window]
+        paint(image[mask.window], mask.crop & ~claimed, tint, 0.4)
+        claimed |= mask.crop
     for mask, tint in reversed(list(zip(masks, colours, strict=True))):
         drawing.outline(image, mask, tint, line)
 

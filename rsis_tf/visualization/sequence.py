@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from rsis_tf.errors import InputError
 from rsis_tf.files import replacing
-from rsis_tf.runtime import check_image, paint
+from rsis_tf.runtime import CroppedMask, check_image, paint
 from rsis_tf.visualization import drawing, fonts
 from rsis_tf.visualization.overlay import draw_masks, shown_name
 
@@ -49,7 +49,7 @@ def sequence_strip(
     scale = _PANEL / math.sqrt(height * width)
     size = max(24, round(height * scale)), max(24, round(width * scale))
     small = drawing.resize(image, size)
-    masks = [drawing.resize_mask(instance.mask, size) for instance in instances]
+    masks = [drawing.resize_mask(instance.cropped, size) for instance in instances]
     panels = [(small, "image")]
     for instance, mask in zip(instances, masks, strict=True):
         caption = f"{instance.step + 1}  {shown_name(instance)}  {instance.score:.2f}"
@@ -122,12 +122,14 @@ def animation(
     scale = min(_FRAME / longer, 1.0) if longer >= _FRAME / 2 else math.ceil(_FRAME / 2 / longer)
     size = max(1, round(height * scale)), max(1, round(width * scale))
     small = drawing.resize(image, size)
-    masks = [drawing.resize_mask(instance.mask, size) for instance in instances]
+    masks = [drawing.resize_mask(instance.cropped, size) for instance in instances]
     colours = [drawing.colour(instance.step) for instance in instances]
     frames = [_captioned(small, "image")]
+    found = np.zeros(size, bool)
     for count in range(1, len(instances) + 1):
         newest = instances[count - 1]
-        frame = _highlighted(small, np.logical_or.reduce(masks[:count]), None)
+        found[masks[count - 1].window] |= masks[count - 1].crop
+        frame = _highlighted(small, CroppedMask.of(found), None)
         draw_masks(frame, masks[:count], colours[:count], 2)
         frames.append(_captioned(frame, f"{newest.step + 1}  {shown_name(newest)}  {newest.score:.2f}", newest.step))
     final = small.copy()
@@ -144,22 +146,22 @@ def animation(
         )
 
 
-def _highlighted(image: np.ndarray, mask: np.ndarray, tint: drawing.Colour | None) -> np.ndarray:
+def _highlighted(image: np.ndarray, mask: CroppedMask, tint: drawing.Colour | None) -> np.ndarray:
     """Returns the image in dark grey, except for the mask, which keeps its colours and gets a tinted outline."""
     grey = image @ np.array([0.299, 0.587, 0.114], np.float32)  # (H, W)
     result = np.repeat((grey * 0.45 + 18)[..., None], 3, axis=2).astype(np.uint8)
-    result[mask] = image[mask]
+    result[mask.window][mask.crop] = image[mask.window][mask.crop]
     if tint is not None:
-        paint(result, mask, tint, 0.3)
+        paint(result[mask.window], mask.crop, tint, 0.3)
         drawing.outline(result, mask, tint, 2)
     return result
 
 
-def _pointed_out(panel: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _pointed_out(panel: np.ndarray, mask: CroppedMask) -> np.ndarray:
     """Draws a ring around an object that is easily overlooked."""
     point = drawing.centre(mask)
     radius = _PANEL * 0.07
-    if point is None or mask.sum() > radius**2:
+    if point is None or mask.area > radius**2:
         return panel
     canvas = Image.fromarray(panel)
     x, y = point

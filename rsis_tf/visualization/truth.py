@@ -64,7 +64,7 @@ def _panel(row: Row, class_names: Sequence[str]) -> Image.Image:
     size = max(1, round(height * scale)), max(1, round(width * scale))
     small = drawing.resize(image, size).copy()
     masks = [drawing.resize_mask(label_map == number, size) for number in range(1, len(classes) + 1)]
-    ignored = drawing.resize_mask(label_map < 0, size)
+    ignored = drawing.resize_mask(label_map < 0, size).full()
     stripes = (np.add.outer(np.arange(size[0]), np.arange(size[1])) // 4) % 2 == 0  # (h, w)
     paint(small, ignored & stripes, drawing.HALO, 0.6)
     draw_masks(small, masks, [drawing.colour(number) for number in range(len(masks))], 2)

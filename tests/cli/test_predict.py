@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from exact_predictor import ExactPredictor, blobs, image_of
 from PIL import Image
 from predict_tools import NAMES, Thresholds, draw, files_in, instance
 
@@ -33,7 +34,7 @@ def test_all_results_of_one_image(run, tmp_path):
     labels = np.asarray(Image.open(tmp_path / "found/a_labels.png"))
     assert labels[:2, :3].tolist() == [[2, 2, 2], [2, 1, 2]]
     assert np.count_nonzero(labels) == 6
-    assert (tmp_path / "found/counts.csv").read_text() == "image,objects,dark,bright\na.png,2,1,1\n"
+    assert (tmp_path / "found/counts.csv").read_text() == "image,objects,dark,bright,full\na.png,2,1,1,0\n"
     assert Image.open(tmp_path / "found/a_sequence.gif").n_frames == 4
 
 
@@ -214,6 +215,7 @@ def test_options_reach_the_model_and_wrong_options_give_one_line(run, tmp_path, 
         predict, "open_model", lambda path, **options: opened.append(options) or Thresholds(path, **options)
     )
     options = "--stop each --stop-threshold 0.7 --batch-size 3 --mask-threshold 0.25 --provider cuda --threads 2"
+    options += " --steps 50 --tile 256x128 --tile-overlap 0 --flips"
     assert run("a.png", *options.split())[0] == 0
     assert opened == [
         {
@@ -221,17 +223,45 @@ def test_options_reach_the_model_and_wrong_options_give_one_line(run, tmp_path, 
             "stop_threshold": 0.7,
             "mask_threshold": 0.25,
             "batch_size": 3,
+            "steps": 50,
+            "tile": (256, 128),
+            "tile_overlap": 0,
+            "flips": True,
             "providers": "cuda",
             "threads": 2,
         }
     ]
+    for given, tile in ((["--tile"], "auto"), (["--tile", "auto"], "auto"), (["--tile", "64"], 64), ([], None)):
+        assert run("a.png", "--overwrite", *given)[0] == 0
+        assert opened[-1]["tile"] == tile
     for wrong in (
+        *(["--tile", "a.png"], ["--tile", "0"], ["--tile", "8x"], ["--tile-overlap", "-1"], ["--steps", "0"]),
         *(["--what", "masks"], ["--batch-size", "0"], ["--every", "x"], ["--threads", "-1"], ["--threads", "²"]),
         *(["--stop-threshold", "2"], ["--stop-threshold", "nan"], ["--mask-threshold", "a"], ["--class", "cat"]),
     ):
         code, _, err = run("a.png", *wrong)
         assert (code, len(err.splitlines())) == (2, 1)
         assert f"Received: {wrong[1]}" in err
+
+
+def test_a_sequence_without_an_end_is_reported_and_tiles_find_the_rest(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "open_model", lambda path, **options: ExactPredictor(most=10, **options))
+    labels = blobs(64, 24, radii=(2, 3.5))
+    Image.fromarray(image_of(labels)).save(tmp_path / "many.png")
+    Image.fromarray(image_of(labels * (labels <= 3))).save(tmp_path / "few.png")
+    code, out, _ = run("many.png", "few.png", "--out", "whole")
+    assert code == 0
+    assert [line for line in out.splitlines() if line.startswith("note")] == [
+        "note: many.png: a sequence used all its steps, so there may be more objects (--tile and --steps find more)"
+    ]
+    table = (tmp_path / "whole/counts.csv").read_text().splitlines()
+    assert table == ["image,objects,blob,full", "many.png,10,10,1", "few.png,3,3,0"]
+    code, out, _ = run("many.png", "--tile", "--out", "tiles", "--what", "all")
+    assert (code, "note:" in out) == (0, False)
+    assert "many.png: 24 objects: 24 blob\n" in out
+    assert (tmp_path / "tiles/counts.csv").read_text().splitlines()[1] == "many.png,24,24,0"
+    stored = np.asarray(Image.open(tmp_path / "tiles/many_labels.png"))
+    np.testing.assert_array_equal(stored > 0, labels > 0)
 
 
 def test_frames_of_a_video(run, tmp_path):
@@ -311,7 +341,7 @@ def test_json_of_a_model_without_class_names(tmp_path):
         results.add(source, np.zeros((4, 4, 3), np.uint8), [instance(np.eye(4), 2)])
     read = json.loads((tmp_path / "instances.json").read_text())
     assert read["categories"] == [{"id": 1, "name": "class 1"}, {"id": 2, "name": "class 2"}]
-    assert (tmp_path / "counts.csv").read_text().splitlines() == ["image,objects,class 1,class 2", "a.png,1,0,1"]
+    assert (tmp_path / "counts.csv").read_text().splitlines() == ["image,objects,class 1,class 2,full", "a.png,1,0,1,0"]
 
 
 def test_results_of_an_earlier_run_are_never_mixed_with_new_ones(run, tmp_path):
@@ -413,7 +443,7 @@ def test_only_objects_of_the_classes_asked_for_are_written(run, tmp_path, monkey
         assert "a.png: 1 object: dark 0.75\n" in out
         folder = tmp_path / f"found-{asked}"
         assert np.unique(np.asarray(Image.open(folder / "a_labels.png"))).tolist() == [0, 1]
-        assert (folder / "counts.csv").read_text().splitlines()[1] == "a.png,1,1,0"
+        assert (folder / "counts.csv").read_text().splitlines()[1] == "a.png,1,1,0,0"
         (found,) = json.loads((folder / "instances.json").read_text())["annotations"]
         assert (found["category_id"], found["step"]) == (1, 1)  # the step keeps its number
     assert "of 1 image" in run("a.png", "--class", "dark", "--class", "bright", "--out", "both")[1]

@@ -272,10 +272,10 @@ def test_an_unexpected_failure_of_a_reader_or_a_drawing_costs_one_image(run, tmp
             raise MemoryError
         return read(path)
 
-    def fail_drawing(self, source, image, instances):
+    def fail_drawing(self, source, image, instances, **options):
         if source.name == "b":
             raise ValueError("image is too large\nfor this format")
-        drawn(self, source, image, instances)
+        drawn(self, source, image, instances, **options)
 
     monkeypatch.setattr(module, "read_image", fail_reading)
     monkeypatch.setattr(Results, "add", fail_drawing)

@@ -38,6 +38,20 @@ def test_same_instances_as_unrolled(exported, images, layout: str):
                 assert one.score == pytest.approx(other.score, abs=1e-5)
 
 
+def test_stepwise_takes_more_steps_than_it_was_exported_with(exported, images, run_folder):
+    options = {"steps": 5, "stop_threshold": 0.0}
+    longer, keras = Predictor(exported["stepwise"], **options), KerasPredictor(run_folder, **options)
+    for found, wanted in zip(longer.batch(images), keras.batch(images), strict=True):
+        assert found.full
+        assert [one.step for one in found] == [one.step for one in wanted]
+        assert max(one.step for one in found) > 2
+        for one, other in zip(found, wanted, strict=True):
+            assert np.count_nonzero(one.mask != other.mask) <= 2  # a pixel may lie on the threshold
+    for layout in ("unrolled", "loop"):
+        with pytest.raises(RuntimeInputError, match="only its own number of steps"):
+            Predictor(exported[layout], steps=5)
+
+
 def test_stepwise_ends_with_the_last_image_of_the_batch(exported, images):
     stops = Predictor(exported["unrolled"]).run(_at_size(images))[2]  # (3, 3)
     threshold = float(np.sort(stops[:, 0])[1])  # the first step ends the sequence of one image only

@@ -1,6 +1,7 @@
 """Results: a sequence of instances, its arrays, and the forms that other programs read."""
 
 import collections.abc
+import dataclasses
 import json
 import pickle
 import sys
@@ -14,6 +15,7 @@ from scipy import ndimage
 
 from rsis_tf.runtime import (
     PALETTE,
+    CroppedMask,
     InputError,
     Instance,
     Instances,
@@ -143,6 +145,46 @@ def test_plot_tints_objects_and_keeps_the_rest():
     assert (found[:0].plot(image) == image).all()
     with pytest.raises(InputError, match=r"the size \(200, 300\)\. Received: \(200, 299\)"):
         found.plot(image[:, 1:])
+
+
+def test_masks_are_stored_as_crops():
+    mask = np.zeros((4000, 5000), bool)
+    mask[1000:1003, 4000:4010] = True
+    instance = _instance(mask)
+    assert instance.cropped.crop.shape == (3, 10)
+    assert instance.cropped.crop.base is None  # no view that keeps the large array
+    assert len(pickle.dumps(instance)) < 5000
+    np.testing.assert_array_equal(instance.mask, mask)
+    instance.mask[:] = False  # a new array each time
+    assert instance.area == 30
+    later = dataclasses.replace(instance, step=3)
+    assert (later.step, later.box) == (3, (4000, 1000, 4010, 1003))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        instance.mask = mask  # type: ignore[assignment]
+    with pytest.raises(InputError, match=r"\(H, W\) bool array\. Received: shape \(3,\)"):
+        _instance(np.ones(3, bool))
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (5, 0), (0, 3), (5, 3)])
+def test_a_crop_gives_what_the_full_mask_gives(corner):
+    x, y = corner
+    crop = np.array([[0, 1, 1, 0], [1, 1, 0, 1], [0, 0, 1, 1]], bool)
+    mask = np.zeros((6, 9), bool)
+    mask[y : y + 3, x : x + 4] = crop
+    one, other = _instance(CroppedMask(crop=crop, corner=corner, size=(6, 9))), _instance(mask)
+    found, wanted = Instances([one], size=(6, 9)), Instances([other], size=(6, 9))
+    np.testing.assert_array_equal(one.mask, mask)
+    assert (one.box, one.area) == (other.box, other.area)
+    assert found.to_coco() == wanted.to_coco()
+    code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    uncompressed = found.to_coco()[0]["segmentation"]
+    np.testing.assert_array_equal(coco_mask.decode(coco_mask.frPyObjects(uncompressed, 6, 9)), coco_mask.decode(code))
+    assert found.to_geojson() == wanted.to_geojson()
+    np.testing.assert_array_equal(found.to_label_map(), mask.astype(np.int32))
+    image = np.full((6, 9, 3), 90, np.uint8)
+    np.testing.assert_array_equal(found.plot(image), wanted.plot(image))
+    np.testing.assert_array_equal(one.cropped.moved(0, 2, (8, 9)).full()[2:], mask)
+    assert one.cropped.moved(20, 0, (6, 9)).area == 0
 
 
 def test_plot_fits_into_a_tiny_image():

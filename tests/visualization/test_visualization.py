@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from rsis_tf.errors import InputError
-from rsis_tf.runtime import Instance
+from rsis_tf.runtime import CroppedMask, Instance
 from rsis_tf.visualization import (
     PALETTE,
     animation,
@@ -129,7 +129,7 @@ def test_legend_and_route_are_drawn():
 
 def test_outline_follows_the_border_of_the_image():
     image = np.zeros((20, 20, 3), np.uint8)
-    outline(image, np.ones((20, 20), bool), (255, 0, 0), 2)
+    outline(image, CroppedMask.of(np.ones((20, 20), bool)), (255, 0, 0), 2)
     red = image[..., 0] == 255
     assert red[:2].all()
     assert red[:, -2:].all()
@@ -139,9 +139,9 @@ def test_outline_follows_the_border_of_the_image():
 def test_an_object_of_one_pixel_survives_any_resizing():
     mask = np.zeros((1024, 2048), bool)
     mask[500, 700] = True
-    assert resize_mask(mask, (128, 256)).any()
-    assert resize_mask(np.eye(8, dtype=bool), (64, 64)).any()
-    assert not resize_mask(np.zeros((64, 64), bool), (16, 16)).any()
+    assert resize_mask(mask, (128, 256)).area
+    assert resize_mask(np.eye(8, dtype=bool), (64, 64)).area
+    assert not resize_mask(np.zeros((64, 64), bool), (16, 16)).area
 
 
 def test_strip_has_panels_for_the_image_each_step_all_masks_and_the_truth():
@@ -232,3 +232,11 @@ def test_files_that_are_not_logs_are_refused(tmp_path, text):
     with pytest.raises(InputError, match=r"log\.csv"):
         curves(tmp_path / "log.csv", tmp_path / "curves.png")
     assert not (tmp_path / "curves.png").exists()
+
+
+def test_a_mask_is_enlarged_within_its_box_as_the_whole_image_would_be():
+    mask = np.zeros((20, 30), bool)
+    mask[0:4, 3:9] = mask[10:19, 20:30] = True
+    for part in (mask, mask & (np.arange(30) < 15), mask & (np.arange(30) > 15)):
+        whole = Image.fromarray(part.astype(np.uint8) * 255).resize((90, 60), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(resize_mask(part, (60, 90)).full(), np.asarray(whole) >= 128)

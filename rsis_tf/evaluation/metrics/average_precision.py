@@ -127,7 +127,8 @@ class AveragePrecision:
 
         counts = np.bincount(truth.ravel() + 1, minlength=len(classes) + 2)  # void, background, objects
         seen = counts[2:] > 0  # (n,)
-        overlaps = [np.bincount(truth[i.mask] + 1, minlength=len(classes) + 2) for i in instances]
+        masks = [instance.cropped for instance in instances]
+        overlaps = [np.bincount(truth[m.window][m.crop] + 1, minlength=len(classes) + 2) for m in masks]
         overlap = np.asarray(overlaps, np.int64).reshape(-1, len(classes) + 2)  # (P, n + 2)
         areas = overlap.sum(axis=1)  # (P,)
         kept = np.ones(len(instances), bool)
@@ -222,10 +223,11 @@ class AveragePrecision:
                     f"{name} must have a class 1 … {len(self.class_names) - 1}. Received: {wrong} in {image_id!r}"
                 )
         for instance in instances:
-            if instance.mask.shape != truth.shape or instance.mask.dtype != bool:
+            mask = instance.cropped
+            if mask.size != truth.shape or mask.crop.dtype != bool:
                 raise InputError(
                     f"masks must be boolean, of the shape of the truth, {truth.shape}. "
-                    f"Received: {instance.mask.dtype} {instance.mask.shape} in {image_id!r}"
+                    f"Received: {mask.crop.dtype} {mask.size} in {image_id!r}"
                 )
 
     def _detections(self, instances: Sequence["Instance"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

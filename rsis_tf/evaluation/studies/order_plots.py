@@ -45,8 +45,8 @@ class ActiveObjects:
         size = max(1, round(height * scale)), max(1, round(width * scale))
         panel = drawing.resize(sample.image, size).copy()
         for choice, tint in ((np.argmin(values), LEAST), (np.argmax(values), MOST)):
-            mask = drawing.resize_mask(instances[int(choice)].mask, size)
-            drawing.paint(panel, mask, tint, 0.35)
+            mask = drawing.resize_mask(instances[int(choice)].cropped, size)
+            drawing.paint(panel[mask.window], mask.crop, tint, 0.35)
             drawing.outline(panel, mask, tint, 3)
         square = np.full((_SIDE, _SIDE, 3), 255, np.uint8)
         square[: size[0], : size[1]] = panel
