@@ -164,12 +164,14 @@ def training_command(preset: str, settings: RunConfig, seed: int) -> str:
         del words[2:4]
     flags = {**FLAGS, **MORE_FLAGS}
     wanted = {**settings.flat(), **defaults(settings)}
+    # `defaults` has "auto" for a stop threshold that the training chose.
+    named = [name for name in flags if name == "stop_threshold" or name not in FROM_DATA]
     left: list[str] = []
     # An option may change others with it, so what differs is named until nothing does.
     for _ in range(4):
         made = configure(make_parser(words).parse_args(words))
         left, found = differing(made, settings), {**made.flat(), **defaults(made)}
-        new = [name for name in flags if name not in FROM_DATA and wanted.get(name) != found.get(name)]
+        new = [name for name in named if wanted.get(name) != found.get(name)]
         if not left and not new:
             return shlex.join(["rsis", "train", *words, "--seed", str(seed)])
         for name in new:
