@@ -1,6 +1,7 @@
 """The command line that all exporters share. It is read and checked before TensorFlow is imported."""
 
 import argparse
+import functools
 import pathlib
 import re
 from typing import Literal
@@ -10,7 +11,8 @@ from export.options import Options
 from export.tolerances import ATOL, MIN_AGREEMENT, exceptions
 from rsis_tf import outputs
 from rsis_tf.errors import ArgumentParser, InputError
-from rsis_tf.inference import find_model
+from rsis_tf.inference import find_model, model_path
+from rsis_tf.zoo import registry
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -38,10 +40,10 @@ def make_parser(format: ExportFormat, *, prog: str | None = None) -> ArgumentPar
     add = parser.add_argument
     add(
         "model",
-        type=pathlib.Path,
+        type=functools.partial(model_path, suffix=".keras"),
         metavar="RUN_or_MODEL",
-        help="folder of a run (best.keras is read), a .keras file, or a folder of the original code with encoder.pt, "
-        "decoder.pt and args.pkl",
+        help="a name that `rsis zoo` lists, the folder of a run (best.keras is read), a .keras file, or a folder of "
+        "the original code with encoder.pt, decoder.pt and args.pkl",
     )
     add(
         "--out",
@@ -49,7 +51,7 @@ def make_parser(format: ExportFormat, *, prog: str | None = None) -> ArgumentPar
         default=argparse.SUPPRESS,
         metavar="DIR" if format.folder_with else "FILE",
         help=f"{'folder' if format.folder_with else 'file'} to write (default: {format.default_out} in the folder of "
-        "the model)",
+        "the model; in the current folder for a name)",
     )
     add(
         "--size",
@@ -144,7 +146,10 @@ def read_options(arguments: argparse.Namespace, format: ExportFormat) -> Options
             "expected the folder of a run, a .keras file, or a checkpoint folder of the original code. "
             f"Received: {arguments.model}"
         )
-    out = getattr(arguments, "out", (source if source.is_dir() else source.parent) / format.default_out)
+    folder = source if source.is_dir() else source.parent
+    if registry.holds(source):
+        folder = pathlib.Path()
+    out = getattr(arguments, "out", folder / format.default_out)
     outputs.check_parent(out)
     images = arguments.verify_images
     if images is not None and not images.is_dir():

@@ -13,7 +13,7 @@ from export.images import find_images
 from rsis_tf import outputs
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.images import read_image, synthetic_image
-from rsis_tf.inference import find_model
+from rsis_tf.inference import find_model, model_path
 
 EPILOG = """examples:
   {prog} runs/nuclei/best.keras runs/nuclei/model.onnx runs/nuclei/model.tflite --batch-size 1 8
@@ -41,9 +41,9 @@ def parse(arguments: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
     add(
         "files",
         nargs="+",
-        type=pathlib.Path,
+        type=model_path,
         metavar="FILE",
-        help=f"the folder of a run, a .keras file, or an export such as {exports}",
+        help=f"a name that `rsis zoo` lists, the folder of a run, a .keras file, or an export such as {exports}",
     )
     add(
         "--provider",

@@ -26,7 +26,7 @@ import pathlib
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, overload
+from typing import Any, Protocol, Self, overload
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -1605,6 +1605,34 @@ class Predictor(BasePredictor):
                 )
         if isinstance(self._graph, Stepwise) and self.stop_mode == "first":
             self._graph.stop_threshold = self.stop_threshold
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike, **options: Any) -> Self:
+        """Opens a model of the package by its name; `rsis zoo` lists the names.
+
+        Args:
+            name: a name, which needs the package and not only this file, or a path as for the class.
+            **options: see `Options`.
+
+        Raises:
+            InputError: for a name that no model has, and as for the class.
+        """
+        try:
+            from rsis_tf.zoo import registry
+        except ImportError:
+            if os.path.exists(name):
+                return cls(name, **options)
+            raise InputError(
+                'names of models need the package, which holds their files: pip install "rsis_tf[cpu]". '
+                f"Received: {_shown(name)}"
+            ) from None
+        path = registry.find(name, ".onnx")
+        if path is None and isinstance(name, str | os.PathLike) and not os.path.exists(name):
+            raise InputError(
+                "expected the name of a model or the path of an ONNX file. "
+                f"Received: {os.fspath(name)}, which is not there{registry.hint(name)}"
+            )
+        return cls(path or name, **options)
 
     def compute(self, images: Array) -> Sequence[Array]:
         return self._graph.run(list(OUTPUTS), {"image": images}, _quiet_run())

@@ -114,6 +114,16 @@ def test_an_onnx_file_runs_in_a_base_install(place, tmp_path):
     }
 
 
+def test_a_model_of_the_package_runs_in_a_base_install(place, tmp_path):
+    Image.new("RGB", (64, 64), (90, 90, 90)).save(tmp_path / "a.png")
+    result = run(place, *f"-m rsis_tf predict shapes {tmp_path}/a.png --out {tmp_path}/o".split())
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (tmp_path / "o/a_labels.png").is_file()
+    result = run(place, *"-m rsis_tf export onnx shapes --out {place}/run".split())
+    assert result.returncode == 2
+    assert 'pip install "rsis_tf[train]"' in result.stderr
+
+
 def test_a_terminal_without_the_characters_of_a_name_shows_escapes(place, tmp_path):
     names = {"class_names": json.dumps(["background", "猫", "Größe"]), "image_size": "[8, 8]", "dynamic_size": "false"}
     write_toy_graph(tmp_path / "model.onnx", metadata={**names, "stop_threshold": "0.5", "mask_threshold": "0.5"})

@@ -65,6 +65,9 @@ def test_the_wheel_holds_both_packages_and_nothing_else(distributions):
     expected = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert modules(names) == expected
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
+    models = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rsis_tf/zoo/models").glob("*/*")}
+    assert models
+    assert {name for name in names if name.startswith("rsis_tf/zoo/models/")} == models
     assert {name.split("/")[0] for name in names} == {
         *PACKAGES,
         next(n for n in names if "dist-info" in n).split("/")[0],
@@ -167,6 +170,21 @@ def test_prediction_with_the_packages_of_an_application(run, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "red.png: 1 object: leaf 0.70" in done.stdout
     assert (tmp_path / "found/red_labels.png").is_file()
+
+
+def test_prediction_with_a_model_of_the_package(run, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (64, 64), (90, 90, 90)).save(tmp_path / "grey.png")
+    done = run("rsis", "predict", "shapes", "grey.png", "--out", "found")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "grey.png: " in done.stdout
+    assert (tmp_path / "found/grey_labels.png").is_file()
+    done = run("rsis", "zoo")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "shapes " in done.stdout
+    program = "from rsis_tf.runtime import Predictor; print(Predictor.from_pretrained('shapes').class_names[1])"
+    assert run("python", "-c", program).stdout == "circle\n"
 
 
 def test_training_names_the_extra_that_it_needs(run):

@@ -1,10 +1,24 @@
 // Runs an exported model on a dropped image and draws its objects one after the other.
-// model.onnx and model.onnx.json (or those that ?model=NAME.onnx names) are beside this page; images never leave it.
+// ?model=NAME opens a model of the package, ?model=PATH.onnx a file with its JSON file beside it, relative to this page.
+// Without it, the first of DEFAULTS that the package has is opened. Images never leave the page.
 
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
 
+const ZOO = "../../rsis_tf/zoo/models"; // the page is served with the repository, or a copy of that folder
+const DEFAULTS = ["nuclei", "leaves", "shapes"];
 const LARGEST_SIDE = 2048; // larger images are scaled down: each object keeps a mask of one byte per pixel
 const PAUSE = 650; // milliseconds from one object to the next
+
+/** The address of the model that ?model=… asks for, or of the first of DEFAULTS that there is. */
+async function modelAddress(asked) {
+  if (asked?.endsWith(".onnx")) return new URL(asked, location).href;
+  const names = asked ? [asked] : DEFAULTS;
+  for (const name of names) {
+    const url = new URL(`${ZOO}/${encodeURIComponent(name)}/${encodeURIComponent(name)}.onnx`, location).href;
+    if ((await fetch(`${url}.json`, { method: "HEAD" })).ok) return url;
+  }
+  throw new Error(`expected the name of a model in ${ZOO}, or the path of an .onnx file. Received: ${names.join(", ")}`);
+}
 
 /** Opens NAME.onnx and the JSON file beside it: JavaScript cannot read the metadata in the model. */
 export async function openModel(url) {
@@ -246,7 +260,10 @@ async function show(blob) {
   }
 }
 
-const model = openModel(new URL(new URLSearchParams(location.search).get("model") ?? "model.onnx", location).href);
+const model = modelAddress(new URLSearchParams(location.search).get("model")).then(async (url) => {
+  view.model = url;
+  return openModel(url);
+});
 model.then(
   () => view.turn || say("Ready for an image."),
   (error) => say(`The model does not open: ${error.message}`, true),

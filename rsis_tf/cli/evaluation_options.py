@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import pathlib
 
 from rsis_tf.cli.data_options import add_coco_options, coco_fields
 from rsis_tf.cli.predictor_options import add_options, predictor_options
@@ -18,7 +17,7 @@ from rsis_tf.errors import ArgumentParser, InputError
 from rsis_tf.evaluation.predictions import Predictor
 from rsis_tf.evaluation.protocol_masks import follow
 from rsis_tf.evaluation.protocols import Protocol
-from rsis_tf.inference import MODEL_HELP, find_model, open_predictor
+from rsis_tf.inference import MODEL_HELP, find_model, model_path, open_predictor
 
 
 def new_parser(name: str, description: str, examples: str, *, more: str = "") -> ArgumentParser:
@@ -48,7 +47,7 @@ def add_model_and_data(
         stop: default of `--stop`; None if the protocol decides (`add_protocol_options`).
         optional: whether MODEL may be left out.
     """
-    parser.add_argument("model", type=pathlib.Path, metavar="MODEL", nargs="?" if optional else None, help=MODEL_HELP)
+    parser.add_argument("model", type=model_path, metavar="MODEL", nargs="?" if optional else None, help=MODEL_HELP)
     if dataset is None:
         parser.add_argument("--dataset", type=dataset_name, choices=tuple(DATASETS),
                             help="format of the dataset (default: as in the run)")  # fmt: skip

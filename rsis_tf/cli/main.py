@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command("evaluate", "score a model on a dataset", "rsis_tf.cli.evaluate"),
         Command("predict", "find the objects of your own images, folders and videos", "rsis_tf.cli.predict"),
         Command("export", "write a model as an ONNX, SavedModel or TFLite file", "rsis_tf.cli.export"),
+        Command("zoo", "list the trained models of the package", "rsis_tf.cli.zoo"),
         Command("report", "write the report of a run as one HTML page", "rsis_tf.cli.report"),
     ),
     "benchmarks of the paper and studies": (

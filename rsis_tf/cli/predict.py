@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rsis_tf.batch_prediction import DEFAULT_KINDS, KINDS, predict_paths
 from rsis_tf.cli.predictor_options import add_options, class_ids, positive, predictor_options
 from rsis_tf.errors import ArgumentParser, command_line
-from rsis_tf.inference import MODEL_HELP, open_model
+from rsis_tf.inference import MODEL_HELP, model_path, open_model
 
 _EPILOG = """examples:
   rsis predict runs/leaves/model.onnx photos --out found
@@ -33,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Finds the objects in images, one after the other, and draws them.",
         epilog=_EPILOG,
     )
-    parser.add_argument("model", type=pathlib.Path, metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("model", type=model_path, metavar="MODEL", help=MODEL_HELP)
     parser.add_argument("paths", nargs="+", metavar="PATH", help="image of any size, folder, pattern, or video")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("predictions"), metavar="DIR",
                         help="folder for the results (default: predictions)")  # fmt: skip

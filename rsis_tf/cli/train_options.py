@@ -89,7 +89,12 @@ _PARTIAL = [name for name, spec in config.MASK_HEADS.items() if spec.partial_seq
 _UNDER_MASK = [name for name, spec in config.MASK_HEADS.items() if "mask" in spec.class_features]
 
 RUN = (
-    Option("--transfer", "start from the weights of a run or model; other classes get a new class layer", "RUN"),
+    Option(
+        "--transfer",
+        "start from the weights of a run or model, or of a name that `rsis zoo` lists; other classes "
+        "get a new class layer",
+        "RUN",
+    ),
     Option("--seed", "seed of weights, order, augmentation and generated images", "S", int),
     Option("--tensorboard", "write curves and sequences for TensorBoard to RUN/tensorboard", ""),
 )

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from rsis_tf.inference.keras import KerasPredictor
-from rsis_tf.inference.model_files import MODEL_HELP, find_model, load_model
+from rsis_tf.inference.model_files import MODEL_HELP, find_model, load_model, model_path
 from rsis_tf.inference.onnx import OnnxPredictor
 from rsis_tf.inference.saved_model import SavedModelPredictor
 from rsis_tf.inference.tflite import TFLitePredictor
@@ -18,6 +18,7 @@ __all__ = [
     "TFLitePredictor",
     "find_model",
     "load_model",
+    "model_path",
     "open_model",
     "open_predictor",
 ]
@@ -37,10 +38,10 @@ def open_model(path: str | os.PathLike, **options: Any) -> AnyPredictor:
     """Opens a model file of any kind.
 
     Args:
-        path: a run's folder, a `.keras` file, or a folder with the original's `encoder.pt`, `decoder.pt` and
-            `args.pkl` (converted in memory): run by Keras; a SavedModel: run by TensorFlow; `.onnx`, or the folder of a
-            stepwise export: run by ONNX Runtime; `.tflite`: run by LiteRT. The last two need neither Keras nor
-            TensorFlow.
+        path: a name that `rsis zoo` lists, whose ONNX file is opened; a run's folder, a `.keras` file, or a folder with
+            the original's `encoder.pt`, `decoder.pt` and `args.pkl` (converted in memory): run by Keras; a SavedModel:
+            run by TensorFlow; `.onnx`, or the folder of a stepwise export: run by ONNX Runtime; `.tflite`: run by
+            LiteRT. The last two need neither Keras nor TensorFlow.
         **options: `providers`, `threads`, `stop_mode`, `stop_threshold`, `mask_threshold`, `image_size`,
             `batch_size`, `steps`, `tile`, `tile_overlap`, `flips` and `verify`, see `rsis_tf.runtime.Options`.
 

@@ -6,22 +6,33 @@ from typing import TYPE_CHECKING
 
 from rsis_tf.config.model import CHECKPOINT_FILES
 from rsis_tf.errors import InputError
+from rsis_tf.zoo import registry
 
 if TYPE_CHECKING:
     from rsis_tf.models import RSIS
 
 _KINDS = {".keras": "keras", ".onnx": "onnx", ".tflite": "tflite"}
 MODEL_HELP = (
-    "a run's folder, a .keras, .onnx or .tflite file, the folder of a SavedModel or of a stepwise ONNX export, or a "
-    f"checkpoint's folder of the original code ({', '.join(CHECKPOINT_FILES)})"
+    "a name that `rsis zoo` lists, a run's folder, a .keras, .onnx or .tflite file, the folder of a SavedModel or of a "
+    f"stepwise ONNX export, or a checkpoint's folder of the original code ({', '.join(CHECKPOINT_FILES)})"
 )
+
+
+def model_path(text: str, suffix: str = ".onnx") -> pathlib.Path:
+    """Returns the path of the model that a command line names, as the type of an argument.
+
+    Args:
+        text: the name of a model of the package (`rsis_tf.zoo.registry.find`), or a path.
+        suffix: of the file that is wanted of a model of the package.
+    """
+    return registry.find(text, suffix) or pathlib.Path(text)
 
 
 def find_model(path: str | os.PathLike) -> tuple[str, pathlib.Path]:
     """Tells which kind of model a path holds, from the names of files only.
 
     Args:
-        path: see `rsis_tf.inference.open_model`.
+        path: see `rsis_tf.inference.open_model`; the name of a model of the package stands for its ONNX file.
 
     Returns:
         "keras", "onnx", "tflite", "saved_model" or "pytorch", and the file or folder to open: `best.keras` for a run's
@@ -32,7 +43,7 @@ def find_model(path: str | os.PathLike) -> tuple[str, pathlib.Path]:
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"path must be a string or a path. Received: a {type(path).__name__}")
-    path = pathlib.Path(path)
+    path = registry.find(path, ".onnx") or pathlib.Path(path)
     if os.path.isdir(path):
         if os.path.isfile(path / "best.keras"):
             return "keras", path / "best.keras"
@@ -47,7 +58,10 @@ def find_model(path: str | os.PathLike) -> tuple[str, pathlib.Path]:
             f"the original code ({', '.join(CHECKPOINT_FILES)}). Received: {path}"
         )
     if not os.path.isfile(path):
-        raise InputError(f"expected a run's folder or a model file. Received: {path}, which is not there")
+        raise InputError(
+            "expected the name of a model, a run's folder or a model file. "
+            f"Received: {path}, which is not there{registry.hint(path)}"
+        )
     if path.suffix.lower() not in _KINDS:
         raise InputError(f"expected a run's folder or a model file ({', '.join(_KINDS)}). Received: {path}")
     return _KINDS[path.suffix.lower()], path

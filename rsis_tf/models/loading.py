@@ -1,32 +1,34 @@
-"""Reads a trained model: a `.keras` file, a run folder, or a checkpoint folder of the original code."""
+"""Reads a trained model: one of the package, a `.keras` file, a run folder, or a checkpoint of the original code."""
 
 import os
 import pathlib
-import re
 import warnings
 from typing import TYPE_CHECKING
 
 from rsis_tf.config.model import CHECKPOINT_FILES
 from rsis_tf.errors import InputError, reason_of
 from rsis_tf.models.pytorch.closed_pickle import shown
-from rsis_tf.runtime import check_finite
+from rsis_tf.runtime import check_finite, verify_checksums
+from rsis_tf.zoo import registry
 
 if TYPE_CHECKING:
     from rsis_tf.models.rsis import RSIS
-
-_NAME = re.compile(r"[A-Za-z][\w-]*")
 
 
 def load_model(path: str | os.PathLike) -> "RSIS":
     """Reads a model.
 
     Args:
-        path: a `.keras` file; a run folder, whose `best.keras` is read; or a folder with the original's `encoder.pt`,
-            `decoder.pt` and `args.pkl`, which are converted in memory.
+        path: a name that `rsis zoo` lists; a `.keras` file; a run folder, whose `best.keras` is read; or a folder with
+            the original's `encoder.pt`, `decoder.pt` and `args.pkl`, which are converted in memory.
 
     Raises:
         InputError: if it is missing, broken, not a model of this project, or has a weight that is not finite.
     """
+    found = registry.find(path, ".keras")
+    if found is not None:
+        verify_checksums(found)
+        return _read_keras_file(found)
     path = pathlib.Path(path)
     if path.is_dir():
         if (path / "best.keras").is_file():
@@ -40,24 +42,13 @@ def load_model(path: str | os.PathLike) -> "RSIS":
             f"({', '.join(CHECKPOINT_FILES)}). Received: {path}"
         )
     if not path.is_file():
-        raise InputError(f"expected a run folder or a .keras file. Received: {path}, which is not there")
+        raise InputError(
+            "expected the name of a model, a run folder or a .keras file. "
+            f"Received: {path}, which is not there{registry.hint(path)}"
+        )
     if path.suffix.lower() != ".keras":
         raise InputError(f"expected a .keras file. Received: {path}")
     return _read_keras_file(path)
-
-
-def load_pretrained(path: str | os.PathLike) -> "RSIS":
-    """Reads a model like `load_model`; for a name it says that there are only paths.
-
-    Raises:
-        InputError: for a name, and as `load_model`.
-    """
-    if isinstance(path, str) and _NAME.fullmatch(path) and not pathlib.Path(path).exists():
-        raise InputError(
-            "names of pretrained models are not available yet; expected the path of a .keras file, a run folder, or a "
-            f"checkpoint folder of the original code. Received: {path!r}"
-        )
-    return load_model(path)
 
 
 def _read_keras_file(path: pathlib.Path) -> "RSIS":

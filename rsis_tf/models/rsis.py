@@ -235,14 +235,15 @@ class RSIS(keras.Model):
         """Reads a trained model, as `rsis_tf.models.loading.load_model` does.
 
         Args:
-            path: a `.keras` file, a run folder, or a checkpoint folder of the original code.
+            path: a name that `rsis zoo` lists, a `.keras` file, a run folder, or a checkpoint folder of the original
+                code.
 
         Raises:
-            InputError: for a name instead of a path, and for a file that is missing, broken or of another kind.
+            InputError: for a name that no model has, and for a file that is missing, broken or of another kind.
         """
-        from rsis_tf.models.loading import load_pretrained
+        from rsis_tf.models.loading import load_model
 
-        return load_pretrained(path)
+        return load_model(path)
 
     def with_steps(self, steps: int) -> "RSIS":
         """Returns a model with the same weights that predicts `steps` steps by default."""

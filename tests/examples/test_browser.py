@@ -18,6 +18,7 @@ from PIL import Image
 
 from rsis_tf.images import read_image
 from rsis_tf.runtime import Predictor
+from rsis_tf.zoo import registry
 
 SOURCE = pathlib.Path(__file__).parents[2] / "examples" / "browser"
 MODULES = pathlib.Path(os.environ.get("RSIS_NODE_MODULES", SOURCE / "node_modules"))
@@ -46,8 +47,12 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def site(model_file, keeping_model_file, image_files, tmp_path_factory):
-    """Serves the example with a model and images beside it; yields its address."""
-    folder = tmp_path_factory.mktemp("site")
+    """Serves the example and the package's models as in the repository, images and files of the user's beside it."""
+    root = tmp_path_factory.mktemp("site")
+    folder = root / "examples/browser"
+    folder.mkdir(parents=True)
+    (root / "rsis_tf/zoo").mkdir(parents=True)
+    (root / "rsis_tf/zoo/models").symlink_to(registry.FOLDER)
     for name in ("index.html", "predict.js"):
         shutil.copy(SOURCE / name, folder)
     (folder / "node_modules").symlink_to(MODULES.absolute())
@@ -56,10 +61,10 @@ def site(model_file, keeping_model_file, image_files, tmp_path_factory):
     for ending in ("onnx", "onnx.json"):
         shutil.copy(keeping_model_file.with_name(f"model.{ending}"), folder / f"keeping.{ending}")
     (folder / "broken.png").write_bytes(b"nothing")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=root))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield f"http://127.0.0.1:{server.server_port}/examples/browser"
     server.shutdown()
     thread.join()
     server.server_close()
@@ -67,7 +72,7 @@ def site(model_file, keeping_model_file, image_files, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(site, tmp_path_factory):
-    with Page(tmp_path_factory.mktemp("profile"), f"{site}/index.html") as page:
+    with Page(tmp_path_factory.mktemp("profile"), f"{site}/index.html?model=model.onnx") as page:
         page.wait_for("document.getElementById('status')?.textContent === 'Ready for an image.'")
         yield page
 
@@ -143,3 +148,24 @@ def test_a_missing_model_is_reported(site, tmp_path):
     with Page(tmp_path, f"{site}/index.html?model=nowhere.onnx") as page:
         page.wait_for("document.getElementById('status')?.className === 'wrong'")
         assert "The model does not open: " in page.evaluate("document.getElementById('status').textContent")
+
+
+@pytest.mark.parametrize(("query", "name"), [("", None), ("?model=shapes", "shapes")])
+def test_models_of_the_package_are_opened_by_name(site, image_files, tmp_path, query, name):
+    name = name or next(name for name in ("nuclei", "leaves", "shapes") if name in registry.names())
+    with Page(tmp_path, f"{site}/index.html{query}") as page:
+        page.wait_for("document.getElementById('status')?.textContent === 'Ready for an image.'")
+        assert page.evaluate("view.model").endswith(f"/rsis_tf/zoo/models/{name}/{name}.onnx")
+        _drop(page, image_files[1].name)
+        page.wait_for("document.getElementById('status')?.textContent.includes('the sequence')")
+        found = page.evaluate(FOUND)
+    wanted = Predictor.from_pretrained(name)(read_image(image_files[1]))
+    assert [one["step"] for one in found] == [other.step for other in wanted]
+
+
+def test_a_name_that_no_model_has_is_reported(site, tmp_path):
+    with Page(tmp_path, f"{site}/index.html?model=nobody") as page:
+        page.wait_for("document.getElementById('status')?.className === 'wrong'")
+        text = page.evaluate("document.getElementById('status').textContent")
+    assert "expected the name of a model" in text
+    assert text.endswith("Received: nobody")

@@ -40,9 +40,9 @@ def test_a_checkpoint_folder_of_the_original(tmp_path):
     np.testing.assert_array_equal(again.decoder.class_head.kernel, model.decoder.class_head.kernel)
 
 
-def test_names_of_pretrained_models_are_not_available_yet(tmp_path, monkeypatch):
+def test_a_name_that_no_model_has(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"not available yet; expected the path .* Received: 'voc-resnet50'"):
+    with pytest.raises(InputError, match=r"expected the name of a model, .* Received: voc-resnet50, which is not ther"):
         RSIS.from_pretrained("voc-resnet50")
     (tmp_path / "voc-resnet50").mkdir()
     with pytest.raises(InputError, match=r"expected a run folder with best\.keras.* Received: voc-resnet50$"):
