@@ -61,7 +61,7 @@ class Text:
 
 TEXTS: dict[str, Text] = {
     "shapes": Text(
-        preset="synthetic",
+        preset="shapes",
         finds="circles, squares and triangles on textured backgrounds",
         data="scenes that the package draws; nothing is downloaded",
         data_license="MIT, as the package",

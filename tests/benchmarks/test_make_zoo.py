@@ -38,7 +38,7 @@ def test_the_run_in_the_middle_is_chosen(scores, seed):
         "--preset nuclei --data DIR",
         "--preset nuclei --data DIR --encoder compact --encoder-weights none --epochs 60 --precision mixed_bfloat16",
         "--preset nuclei --data DIR --val-share 0.2 --zoom 0.5 1 --image-size 128x96 --no-augment --seed 3",
-        "--preset synthetic --class-weight 1 --stop-threshold 0.5",
+        "--preset shapes --class-weight 1 --stop-threshold 0.5",
     ],
 )
 def test_the_command_gives_the_settings(words):

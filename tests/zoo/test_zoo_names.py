@@ -39,7 +39,7 @@ def scene(tmp_path, monkeypatch):
     from rsis_tf.data import load_dataset
 
     monkeypatch.chdir(tmp_path)
-    image = load_dataset(DataConfig(dataset="synthetic", image_size=(64, 64), seed=0), "val")[0].image
+    image = load_dataset(DataConfig(dataset="shapes", image_size=(64, 64), seed=0), "val")[0].image
     Image.fromarray(image).save(tmp_path / "scene.png")
     return image
 
@@ -84,7 +84,7 @@ def test_transfer_takes_the_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     options = ("--train-size", "8", "--val-size", "2", "--epochs", "1", "--batch-size", "4", "--image-size", "32")
     code, out, errors = call(
-        "train", "--preset", "synthetic", "--transfer", "shapes", *options, "--out", "run", capsys=capsys
+        "train", "--preset", "shapes", "--transfer", "shapes", *options, "--out", "run", capsys=capsys
     )
     assert code == 0, errors
     assert "weights from shapes" in out
@@ -133,7 +133,7 @@ def test_paths_are_never_names(tmp_path, monkeypatch, path):
         ("export", "onnx", "shaps"),
         ("benchmark", "shaps"),
         ("zoo", "shaps"),
-        ("train", "--preset", "synthetic", "--transfer", "shaps", "--out", "run"),
+        ("train", "--preset", "shapes", "--transfer", "shaps", "--out", "run"),
     ],
     ids=lambda argv: argv[0],
 )
