@@ -1,11 +1,14 @@
 """A disk that is full from a chosen operation on, for tests of what commands do then."""
 
 import builtins
+import contextlib
 import errno
 import io
 import os
 import pathlib
-from collections.abc import Callable, Collection
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import pytest
@@ -116,6 +119,24 @@ class _Counted:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def small_disk(folder: pathlib.Path, size: str) -> Iterator[pathlib.Path]:
+    """Mounts a disk in memory; skips the test where that is not allowed.
+
+    Args:
+        folder: which is created.
+        size: for example "4m".
+    """
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def fail_each(

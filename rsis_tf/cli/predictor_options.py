@@ -38,6 +38,9 @@ def add_options(
         "provider that does not start is an error; it is never replaced by the CPU. Other model files run where "
         "TensorFlow or LiteRT runs (default: cpu)")  # fmt: skip
     add("--threads", type=positive, metavar="N", help="CPU threads for one operation (default: one per core)")
+    add("--verify", action=argparse.BooleanOptionalAction, default=True,
+        help="compare an exported file with the SHA-256 in the JSON file beside it, if there is one "
+        "(default: --verify)")  # fmt: skip
 
 
 def predictor_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -52,6 +55,7 @@ def predictor_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "stop_threshold": arguments.stop_threshold,
         "mask_threshold": arguments.mask_threshold,
         "batch_size": arguments.batch_size,
+        "verify": arguments.verify,
     }
 
 

@@ -3,10 +3,9 @@
 import pathlib
 import shutil
 import subprocess
-import sys
 
 import pytest
-from failing_disk import FailingDisk
+from failing_disk import FailingDisk, small_disk
 from test_run import DATASETS, tiny_settings
 from tiny import log_rows
 
@@ -59,26 +58,20 @@ def test_the_first_write_is_tried_before_the_data_is_read(tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 4 MB, in memory."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
-    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a disk")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk", "4m") as folder:
+        yield folder
 
 
-def test_a_real_full_disk(small_disk, eager):
+def test_a_real_full_disk(disk, eager):
     with pytest.raises(WriteError, match=r"Received: .*epoch-0\.npz \(No space left on device\)"):
-        run.train(tiny_settings(), out=small_disk / "run", datasets=DATASETS)
-    assert list(small_disk.iterdir()) == []
+        run.train(tiny_settings(), out=disk / "run", datasets=DATASETS)
+    assert list(disk.iterdir()) == []
 
 
-def test_a_real_read_only_disk(small_disk):
-    (small_disk / "run").mkdir()
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+def test_a_real_read_only_disk(disk):
+    (disk / "run").mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     for resume in (False, True):
         with pytest.raises(WriteError, match=r"Received: .*run \(Read-only file system\)"):
-            run.train(tiny_settings(), out=small_disk / "run", datasets=DATASETS, resume=resume)
+            run.train(tiny_settings(), out=disk / "run", datasets=DATASETS, resume=resume)
