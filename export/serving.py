@@ -8,6 +8,7 @@ needs to be installed.
 
 import argparse
 import contextlib
+import os
 import pathlib
 import re
 import shutil
@@ -18,7 +19,7 @@ from export.protobuf_text import quoted
 from rsis_tf import outputs
 from rsis_tf.config.json_file import read_json
 from rsis_tf.errors import ArgumentParser, InputError, command_line
-from rsis_tf.files import remove, remove_leftovers, replacing, write_bytes, write_json, write_text
+from rsis_tf.files import locked, remove, remove_leftovers, replacing, write_json, write_text, writing
 from rsis_tf.runtime import OUTPUTS, open_session, sidecar
 
 EPILOG = """examples:
@@ -79,11 +80,11 @@ def write_triton(
         raise InputError(f"expected an unrolled or loop export of export.onnx. Received: {model}")
     dynamic_batch = not isinstance(session.get_inputs()[0].shape[0], int)
     config = _triton_config(session, metadata, name, max_batch if dynamic_batch else 0, delay_us)
-    target = _new_version(repository / name, "model.onnx")
-    with _publishing(target, configs=[target.with_name("config.pbtxt")]) as partial:
+    place = repository / name / "config.pbtxt"
+    with _publishing(repository / name, kind="model.onnx", configs=[place]) as (target, partial):
         partial.mkdir()
         shutil.copyfile(model, partial / "model.onnx")
-        write_text(target.with_name("config.pbtxt"), config)
+        write_text(place, config)
     return target
 
 
@@ -126,9 +127,8 @@ def write_tf_serving(
     except RecursionError:
         raise InputError(f"expected {expected}. Received: {sidecar(model)}, which is nested too deeply") from None
     batch = max_batch if _batch_of(described, sidecar(model)) == "batch" else 1
-    target = _new_version(folder / name, "saved_model.pb")
     configs = [folder / "models.config", folder / "batching.config"]
-    with _publishing(target, configs=configs) as partial:
+    with _publishing(folder / name, kind="saved_model.pb", configs=configs) as (target, partial):
         _copy_folder(model, partial)
         (partial / "assets.extra").mkdir(exist_ok=True)
         write_json(partial / "assets.extra" / "rsis.json", described)
@@ -223,30 +223,63 @@ def _copy_folder(source: pathlib.Path, target: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def _publishing(target: pathlib.Path, *, configs: Sequence[pathlib.Path]) -> Iterator[pathlib.Path]:
-    """Yields a path for the content of a new version, which gets its name at the end.
+def _publishing(
+    model: pathlib.Path, *, kind: str, configs: Sequence[pathlib.Path]
+) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
+    """Yields the folder of a new version, and a path for its content, which gets that name at the end.
 
     If something fails, there is no new version, no new folder, and the configuration files are as before. What calls
-    left that were killed is removed; no other process may add to the same name at the same time.
+    left that were killed is removed.
+
+    Args:
+        model: folder of all versions.
+        kind: key of `KINDS`.
+        configs: files that the block writes.
+
+    Raises:
+        InputError: if the versions are of another kind, the folder cannot be written to, or another process is adding
+            a model to the folder above.
     """
-    created = [folder for folder in (target.parent, target.parent.parent) if not folder.exists()]
-    before = {path: path.read_bytes() if path.is_file() else None for path in configs}
+    created = [folder for folder in (model, model.parent) if not folder.exists()]
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(target.parent)
-        with replacing(target) as partial:
-            yield partial
+        with writing(model):
+            model.mkdir(parents=True, exist_ok=True)
+        with locked(model.parent):
+            target = _new_version(model, kind)
+            for folder in sorted({model, *(config.parent for config in configs)}):
+                remove_leftovers(folder)
+            with _restored_after_failure(configs), replacing(target) as partial:
+                yield target, partial
     except BaseException:
         with contextlib.suppress(OSError):
-            for path, content in before.items():
-                if content is None:
-                    remove(path)
-                elif path.read_bytes() != content:
-                    write_bytes(path, content)
             for folder in created:
                 if folder.is_dir():
                     folder.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def _restored_after_failure(paths: Sequence[pathlib.Path]) -> Iterator[None]:
+    """Makes copies of files, so that restoring them needs no room on a full disk; a file that is new is removed."""
+    copies = {path: path.with_name(f".{path.stem}.before.partial{path.suffix}") for path in paths if path.is_file()}
+    try:
+        for path, copy in copies.items():
+            with writing(path):
+                shutil.copyfile(path, copy)
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):
+                for path in paths:
+                    if path in copies:
+                        os.replace(copies[path], path)
+                    else:
+                        remove(path)
+            raise
+    finally:
+        for copy in copies.values():
+            with contextlib.suppress(OSError):
+                remove(copy)
 
 
 def _batch_of(described: Mapping[str, Any], side: pathlib.Path) -> Any:

@@ -1,13 +1,16 @@
 """Files and folders that are whole or not there, and names from outside that stay inside their folder."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import pathlib
 import re
 import shutil
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +24,9 @@ _LONGEST_NAME = 200
 """Bytes of a name from outside: file systems allow 255, of which `replacing` needs up to 50 for its temporary name."""
 LOCK = ".lock"
 """File of a folder that a process holds while it writes the folder."""
+_LOCK_TRIALS = 7
+_LOCK_PAUSE = 0.05
+"""Seconds between two trials to take a lock that is held."""
 
 
 class WriteError(InputError, OSError):
@@ -122,26 +128,54 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
         InputError: if another process, or another call in this one, holds the lock.
         WriteError: if the folder cannot be written.
     """
-    import filelock  # of the extra train-common
-
     path = pathlib.Path(folder) / LOCK
-    if not path.parent.is_dir():  # filelock would make it
-        raise InputError(f"expected a folder. Received: {folder}")
-    # A process that ends removes the file; one that opened it just before tries again.
-    lock = filelock.FileLock(path, timeout=0.3, thread_local=False)
+    held = InputError(f"expected a folder that no other process is writing. Received: {folder}, whose {LOCK} is held")
     with writing(folder):
-        try:
-            lock.acquire(poll_interval=0.05)
-        except filelock.Timeout:
-            raise InputError(
-                f"expected a folder that no other process is writing. Received: {folder}, whose {LOCK} is held"
-            ) from None
+        if not path.parent.is_dir():
+            raise InputError(f"expected a folder. Received: {folder}")
+        for _ in range(_LOCK_TRIALS):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            # A process that ends removes the file: one that was opened just before is no longer in the folder.
+            if _take(descriptor) and _is_at(descriptor, path):
+                break
+            os.close(descriptor)
+            time.sleep(_LOCK_PAUSE)
+        else:
+            raise held
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
             path.unlink()
-        lock.release()
+        os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    """Takes the system's lock of an open file, which ends when the file is closed; returns False if another has it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            return False
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
+        # A file system without locks, such as some network folders: there is nothing to hold.
+    return True
+
+
+def _is_at(descriptor: int, path: pathlib.Path) -> bool:
+    """Whether an open file still has its name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def remove(path: pathlib.Path) -> None:

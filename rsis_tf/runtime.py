@@ -1238,7 +1238,7 @@ def verify_checksums(path: pathlib.Path) -> None:
             wrong = f" (differs: {_shown(', '.join(map(str, names)))})"
         raise InputError(
             f"expected the file whose SHA-256 is in {sidecar(path).name}; copy both again, or export again "
-            f"(verify=False skips this check). Received: {path}, which was changed or damaged{wrong}"
+            f"(verify=False or --no-verify skips this check). Received: {path}, which was changed or damaged{wrong}"
         )
 
 

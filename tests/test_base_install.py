@@ -18,7 +18,7 @@ import sys
 class Blocker:
     names = {
         "tensorflow", "keras", "scipy", "pycocotools", "matplotlib", "tensorboard", "tf2onnx", "onnx", "ai_edge_litert",
-        "torch", "jax", "av", "cityscapesscripts", "filelock", "fontTools", "ray",
+        "torch", "jax", "av", "cityscapesscripts", "fontTools", "ray",
     }
 
     def find_spec(self, name, path=None, target=None):

@@ -51,8 +51,8 @@ class CocoFile:
         numbers = self._category_ids or range(len(class_names))
         categories = [{"id": int(numbers[k]), "name": name} for k, name in enumerate(class_names) if k > 0]
         rest = {"images": self._images, "categories": categories}
-        self._file.write("\n],\n" + json.dumps(rest, ensure_ascii=False)[1:] + "\n")
-        self._file.close()
+        with self._file:
+            self._file.write("\n],\n" + json.dumps(rest, ensure_ascii=False)[1:] + "\n")
 
     def close(self) -> None:
         """Closes the file as it is."""

@@ -38,17 +38,21 @@ class Manifest:
     def read(self) -> list[pathlib.Path]:
         """Returns the files that an earlier run listed; none if there was no such run.
 
+        A line without an end was not written whole: its file does not exist.
+
         Raises:
             InputError: for a list that cannot be read or names something outside the folder.
         """
         try:
             # A file name may be any bytes.
-            lines = self.path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
+            lines = self.path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise InputError(f"expected the list of an earlier run's files. Received: {self.path} ({error})") from None
-        if not _ANY_HEAD.match(lines[0]):
+        if not lines and self.path.stat().st_size == 0:  # of a run that was killed when it began
+            return []
+        if not lines or not _ANY_HEAD.match(lines[0]):
             raise InputError(f"expected the list of an earlier run's files. Received: {self.path}, which is not one")
         texts = [re.sub(r"\\(.)", _unescaped, line.removesuffix("\r")) for line in lines[1:]]
         names = [pathlib.PurePath(text) for text in texts if text]
@@ -95,7 +99,13 @@ class Manifest:
         except FileExistsError:
             raise InputError(f"{_ALONE}. Received: {self._folder}, where another run has just started") from None
         self._lock(self._file)
-        self._file.write(_HEAD + "\n")
+        try:
+            self._file.write(_HEAD + "\n")
+            self._file.flush()
+        except OSError:  # a full disk takes the name, but not the content
+            self.close()
+            self.path.unlink()
+            raise
 
     def _lock(self, file: IO) -> None:
         """Locks the list until the file is closed; the system also unlocks it when the process dies."""
@@ -120,7 +130,9 @@ class Manifest:
     def close(self) -> None:
         """Ends the run: another one may claim the folder."""
         if self._file is not None:
-            self._file.close()
+            # `add` has written every line; after its failure, closing would try again.
+            with contextlib.suppress(OSError):
+                self._file.close()
 
 
 _ALONE = "expected a folder for the results of one run"

@@ -172,16 +172,17 @@ class Results:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         if kind is not None or not self._rows:
-            if self._coco is not None:
-                self._coco.close()
+            with contextlib.suppress(OSError):  # a file on a full disk tries again to write what is in its buffer
+                if self._coco is not None:
+                    self._coco.close()
             self._unfinished.__exit__(kind, error, trace)
             return
         classes = max(len(counts) for _, counts, _ in self._rows)
         names = self._class_names or ("background", *(f"class {k}" for k in range(1, classes)))
         with _written(self._folder):
-            if self._coco is not None:
-                self._coco.finish(names)
-            self._unfinished.close()
+            with self._unfinished:
+                if self._coco is not None:
+                    self._coco.finish(names)
             if "counts" in self._kinds:
                 self._write_counts(names)
 
@@ -223,6 +224,8 @@ def _make_folder(path: pathlib.Path) -> None:
 def _written(folder: pathlib.Path) -> Iterator[None]:
     try:
         yield
+    except InputError:  # names the file already
+        raise
     except OSError as error:
         received = f"{error.filename or folder} ({error.strerror or error})"
         raise InputError(f"expected a folder that can be written to. Received: {received}") from None

@@ -50,10 +50,10 @@ def predict_paths(
         overwrite: remove the results of an earlier run in `out` and replace files of the same names.
 
     Returns:
-        The paths that could not be read, or not to their end, or whose results could not be written.
+        The paths that could not be read, or not to their end, or predicted, or whose results could not be written.
 
     Raises:
-        InputError: if the results cannot be written to `out`, or the model fails.
+        InputError: if the results cannot be written to `out`, or the model fails for every image.
     """
     sources = find_sources(paths, out=out)
     results = Results(
@@ -71,8 +71,7 @@ def predict_paths(
     reader = _Reader(sources, every=every, line=line)
     done = 0
     with results:
-        for found in predictor.stream(iter(reader)):
-            source, image = reader.waiting.popleft()
+        for source, image, found in _predicted(predictor, reader):
             kept = [instance for instance in found if classes is None or instance.class_id in classes]
             try:
                 full = getattr(found, "full", False)
@@ -94,6 +93,7 @@ def predict_paths(
                 print(printable(f"note: {source.path}: {_FULL}"), flush=True)
             line(done + len(reader.refused), reader.total)
     line.clear()
+    reader.require_a_prediction()
     if done:
         print(printable(f"{out}: {', '.join(kinds)} of {_counted(done, 'image')}"))
     if reader.refused:
@@ -101,11 +101,42 @@ def predict_paths(
     return reader.refused
 
 
+def _predicted(
+    predictor: StreamingPredictor, reader: "_Reader"
+) -> Iterator[tuple[Source, np.ndarray, Sequence[Instance]]]:
+    """Yields each image with what the model finds. The images of a batch that fails are predicted one by one."""
+    images = iter(reader)
+    while True:
+        try:
+            for found in predictor.stream(images):
+                reader.model_works()
+                yield (*reader.waiting.popleft(), found)
+            return
+        except Exception as error:
+            if not reader.waiting:  # no image was asked for
+                raise
+            # Without its traceback, which holds the images of the batch.
+            reason = _reason(error)
+        batch = list(reader.waiting)
+        reader.waiting.clear()
+        for source, image in batch:
+            if len(batch) > 1:
+                try:
+                    (found,) = predictor.stream(iter([image]))
+                except Exception as error:
+                    reason = _reason(error)
+                else:
+                    reader.model_works()
+                    yield source, image, found
+                    continue
+            reader.model_fails(source, reason)
+
+
 class _Reader:
-    """Reads sources one after the other; reports what it cannot read and continues.
+    """Reads sources one after the other; reports what it cannot read, or the model cannot predict, and continues.
 
     Attributes:
-        refused: paths that could not be read, or not to their end.
+        refused: paths that could not be read, or not to their end, or not be predicted.
         total: number of images, including the frames of videos as far as their headers tell.
         waiting: images that were read but not yet predicted.
     """
@@ -117,6 +148,8 @@ class _Reader:
         self.refused: list[pathlib.Path] = []
         self.total = len(sources)
         self.waiting: collections.deque[tuple[Source, np.ndarray]] = collections.deque()
+        self._works = False
+        self._failures: list[tuple[Source, InputError]] = []
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for source in self._sources:
@@ -139,6 +172,36 @@ class _Reader:
         print(f"error: {error}", file=sys.stderr, flush=True)
         self.refused.append(source.path)
 
+    def model_works(self) -> None:
+        """Says that the model has predicted an image; failures for others are then reported one by one."""
+        self._works = True
+        for source, error in self._failures:
+            self.refuse(source, error)
+        self._failures.clear()
+
+    def model_fails(self, source: Source, reason: str) -> None:
+        """Reports an image on which the model fails, once it is known that it does not fail on all of them."""
+        error = InputError(f"expected an image that the model can predict. Received: {source.path} ({reason})")
+        self._failures.append((source, error))
+        if self._works:
+            self.model_works()
+
+    def require_a_prediction(self) -> None:
+        """Checks that the model has not failed on every image.
+
+        Raises:
+            InputError: with the reason of the first failure.
+        """
+        if not self._failures:
+            return
+        _, error = self._failures[0]
+        if len(self._failures) == 1:
+            raise error
+        raise InputError(
+            f"expected a model that can predict the images. Received: a failure on each of {len(self._failures)}, "
+            f"the first: {error}"
+        )
+
     def _image(self, source: Source) -> Iterator[tuple[Source, np.ndarray]]:
         yield source, read_image(source.path)
 
@@ -148,6 +211,10 @@ class _Reader:
             frame = f"{number:06d}"
             below = f"{source.below}/{frame}"
             yield Source(path=source.path / frame, name=f"{source.name}/{frame}", below=below), image
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, InputError) else reason_of(error)
 
 
 def _unwritable(source: Source, error: Exception) -> str:

@@ -8,6 +8,7 @@ from rsis_tf.batch_prediction import DEFAULT_KINDS, KINDS, predict_paths
 from rsis_tf.cli.predictor_options import add_options, class_ids, positive, predictor_options
 from rsis_tf.errors import ArgumentParser, command_line
 from rsis_tf.inference import MODEL_HELP, model_path, open_model
+from rsis_tf.outputs import check_folder
 
 _EPILOG = """examples:
   rsis predict runs/leaves/model.onnx photos --out found
@@ -21,8 +22,8 @@ _EPILOG += """
 
 NAME is the name of the file without its suffix. If two images share it, the results go into subfolders as the images
 do; if they share the subfolder too, NAME keeps the suffix. The command then prints one line about it. results.txt lists
-the files written. A file that cannot be read, or without the suffix of an image or a video, is reported and left out;
-the exit code is then 2.
+the files written. A file that cannot be read, has not the suffix of an image or a video, or on which the model fails,
+is reported and left out; the exit code is then 2.
 """
 
 
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command."""
     with command_line():
         arguments = make_parser().parse_args(argv)
+        check_folder(arguments.out)
         predictor = open_model(arguments.model, **predictor_options(arguments))
         skipped = predict_paths(
             predictor,

@@ -52,6 +52,9 @@ def add_options(
         "provider that does not start is an error; it is never replaced by the CPU. Other model files run where "
         "TensorFlow or LiteRT runs (default: cpu)")  # fmt: skip
     add("--threads", type=positive, metavar="N", help="CPU threads for one operation (default: one per core)")
+    add("--verify", action=argparse.BooleanOptionalAction, default=True,
+        help="compare an exported file with the SHA-256 in the JSON file beside it, if there is one "
+        "(default: --verify)")  # fmt: skip
 
 
 def predictor_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -70,6 +73,7 @@ def predictor_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "tile": arguments.tile,
         "tile_overlap": arguments.tile_overlap,
         "flips": arguments.flips,
+        "verify": arguments.verify,
     }
 
 

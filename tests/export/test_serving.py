@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 
 import onnx
 import pytest
@@ -345,6 +346,55 @@ def test_leftovers_of_killed_calls_do_not_block(served, saved, tmp_path):
             (folder / leftover / "variables").mkdir(parents=True)
         assert write() == folder / "1"
         assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+RACER = """
+import pathlib, sys, time
+from export.serving import write_triton
+from rsis_tf.errors import InputError
+
+model, batch, start = pathlib.Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+for number in range(20):
+    while time.time() < start + 0.05 * number:
+        pass
+    try:
+        print(write_triton(model, pathlib.Path("models"), name="leaves", max_batch=batch))
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_two_processes_that_add_versions_at_the_same_time(served, tmp_path):
+    """Each gets a version of its own or one line; no version is lost or mixed."""
+    root = pathlib.Path(__file__).parents[2]
+    first = served()
+    other = tmp_path / "other.onnx"
+    graph = onnx.load(first)
+    graph.doc_string = "the other one"
+    onnx.save(graph, other)
+    start = str(time.time() + 4)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, model, batch, start],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(root)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for model, batch in ((first, "2"), (other, "3"))
+    ]
+    lines = [process.communicate()[0].splitlines() for process in processes]
+    assert [len(one) for one in lines] == [20, 20]
+    added = {line: model for one, model in zip(lines, (first, other), strict=True) for line in one if "Rec" not in line}
+    assert all(line.startswith("expected ") for one in lines for line in one if line not in added)
+    folder = tmp_path / "models" / "leaves"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["config.pbtxt", *(str(number + 1) for number in range(len(added)))]
+    )
+    for version, model in added.items():
+        assert (tmp_path / version / "model.onnx").read_bytes() == model.read_bytes(), version
+    last = added[f"models/leaves/{len(added)}"]
+    assert f"max_batch_size: {2 if last == first else 3}\n" in (folder / "config.pbtxt").read_text()
 
 
 @pytest.mark.parametrize("kind", ["onnx", "saved_model"])

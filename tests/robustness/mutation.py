@@ -72,7 +72,11 @@ def mutate_bytes(rng: random.Random, data: bytes) -> bytes:
 
 def mutate_json(rng: random.Random, value: Any) -> Any:
     """Returns a copy with one to three places replaced, removed, renamed or repeated."""
-    value = copy.deepcopy(value)
+    with _deep():
+        return _mutated(rng, copy.deepcopy(value))
+
+
+def _mutated(rng: random.Random, value: Any) -> Any:
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         places = list(_places(value))
         if not places:
@@ -119,9 +123,8 @@ def damage_json(*patterns: str) -> Mutate:
         if rng.random() < 0.1:
             path.write_bytes(mutate_bytes(rng, path.read_bytes()))
             return
-        with _deep():
-            value = mutate_json(rng, json.loads(path.read_text(encoding="utf-8")))
-            path.write_bytes(dump(value).encode("utf-8", "surrogatepass"))
+        value = mutate_json(rng, json.loads(path.read_text(encoding="utf-8")))
+        path.write_bytes(dump(value).encode("utf-8", "surrogatepass"))
 
     return mutate
 
@@ -147,7 +150,9 @@ def dump(value: Any) -> str:
             return [shortened(item) for item in inner]
         return "\x02huge\x03" if isinstance(inner, int) and abs(inner) > 10**100 else inner
 
-    return json.dumps(shortened(value), ensure_ascii=False).replace('"\\u0002huge\\u0003"', "9" * 5000)
+    with _deep():
+        text = json.dumps(shortened(value), ensure_ascii=False)
+    return text.replace('"\\u0002huge\\u0003"', "9" * 5000)
 
 
 def _files(folder: pathlib.Path, patterns: tuple[str, ...]) -> list[pathlib.Path]:

@@ -12,8 +12,6 @@ from rsis_tf.run_folder import new_folder
 
 
 def main(mode: str, start: str, count: str) -> None:
-    import filelock  # noqa: F401  (its import takes longer than a claim)
-
     for number in range(int(count)):
         moment = float(start) + 0.05 * number
         while time.time() < moment:

@@ -1,33 +1,17 @@
 """A disk that is full or read-only: one line, the last state stays, and the training continues when there is room."""
 
-import errno
-import os
 import pathlib
 import shutil
 import subprocess
-import sys
 
 import pytest
+from failing_disk import FailingDisk, small_disk
 from test_run import DATASETS, tiny_settings
 from tiny import log_rows
 
-from rsis_tf import files, run
+from rsis_tf import run
 from rsis_tf.errors import InputError
 from rsis_tf.files import WriteError
-
-
-def fill(monkeypatch, *, first):
-    """Lets every write of a file fail, from a number on (counted from 1); returns the names of the files."""
-    real, names = os.replace, []
-
-    def replace(source, target):
-        names.append(pathlib.Path(target).name)
-        if len(names) >= first:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source)
-        real(source, target)
-
-    monkeypatch.setattr(files.os, "replace", replace)
-    return names
 
 
 def content(folder):
@@ -37,25 +21,28 @@ def content(folder):
 @pytest.mark.slow
 def test_a_training_continues_after_any_write_that_failed(tmp_path, monkeypatch, eager):
     settings = tiny_settings(choose_stop_threshold=True)
+    whole = tmp_path / "whole"
     with monkeypatch.context() as patch:
-        names = fill(patch, first=1000)
-        run.train(settings, out=tmp_path / "whole", datasets=DATASETS)
+        disk = FailingDisk(patch, whole, kinds=("replace",))
+        run.train(settings, out=whole, datasets=DATASETS)
+    names = [pathlib.Path(entry.partition(" ")[2]).name for entry in disk.done]
     assert {"config.json", "state.json", "best.keras", "last.keras", "log.csv", "stages.json"} < set(names)
     assert {"metrics.json", "curves.png", "sequences.png", "0.png", "epoch-0.npz", "epoch-1.npz"} < set(names)
-    for number, name in enumerate(names, start=1):
+    for number, name in enumerate(names):
         out = tmp_path / str(number)
         with monkeypatch.context() as patch:
-            fill(patch, first=number)
-            with pytest.raises(WriteError, match=rf"^[^\n]* Received: [^\n]*{name} \(No space left on device\)$"):
+            FailingDisk(patch, out, kinds=("replace",)).fail_at(number)
+            reason = r"\((No space left on device|Read-only file system)\)"
+            with pytest.raises(WriteError, match=rf"^[^\n]* Received: [^\n]*{name} {reason}$"):
                 run.train(settings, out=out, datasets=DATASETS)
-        begun = "state.json" in names[: number - 1]
+        begun = "state.json" in names[:number]
         assert out.exists() == begun, name
         if not begun:
             continue
         assert not list(out.rglob(".*")), name
         run.train(run.resumed_settings(out), out=out, resume=True, datasets=DATASETS)
-        assert content(out) == content(tmp_path / "whole"), name
-        for row, other in zip(log_rows(tmp_path / "whole"), log_rows(out), strict=True):
+        assert content(out) == content(whole), name
+        for row, other in zip(log_rows(whole), log_rows(out), strict=True):
             assert row == pytest.approx(other, rel=1e-5), name
         shutil.rmtree(out)
 
@@ -71,26 +58,20 @@ def test_the_first_write_is_tried_before_the_data_is_read(tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 4 MB, in memory."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
-    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a disk")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk", "4m") as folder:
+        yield folder
 
 
-def test_a_real_full_disk(small_disk, eager):
+def test_a_real_full_disk(disk, eager):
     with pytest.raises(WriteError, match=r"Received: .*epoch-0\.npz \(No space left on device\)"):
-        run.train(tiny_settings(), out=small_disk / "run", datasets=DATASETS)
-    assert list(small_disk.iterdir()) == []
+        run.train(tiny_settings(), out=disk / "run", datasets=DATASETS)
+    assert list(disk.iterdir()) == []
 
 
-def test_a_real_read_only_disk(small_disk):
-    (small_disk / "run").mkdir()
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+def test_a_real_read_only_disk(disk):
+    (disk / "run").mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     for resume in (False, True):
         with pytest.raises(WriteError, match=r"Received: .*run \(Read-only file system\)"):
-            run.train(tiny_settings(), out=small_disk / "run", datasets=DATASETS, resume=resume)
+            run.train(tiny_settings(), out=disk / "run", datasets=DATASETS, resume=resume)

@@ -1,0 +1,95 @@
+"""`rsis predict` with a model that fails on some images: each is one reported failure, and everything else is done."""
+
+import csv
+
+import pytest
+from predict_tools import Thresholds, draw
+from test_predict_bad_paths import clip
+
+from rsis_tf.cli import predict
+from rsis_tf.errors import InputError
+
+
+class FailsOnRed(Thresholds):
+    """Fails on a batch with an image whose first pixel is red, as a runtime does: the whole batch is lost."""
+
+    error: Exception = InputError("expected finite numbers from the network. Received: NaN in masks of model.onnx")
+
+    def stream(self, images):
+        def checked():
+            for image in images:
+                if tuple(image[0, 0]) == (250, 0, 0):
+                    raise self.error
+                yield image
+
+        batches = iter(images)
+        while batch := [image for _, image in zip(range(3), batches, strict=False)]:
+            if any(tuple(image[0, 0]) == (250, 0, 0) for image in batch):
+                raise self.error
+            yield from super().stream(batch)
+
+
+def red(path):
+    from PIL import Image
+
+    Image.new("RGB", (9, 6), (250, 0, 0)).save(path)
+
+
+def rows(folder):
+    with (folder / "counts.csv").open(newline="") as file:
+        return [row["image"] for row in csv.DictReader(file)]
+
+
+@pytest.fixture
+def fails(monkeypatch, run):
+    monkeypatch.setattr(predict, "open_model", FailsOnRed)
+
+
+@pytest.mark.parametrize("bad", [{0}, {1, 2}, {3}, {6}, {0, 3, 4, 5, 6}])
+@pytest.mark.parametrize("error", [FailsOnRed.error, RuntimeError("[ONNXRuntimeError] : 6\nout of memory")])
+def test_one_image_is_one_failure(fails, run, tmp_path, monkeypatch, bad, error):
+    monkeypatch.setattr(FailsOnRed, "error", error)
+    names = [f"{number}.png" for number in range(7)]
+    for number, name in enumerate(names):
+        (red if number in bad else draw)(tmp_path / name)
+    (tmp_path / "x.png").write_bytes(b"no image")
+    code, out, err = run(*names, "x.png", "--what", "labels,json,counts")
+    assert code == 2
+    failures = [line for line in err.splitlines() if "x.png" not in line]
+    assert len(failures) == len(bad)
+    for number, line in zip(sorted(bad), failures, strict=True):
+        assert line.startswith(f"error: expected an image that the model can predict. Received: {number}.png (")
+    assert rows(tmp_path / "predictions") == [name for number, name in enumerate(names) if number not in bad]
+    assert f"skipped {len(bad) + 1} paths: " in out
+
+
+def test_a_model_that_fails_on_every_image_says_so_once(fails, run, tmp_path):
+    for number in range(7):
+        red(tmp_path / f"{number}.png")
+    code, _, err = run(".")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "a failure on each of 7, the first: expected an image that the model can predict. Received: 0.png" in err
+    assert not (tmp_path / "predictions").exists()
+    _, _, err = run("3.png")
+    assert err.startswith("error: expected an image that the model can predict. Received: 3.png (expected finite")
+
+
+def test_a_frame_of_a_video_is_one_failure(run, tmp_path, monkeypatch):
+    class FailsOnce(Thresholds):
+        seen = 0
+
+        def stream(self, images):
+            for image in images:
+                FailsOnce.seen += 1
+                if FailsOnce.seen == 3:
+                    raise RuntimeError("out of memory")
+                yield from super().stream([image])
+
+    monkeypatch.setattr(predict, "open_model", FailsOnce)
+    clip(tmp_path / "clip.mp4", frames=5)
+    code, _, err = run("clip.mp4")
+    assert (code, err.splitlines()) == (
+        2,
+        ["error: expected an image that the model can predict. Received: clip.mp4/000002 (out of memory)"],
+    )
+    assert rows(tmp_path / "predictions") == [f"clip.mp4/00000{number}" for number in (0, 1, 3, 4)]
