@@ -21,7 +21,7 @@ README = ROOT / "README.md"
 OTHER_PROGRAMS = {
     "--host",  # tensorboard
     "--dry-run",  # pip
-    *("--no-skips", "--strict-markers"),  # pytest
+    *("--no-skips", "--strict-markers", "--hypothesis-seed"),  # pytest
     "--polygons",  # examples/ray_batch.py
 }
 """Options in the text that belong to no command of this project."""
