@@ -96,7 +96,7 @@ def test_results_of_different_files_have_different_names_inside_the_folder(names
         hidden = {p for p in written if any(part.startswith(".") for part in p.relative_to(place / "in").parts)}
         wanted = {p for p in written - hidden if p.suffix.lower() in (".png", ".jpg", ".mp4")}
         assert listed == wanted
-        assert len({source.name.casefold() for source in sources}) == len(sources)
+        assert len({source.name for source in sources}) == len(sources)
         for source in sources:
             path = pathlib.Path(os.path.normpath(place / "out" / f"{source.name}_labels.png"))
             assert place / "out" in path.parents
