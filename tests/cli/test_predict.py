@@ -214,7 +214,7 @@ def test_options_reach_the_model_and_wrong_options_give_one_line(run, tmp_path, 
         predict, "open_model", lambda path, **options: opened.append(options) or Thresholds(path, **options)
     )
     options = "--stop each --stop-threshold 0.7 --batch-size 3 --mask-threshold 0.25 --provider cuda --threads 2"
-    options += " --steps 50 --tile 256x128 --tile-overlap 0 --flips"
+    options += " --steps 50 --tile 256x128 --tile-overlap 0 --flips --no-verify"
     assert run("a.png", *options.split())[0] == 0
     assert opened == [
         {
@@ -226,6 +226,7 @@ def test_options_reach_the_model_and_wrong_options_give_one_line(run, tmp_path, 
             "tile": (256, 128),
             "tile_overlap": 0,
             "flips": True,
+            "verify": False,
             "providers": "cuda",
             "threads": 2,
         }
