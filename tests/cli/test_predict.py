@@ -213,6 +213,7 @@ def test_options_reach_the_model_and_wrong_options_give_one_line(run, tmp_path, 
         predict, "open_model", lambda path, **options: opened.append(options) or Thresholds(path, **options)
     )
     options = "--stop each --stop-threshold 0.7 --batch-size 3 --mask-threshold 0.25 --provider cuda --threads 2"
+    options += " --no-verify"
     assert run("a.png", *options.split())[0] == 0
     assert opened == [
         {
@@ -222,6 +223,7 @@ def test_options_reach_the_model_and_wrong_options_give_one_line(run, tmp_path, 
             "batch_size": 3,
             "providers": "cuda",
             "threads": 2,
+            "verify": False,
         }
     ]
     for wrong in (
