@@ -65,6 +65,12 @@ def parse(arguments: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
         help="images in one run (default: 1)",
     )
     add("--threads", type=int, metavar="N", help="CPU threads for one operation (default: one per core)")
+    add(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare an export with the SHA-256 in the JSON file beside it, if there is one (default: --verify)",
+    )
     add("--images", type=pathlib.Path, metavar="DIR", help="folder of images (default: a synthetic image)")
     add("--limit", type=int, default=8, metavar="N", help="use the first N images only (default: %(default)s)")
     add("--repeat", type=int, default=50, metavar="N", help="measured runs (default: %(default)s)")
@@ -104,6 +110,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m expor
             images=read_images(options.images, options.limit),
             warm_up=options.warm_up,
             repeat=options.repeat,
+            verify=options.verify,
         )
         facts = environment() | {"threads": options.threads or "all", "repeat": options.repeat}
         finish(rows, facts, options.out)

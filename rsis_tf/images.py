@@ -154,7 +154,7 @@ def read_image(path: str | pathlib.Path, *, as_stored: bool = False) -> np.ndarr
         _require_eight_bits(image, path)
         back = _TURN_BACK.get(_orientation(image)) if image.format == "TIFF" else None
         _load_whole(image, path)
-        pixels = image.convert("RGB")
+        pixels = _as_rgb(image)
         # Pillow turns TIFF files itself.
         return np.array(pixels if back is None else pixels.transpose(back))
 
@@ -194,7 +194,7 @@ def read_reduced(path: str | pathlib.Path, at_least: tuple[int, int] | None) -> 
             image.draft(None, (whole[0] // reduction, whole[1] // reduction))
         _load_whole(image, path)
         turned = _orientation(image) >= 5
-        pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        pixels = np.array(_as_rgb(ImageOps.exif_transpose(image)))
         if reduction == 1:
             return ReducedImage(pixels=pixels, size=pixels.shape[:2], reduction=1)
         return ReducedImage(pixels=pixels, size=whole if turned else whole[::-1], reduction=reduction)
@@ -258,6 +258,14 @@ def _opened(path: str | pathlib.Path, expected: str) -> Iterator[Image.Image]:
     except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"expected {expected} that can be read. Received: {path} ({reason})") from None
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Converts to RGB without transparency."""
+    # Pillow warns of a palette with several transparent colours, whose transparency RGB would lose.
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def _load_whole(image: Image.Image, path: str | pathlib.Path) -> None:

@@ -136,7 +136,8 @@ def small_disk(folder: pathlib.Path, size: str) -> Iterator[pathlib.Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        # Lazily: TensorFlow keeps its files open.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fail_each(

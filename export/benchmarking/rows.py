@@ -47,12 +47,13 @@ def benchmark(
     images: Sequence[np.ndarray],
     warm_up: int = 5,
     repeat: int = 50,
+    verify: bool = True,
 ) -> list[Row]:
     """Measures every case in its own process.
 
     Args:
         cases: what to measure. The agreement of instances is that with the first case that runs.
-        threads, warm_up, repeat: see `export.benchmarking.worker.Task`.
+        threads, warm_up, repeat, verify: see `export.benchmarking.worker.Task`.
         images: (H, W, 3) uint8 of any sizes.
 
     Returns:
@@ -75,6 +76,7 @@ def benchmark(
                 repeat=repeat,
                 images=str(stored),
                 outputs=str(outputs),
+                verify=verify,
             )
             row = describe(case.path) | {"provider": case.provider, "batch": case.batch} | _measure(task, case.worker)
             if "error" not in row:

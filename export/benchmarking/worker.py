@@ -20,7 +20,7 @@ from export.benchmarking.device_memory import device_memory_mb
 from export.options import Thresholds
 from rsis_tf.errors import InputError
 from rsis_tf.inference import find_model, open_model
-from rsis_tf.runtime import OUTPUTS, open_session, resize_image
+from rsis_tf.runtime import OUTPUTS, open_graph, resize_image
 
 Array = np.ndarray
 Outputs = tuple[Array, Array, Array]
@@ -43,6 +43,7 @@ class Task:
         warm_up, repeat: number of runs before and in the measurement.
         images: `.npy` file of (N, H, W, 3) uint8.
         outputs: `.npz` file to write the outputs for these images to.
+        verify: whether to compare an exported file with the SHA-256 beside it.
     """
 
     path: str
@@ -53,6 +54,7 @@ class Task:
     repeat: int
     images: str
     outputs: str
+    verify: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,7 +182,7 @@ def _open(path: pathlib.Path, task: Task) -> Opened:
     if kind == "tflite" and threads is None:  # LiteRT takes one thread by default, the other libraries all cores
         threads = os.cpu_count()
     providers = name if is_cpu(name) and not options else with_fallback(name, options)
-    predictor = open_model(path, providers=providers, threads=threads, batch_size=task.batch)
+    predictor = open_model(path, providers=providers, threads=threads, batch_size=task.batch, verify=task.verify)
     return Opened(
         run=predictor.run,
         size=predictor.image_size,
@@ -192,7 +194,7 @@ def _open_bound(path: pathlib.Path, providers: list[Provider], task: Task) -> Op
     """Opens an ONNX file with input and outputs that stay at one place in the memory of the device."""
     import onnxruntime
 
-    session = open_session(path, providers=providers, threads=task.threads)
+    session = open_graph(path, providers=providers, threads=task.threads, verify=task.verify)
     metadata = session.get_modelmeta().custom_metadata_map
     (image,) = session.get_inputs()
     if isinstance(image.shape[0], int) and image.shape[0] != task.batch:

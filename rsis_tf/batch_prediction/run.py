@@ -3,6 +3,7 @@
 import collections
 import pathlib
 import sys
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
@@ -203,7 +204,14 @@ class _Reader:
         )
 
     def _image(self, source: Source) -> Iterator[tuple[Source, np.ndarray]]:
-        yield source, read_image(source.path)
+        # Libraries warn of metadata that they cannot read, and of very large images.
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            image = read_image(source.path)
+        for text in sorted({" ".join(str(warning.message).split()) for warning in caught}):
+            self._line.clear()
+            print(printable(f"note: {source.path}: {text}"), flush=True)
+        yield source, image
 
     def _frames(self, source: Source) -> Iterator[tuple[Source, np.ndarray]]:
         self.total += video.count_frames(source.path, every=self._every) - 1

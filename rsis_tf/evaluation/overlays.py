@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rsis_tf import outputs
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
+from rsis_tf.files import safe_name
 from rsis_tf.visualization import overlay, sequence_strip, write_image
 
 if TYPE_CHECKING:
@@ -36,6 +37,6 @@ class OverlayFiles:
         if self._done == self._count:
             return
         self._done += 1
-        name = f"{self._done:03d}_" + re.sub(r"[^\w.-]+", "_", sample.image_id)
+        name = f"{self._done:03d}_" + safe_name(re.sub(r"[^\w.-]+", "_", sample.image_id))
         write_image(self._folder / f"{name}_overlay.png", overlay(sample.image, instances))
         write_image(self._folder / f"{name}_strip.png", sequence_strip(sample.image, instances, sample.label_map))

@@ -229,6 +229,7 @@ def test_options_reach_the_model_and_wrong_options_give_one_line(run, tmp_path, 
             "verify": False,
             "providers": "cuda",
             "threads": 2,
+            "verify": False,
         }
     ]
     for given, tile in ((["--tile"], "auto"), (["--tile", "auto"], "auto"), (["--tile", "64"], 64), ([], None)):

@@ -15,6 +15,7 @@ from rsis_tf.batch_prediction import sources, video
 from rsis_tf.batch_prediction.results import Results
 from rsis_tf.batch_prediction.sources import find_sources
 from rsis_tf.errors import InputError
+from rsis_tf.images import read_image
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
 
@@ -328,3 +329,20 @@ def test_a_list_of_results_does_not_lead_through_links(run, tmp_path):
         file.write("link/victim.png\n")
     assert run("a.png", "--out", "found", "--overwrite")[0] == 0
     assert (tmp_path / "elsewhere/victim.png").exists()
+
+
+def test_warnings_of_pillow_are_notes_of_the_file(run, tmp_path):
+    """A palette with transparency is read silently; EXIF data that is cut off is a note."""
+    colours = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    image = Image.fromarray(colours, "P")
+    palette = np.random.default_rng(0).integers(0, 256, (256, 3), np.uint8)
+    image.putpalette(palette.tobytes())
+    image.save(tmp_path / "palette.png", transparency=bytes(range(0, 120, 10)))
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x0f\x01\x02\0\xff\0\0\0\xff\xff\0\0"
+    Image.new("RGB", (4, 3)).save(tmp_path / "exif.jpg", exif=exif)
+    code, out, err = run("palette.png", "exif.jpg")
+    assert (code, err) == (0, "")
+    notes = [line for line in out.splitlines() if line.startswith("note: ")]
+    assert [line[:16] for line in notes] == ["note: exif.jpg: "] * len(notes)
+    assert notes
+    assert np.array_equal(read_image(tmp_path / "palette.png"), palette[colours])

@@ -1,11 +1,14 @@
 """`rsis predict` with a model that fails on some images: each is one reported failure, and everything else is done."""
 
 import csv
+import json
 
+import numpy as np
 import pytest
 from predict_tools import Thresholds, draw
 from test_predict_bad_paths import clip
 
+from export.benchmarking.rows import Case, benchmark
 from rsis_tf.cli import predict
 from rsis_tf.errors import InputError
 
@@ -93,3 +96,22 @@ def test_a_frame_of_a_video_is_one_failure(run, tmp_path, monkeypatch):
         ["error: expected an image that the model can predict. Received: clip.mp4/000002 (out of memory)"],
     )
     assert rows(tmp_path / "predictions") == [f"clip.mp4/00000{number}" for number in (0, 1, 3, 4)]
+
+
+def test_a_changed_file_is_opened_without_its_checksum(toy_model, tmp_path, capsys):
+    model = toy_model()
+    model.with_name(f"{model.name}.json").write_text(json.dumps({"sha256": "0" * 64}))
+    draw(tmp_path / "a.png")
+    arguments = [str(model), str(tmp_path / "a.png"), "--out", str(tmp_path / "found")]
+    with pytest.raises(SystemExit):
+        predict.main(arguments)
+    assert "--no-verify skips this check" in capsys.readouterr().err
+    predict.main([*arguments, "--no-verify"])
+    assert rows(tmp_path / "found") == [str(tmp_path / "a.png")]
+    case = Case(path=model)
+    image = np.zeros((8, 8, 3), np.uint8)
+    checked, unchecked = (
+        benchmark([case], images=[image], warm_up=0, repeat=1, verify=verify)[0] for verify in (True, False)
+    )
+    assert "--no-verify" in checked["error"]
+    assert "error" not in unchecked

@@ -19,6 +19,7 @@ from rsis_tf.data.readers.voc import CLASS_NAMES
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.benchmarks.cityscapes_files import ResultFiles
+from rsis_tf.evaluation.overlays import OverlayFiles
 from rsis_tf.runtime import Instance
 
 NAMES = ("background", "leaf", "stone")
@@ -219,3 +220,21 @@ def test_a_trial_leaves_nothing(tmp_path):
     Image.new("L", (1, 1)).save(tmp_path / "a" / "old.png")
     outputs.check_file(tmp_path / "a" / "old.png")
     assert (tmp_path / "a" / "old.png").stat().st_size > 0
+
+
+def test_two_images_of_one_cityscapes_frame_are_refused(tmp_path):
+    sink = ResultFiles(tmp_path, ("background", "person", "car"), every_class=False)
+    sink(_sample("city_000001_000002_left"), _found(_sample()))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=r"one image of each .* Received: 'city_000001_000002_left' and 'b/city_"):
+        sink(_sample("b/city_000001_000002_right"), _found(_sample()))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_overlays_of_long_names_are_cut(tmp_path):
+    draw = OverlayFiles(tmp_path, count=2)
+    for end in ("1", "2"):
+        draw(_sample("é" * 120 + end), _found(_sample()))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 4
+    assert all(len(name.encode()) < 200 for name in names)

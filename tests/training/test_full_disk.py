@@ -4,6 +4,7 @@ import pathlib
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 from failing_disk import FailingDisk, small_disk
 from test_run import DATASETS, tiny_settings
@@ -12,6 +13,7 @@ from tiny import log_rows
 from rsis_tf import run
 from rsis_tf.errors import InputError
 from rsis_tf.files import WriteError
+from rsis_tf.training.tensorboard import TensorBoardLog
 
 
 def content(folder):
@@ -75,3 +77,22 @@ def test_a_real_read_only_disk(disk):
     for resume in (False, True):
         with pytest.raises(WriteError, match=r"Received: .*run \(Read-only file system\)"):
             run.train(tiny_settings(), out=disk / "run", datasets=DATASETS, resume=resume)
+
+
+def test_tensorboard_on_a_full_disk_is_one_line(disk):
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    log = TensorBoardLog(disk / "tensorboard", lambda: {"a": image})
+    (disk / "other").write_bytes(bytes(4 * 2**20 - 64 * 2**10))
+
+    def write():
+        for epoch in range(20):
+            log.epoch_done(epoch, {"loss": 1.0, "val_loss": 1.0})
+
+    with pytest.raises(WriteError, match=r"Received: .*tensorboard \([^\n]*No space left on device[^\n]*\)$"):
+        write()
+
+
+def test_tensorboard_on_a_read_only_disk_is_one_line(disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with pytest.raises(WriteError, match=r"Received: .*tensorboard \([^\n]*Read-only file system[^\n]*\)$"):
+        TensorBoardLog(disk / "tensorboard", dict)

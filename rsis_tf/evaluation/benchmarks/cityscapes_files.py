@@ -13,7 +13,7 @@ from PIL import Image
 
 from rsis_tf import files, outputs
 from rsis_tf.data.sample import Sample
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, brief
 from rsis_tf.files import inside
 
 if TYPE_CHECKING:
@@ -55,11 +55,18 @@ class ResultFiles:
             raise InputError(f"expected Cityscapes' classes, {', '.join(LABEL_IDS)}. Received: {', '.join(unknown)}")
         self._folder = _empty_folder(folder)
         (self._folder / "masks").mkdir()
+        self._written: dict[str, str] = {}
         self._label_ids = [0, *(LABEL_IDS[name] for name in class_names[1:])]
         self._every_class = every_class
 
     def __call__(self, sample: Sample, instances: "Sequence[Instance]") -> None:
         stem = stem_of(sample.image_id)
+        other = self._written.setdefault(stem, sample.image_id)
+        if other != sample.image_id:
+            raise InputError(
+                "expected one image of each city_sequence_frame, which names its result file. "
+                f"Received: {brief(other)} and {brief(sample.image_id)}"
+            )
         lines = []
         for number, instance in enumerate(instances):
             # The official code identifies a mask by its file name, so each (mask, class) needs its own file.
