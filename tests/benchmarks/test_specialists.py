@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
 
-import specialists  # noqa: E402
+import specialists
 
 
 def test_objects_of_a_label_map_come_by_falling_score():
