@@ -17,7 +17,7 @@ from rsis_tf.runtime import resize_image
 if TYPE_CHECKING:
     from rsis_tf.inference import KerasPredictor
 
-CANDIDATES = np.arange(1, 20) / 20  # 0.05 … 0.95
+CANDIDATES = np.arange(5, 96) / 100  # 0.05 … 0.95
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class StopChoice:
     """A threshold and its counting error.
 
     Attributes:
-        threshold: one of `CANDIDATES`.
+        threshold: between the first and the last of `CANDIDATES`.
         error: mean absolute error of the number of objects at this threshold.
         error_at_half: the same error at a threshold of one half.
         images: number of images that were counted.
@@ -75,7 +75,12 @@ def choose_stop_threshold(
 
 
 def best_threshold(stop: np.ndarray, counts: np.ndarray) -> StopChoice:
-    """Finds the threshold with the lowest counting error; of equal ones, the one closest to one half.
+    """Chooses the middle of the range of thresholds that count about as well as the best one.
+
+    A threshold counts about as well as the best one if its counting error is larger by at most one standard error, taken
+    over the differences of the images. The error changes little over a wide range, and its lowest value lies anywhere
+    in that range by chance; the middle differs less between trainings, and it is farthest from both slopes. The best
+    threshold is the one with the lowest error, and of equal ones that closest to one half.
 
     Args:
         stop: (P, T) objectness of the steps of each image.
@@ -83,9 +88,22 @@ def best_threshold(stop: np.ndarray, counts: np.ndarray) -> StopChoice:
     """
     running = np.minimum.accumulate(stop, axis=1)  # (P, T), below the threshold from the end of the sequence on
     counts = np.minimum(counts, stop.shape[1])
-
-    def error(threshold: float) -> float:
-        return float(np.abs((running >= threshold).sum(axis=1) - counts).mean())
-
-    threshold = min(CANDIDATES, key=lambda candidate: (error(candidate), abs(candidate - 0.5)))
-    return StopChoice(threshold=float(threshold), error=error(threshold), error_at_half=error(0.5), images=len(counts))
+    found = (running[None] >= CANDIDATES[:, None, None]).sum(axis=2)  # (C, P)
+    errors = np.abs(found - counts)  # (C, P)
+    means = errors.mean(axis=1)
+    best = min(range(len(CANDIDATES)), key=lambda index: (means[index], abs(CANDIDATES[index] - 0.5)))
+    differences = errors - errors[best]
+    as_good = differences.mean(axis=1) <= differences.std(axis=1) / np.sqrt(len(counts))
+    first = last = best
+    while first > 0 and as_good[first - 1]:
+        first -= 1
+    while last < len(CANDIDATES) - 1 and as_good[last + 1]:
+        last += 1
+    chosen = (first + last) // 2
+    half = int(np.argmin(np.abs(CANDIDATES - 0.5)))
+    return StopChoice(
+        threshold=float(CANDIDATES[chosen]),
+        error=float(means[chosen]),
+        error_at_half=float(means[half]),
+        images=len(counts),
+    )
