@@ -87,6 +87,7 @@ def test_the_scores_of_a_run_are_printed_and_stored(call, run_folder):
     assert {name: value for name, value in options.items() if value is not None} == {
         "stop_mode": "each",
         "stop_threshold": 0.7,
+        "verify": True,
     }
     assert re.search(r"^AP50 +1\.000 ", out, re.MULTILINE)
     assert "4 images" in out
@@ -310,7 +311,7 @@ def test_an_interrupted_evaluation_leaves_no_result_file(call, run_folder, tmp_p
 
 
 def test_options_reach_the_predictor(call, run_folder):
-    options = "--provider TensorrtExecutionProvider --threads 3 --mask-threshold 0.25 --batch-size 2"
+    options = "--provider TensorrtExecutionProvider --threads 3 --mask-threshold 0.25 --batch-size 2 --no-verify"
     code, _, _, opened = call(run_folder, *options.split(), "--limit", 1, data=SCENES)
     assert code == 0
     assert opened[0][1] == {
@@ -320,6 +321,7 @@ def test_options_reach_the_predictor(call, run_folder):
         "stop_threshold": None,
         "mask_threshold": 0.25,
         "batch_size": 2,
+        "verify": False,
     }
 
 
