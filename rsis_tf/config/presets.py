@@ -24,7 +24,7 @@ def leaves() -> RunConfig:
         image_size=(96, 96),
         dataset="leaves",
         max_objects=10,
-        train_size=3584,
+        train_size=4096,
         epochs=6,
         class_weight=0.1,
     )
