@@ -938,8 +938,8 @@ class Options:
         image_size: (h, w) the network runs at; default: the model's own. Files of a fixed size take no other.
         batch_size: images, or tiles, in one run of `batch` and `stream`; default: what the file is made for, else 8.
             Files of a fixed batch take no other.
-        steps: T, the most objects in one sequence; default: the model's own. Only Keras models and stepwise exports
-            take another number.
+        steps: T, the most objects in one sequence; default: the model's own. Only Keras models and ONNX exports of
+            the layouts stepwise and loop take another number.
         tile: cut images into overlapping tiles of (h, w) pixels, or of n×n for one number n; "auto" for tiles of the
             network's own size. Each tile is resized to that size and predicted by itself, and the objects are merged
             (`rsis_tf.tiles`). A tile in which the sequence used all its steps is divided into four, up to twice.
@@ -1322,7 +1322,8 @@ class BasePredictor:
     def __init__(self, path: str | os.PathLike, info: ModelInfo, options: Options, *, any_steps: bool = False) -> None:
         if options.steps is not None and not any_steps:
             raise InputError(
-                "this file takes only its own number of steps (a .keras file or a stepwise export takes any). "
+                "this file takes only its own number of steps (a .keras file, or an ONNX export of the layout "
+                "stepwise or loop, takes any). "
                 f"Received: steps={options.steps}, {path}"
             )
         self.path = path
@@ -1744,7 +1745,7 @@ class Stepwise:
             enlarged, sides = graph_shapes(self._masks, folder), made[names[0]]
             if set(enlarged[0]) != {"logits"} or set(enlarged[1]) != {"masks"}:
                 problems.append(f"{_shown(list(enlarged[0]))} and {_shown(list(enlarged[1]))} of the masks")
-            elif not _fits(enlarged[0]["logits"], (sides[0], None, *sides[1:])):  # type: ignore[index, misc]
+            elif not _fits(enlarged[0]["logits"], (sides[0], None, *sides[1:])):  # type: ignore[index]
                 problems.append(f"{names[0]} {_axes(sides)} for the input logits {_axes(enlarged[0]['logits'])}")
         if problems:
             files = "an encoder.onnx and a step.onnx" if self._masks is None else "the graphs"

@@ -24,8 +24,11 @@ def loop_graph(layout: Layout, opset: int, *, stop_threshold: float) -> onnx.Mod
     body = _body(layout, step_graph(layout, opset))
     masks = _with_prefix(masks_graph(layout, opset), "enlarge/", keep=("logits", "masks"))
     states = list(layout.states)
-    defaults = {"steps": np.array(spec.steps, np.int64), "stop_threshold": np.array(stop_threshold, np.float32)}
-    constants = {**defaults, "loop/go": np.array(True)}
+    defaults: dict[str, np.ndarray] = {
+        "steps": np.array(spec.steps, np.int64),
+        "stop_threshold": np.array(stop_threshold, np.float32),
+    }
+    constants: dict[str, np.ndarray] = {**defaults, "loop/go": np.array(True)}
     stacked = ["loop/logits", "loop/classes", "loop/stop"]
     nodes = [
         helper.make_node(
