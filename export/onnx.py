@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT = FORMATS["onnx"]
 STEPWISE = dataclasses.replace(FORMAT, default_out="model_stepwise", folder_with="step.onnx")
-"""The format of --layout stepwise, a folder of two graphs."""
+"""The format of --layout stepwise, a folder of three graphs."""
 LAYOUTS = ("unrolled", "stepwise", "loop")
 VERIFY_PROVIDERS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 """Provider on which a file can be compared with the model → options that make it compute in full float32. By default,
@@ -45,7 +45,7 @@ def export_onnx(
     Args:
         options: what to export and how.
         opset: version of the ONNX operators, 17 or 18.
-        layout: "unrolled", "stepwise" (a folder with two files) or "loop", see `export.onnx_graphs.layouts`.
+        layout: "unrolled", "stepwise" (a folder with three files) or "loop", see `export.onnx_graphs`.
         verify_provider: provider that runs the file in the comparison, one of `VERIFY_PROVIDERS`.
 
     Returns:
@@ -61,7 +61,8 @@ def export_onnx(
     from export.graph import make_spec, open_source
     from export.metadata import as_text, describe
     from export.onnx_graphs.convert import add_metadata
-    from export.onnx_graphs.layouts import Layout, encoder_graph, loop_graph, step_graph
+    from export.onnx_graphs.layouts import GRAPHS, Layout, encoder_graph, masks_graph, step_graph
+    from export.onnx_graphs.loop import loop_graph
     from export.publish import publish
 
     model, options = open_source(options)
@@ -69,7 +70,9 @@ def export_onnx(
     extra: dict[str, Any] = {"layout": layout, "opset": opset}
     if layout == "stepwise":
         shapes = Layout(model, spec)
-        files = {"encoder.onnx": encoder_graph(shapes, opset), "step.onnx": step_graph(shapes, opset)}
+        graphs = [make(shapes, opset) for make in (encoder_graph, step_graph, masks_graph)]
+        files = {f"{name}.onnx": graph for name, graph in zip(GRAPHS, graphs, strict=True)}
+        extra["graphs"] = list(GRAPHS)
     elif layout == "loop":
         threshold = options.thresholds["stop_threshold"]
         files = {"": loop_graph(Layout(model, spec), opset, stop_threshold=threshold)}
@@ -121,8 +124,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
         "--layout",
         choices=LAYOUTS,
         default="unrolled",
-        help="unrolled: one graph of all steps; stepwise: a folder with a graph of the encoder and a graph of one "
-        "step, which stops early; loop: one graph that stops early",
+        help="unrolled: one graph of all steps; stepwise: a folder with graphs of the encoder, of one step "
+        "and of the masks, which stops early; loop: one graph that stops early",
     )
     parser.add_argument(
         "--verify-provider",

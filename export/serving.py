@@ -314,8 +314,8 @@ def _kinds(folder: pathlib.Path) -> set[str]:
 
 def _refuse_stepwise(model: pathlib.Path) -> None:
     raise InputError(
-        "a stepwise export consists of two graphs between which a program passes the states; a server runs one graph "
-        f"for each request. Use --layout unrolled or loop. Received: {model}"
+        "a stepwise export consists of several graphs between which a program passes the states; a server runs one "
+        f"graph for each request. Use --layout unrolled or loop. Received: {model}"
     )
 
 

@@ -34,8 +34,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 Array = np.ndarray
 OUTPUTS = ("masks", "classes", "stop")
 """The outputs of every exported graph: (B, T, h, w), (B, T, K) and (B, T) probabilities."""
-STEP_OUTPUTS = ("mask", "classes_of_step", "stop_of_step")
-"""The same of one step, of the step graph of a stepwise export."""
+STEP_OUTPUTS = ("logits_of_step", "classes_of_step", "stop_of_step")
+"""The same of one step of a stepwise export, but masks are logits at their own size."""
+EARLIER_STEP_OUTPUTS = ("mask", "classes_of_step", "stop_of_step")
+"""Those of a stepwise export of an earlier version: masks are probabilities at the size the network runs at."""
 STOP_MODES = ("first", "each")
 ASPECTS = ("stretch", "keep")
 """How an image of another shape fills the network's frame: each axis is scaled by itself, or the image is scaled as a
@@ -936,8 +938,8 @@ class Options:
         image_size: (h, w) the network runs at; default: the model's own. Files of a fixed size take no other.
         batch_size: images, or tiles, in one run of `batch` and `stream`; default: what the file is made for, else 8.
             Files of a fixed batch take no other.
-        steps: T, the most objects in one sequence; default: the model's own. Only Keras models and stepwise exports
-            take another number.
+        steps: T, the most objects in one sequence; default: the model's own. Only Keras models and ONNX exports of
+            the layouts stepwise and loop take another number.
         tile: cut images into overlapping tiles of (h, w) pixels, or of n×n for one number n; "auto" for tiles of the
             network's own size. Each tile is resized to that size and predicted by itself, and the objects are merged
             (`rsis_tf.tiles`). A tile in which the sequence used all its steps is divided into four, up to twice.
@@ -1320,7 +1322,8 @@ class BasePredictor:
     def __init__(self, path: str | os.PathLike, info: ModelInfo, options: Options, *, any_steps: bool = False) -> None:
         if options.steps is not None and not any_steps:
             raise InputError(
-                "this file takes only its own number of steps (a .keras file or a stepwise export takes any). "
+                "this file takes only its own number of steps (a .keras file, or an ONNX export of the layout "
+                "stepwise or loop, takes any). "
                 f"Received: steps={options.steps}, {path}"
             )
         self.path = path
@@ -1592,19 +1595,24 @@ class Predictor(BasePredictor):
             source=path,
         )
         info.check_graph(inputs, outputs, source=path)
-        super().__init__(path, info, chosen, any_steps=isinstance(self._graph, Stepwise))
-        if isinstance(self._graph, Stepwise) and chosen.steps is not None:
-            self._graph.steps = int(chosen.steps)
-        if self.metadata.get("layout") == "loop":
-            if self.stop_mode == "each":
+        stops_early = isinstance(self._graph, Stepwise) or _is_adjustable(self._graph, path)
+        super().__init__(path, info, chosen, any_steps=stops_early)
+        self._settings: dict[str, Array] = {}
+        threshold = self.stop_threshold if self.stop_mode == "first" else None
+        if isinstance(self._graph, Stepwise):
+            self._graph.steps, self._graph.stop_threshold = int(chosen.steps or self._graph.steps), threshold
+        elif stops_early:
+            self._settings["stop_threshold"] = np.array(threshold or 0, np.float32)
+            if chosen.steps is not None:
+                self._settings["steps"] = np.array(chosen.steps, np.int64)
+        elif self.metadata.get("layout") == "loop":  # of an earlier version
+            if threshold is None:
                 raise InputError(f"a file of the layout loop stops by itself. Received: stop_mode='each' for {path}")
-            if self.stop_threshold < info.stop_threshold:
+            if threshold < info.stop_threshold:
                 raise InputError(
                     f"a file of the layout loop ends at its own stop_threshold, {info.stop_threshold}, and cannot end "
-                    f"later. Received: stop_threshold={self.stop_threshold}"
+                    f"later. Received: stop_threshold={threshold}"
                 )
-        if isinstance(self._graph, Stepwise) and self.stop_mode == "first":
-            self._graph.stop_threshold = self.stop_threshold
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike, **options: Any) -> Self:
@@ -1635,7 +1643,19 @@ class Predictor(BasePredictor):
         return cls(path or name, **options)
 
     def compute(self, images: Array) -> Sequence[Array]:
-        return self._graph.run(list(OUTPUTS), {"image": images}, _quiet_run())
+        return self._graph.run(list(OUTPUTS), {"image": images, **self._settings}, _quiet_run())
+
+
+def _is_adjustable(session: Any, source: str | os.PathLike) -> bool:
+    """Whether a graph has the inputs `steps` and `stop_threshold`, whose defaults are in the file.
+
+    Raises:
+        InputError: for a graph whose names are not text.
+    """
+    try:
+        return {"steps", "stop_threshold"} <= {node.name for node in session.get_overridable_initializers()}
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise InputError(f"expected a graph with names. Received: {source} ({reason_of(error)})") from None
 
 
 def _parsed(text: str) -> Any:
@@ -1678,12 +1698,14 @@ def read_properties(graph: Any, source: str | os.PathLike) -> dict[str, str]:
 
 
 class Stepwise:
-    """An encoder and a step graph with the interface of one session; ends when no image of a batch has an object left.
+    """The graphs of a stepwise export with the interface of one session; stops when no image has an object left.
 
-    What passes from step to step stays on the device that computes.
+    What passes from step to step stays on the device that computes. On a CPU, images whose sequences have ended leave
+    the batch, unless the graphs take only one size of batch.
 
     Args:
-        folder: with `encoder.onnx` and `step.onnx`.
+        folder: with `encoder.onnx`, `step.onnx` and `masks.onnx`. In folders of earlier versions, the encoder does not
+            take the first step, and the step enlarges its mask; `masks.onnx` and `graphs` in the metadata are missing.
         providers, threads: see `Options`.
 
     Attributes:
@@ -1692,86 +1714,203 @@ class Stepwise:
     """
 
     def __init__(self, folder: pathlib.Path, *, providers: Providers = None, threads: int | None = None) -> None:
-        self._encoder, self._step = (
-            open_session(folder / name, providers=providers, threads=threads) for name in ("encoder.onnx", "step.onnx")
-        )
+        def opened(name: str) -> Any:
+            return open_session(folder / f"{name}.onnx", providers=providers, threads=threads)
+
+        self._encoder, self._step = opened("encoder"), opened("step")
         self.stop_threshold: float | None = None
-        steps = read_properties(self._encoder, folder).get("num_steps")
+        properties = read_properties(self._encoder, folder)
+        steps, graphs = properties.get("num_steps"), _parsed(properties.get("graphs", "null"))
         if steps is None or not (steps.isascii() and steps.isdecimal() and 1 <= int(steps[:9]) <= _MOST_STEPS):
             raise InputError(
                 f"expected the folder of a stepwise export, with 'num_steps' (1 … {_MOST_STEPS}) in its metadata. "
                 f"Received: {folder} with {_shown(steps)}"
             )
+        if graphs not in (None, ["encoder", "step", "masks"]):
+            raise InputError(
+                "expected a stepwise export of the graphs encoder, step and masks; a newer version of rsis_tf may read "
+                f"it. Received: {folder} with {_shown(graphs)}"
+            )
         self.steps = int(steps)
-        self._outputs = self._check_pair(folder)
+        self._masks = opened("masks") if graphs else None
+        self._names = STEP_OUTPUTS if graphs else EARLIER_STEP_OUTPUTS
+        _, self._given = graph_shapes(self._encoder, folder)
+        _, self._made = graph_shapes(self._step, folder)
+        self._states = [name for name in self._given if name.startswith(("hidden_", "cell_")) or name == "found"]
+        self._check(folder)
         on_gpu = self._encoder.get_providers()[0] in ("CUDAExecutionProvider", "TensorrtExecutionProvider")
         self._device = "cuda" if on_gpu else "cpu"
+        any_batch = all(not isinstance((shape or (None,))[0], int) for shape in self._given.values())
+        self._may_leave = any_batch and not on_gpu
         self.get_inputs, self.get_modelmeta = self._encoder.get_inputs, self._encoder.get_modelmeta
 
-    def _check_pair(self, folder: pathlib.Path) -> dict[str, Shape]:
-        """Checks that the step graph takes what the encoder gives, and gives what the next step takes.
-
-        Returns:
-            The shapes of `masks`, `classes` and `stop` as of a whole graph.
-        """
-        _, given = graph_shapes(self._encoder, folder)
-        taken, made = graph_shapes(self._step, folder)
-        states = {name for name in given if name.startswith(("hidden_", "cell_")) or name == "found"}
+    def _check(self, folder: pathlib.Path) -> None:
+        """Checks that the graphs take what the graphs before them return."""
+        taken, _ = graph_shapes(self._step, folder)
+        given, made, names = self._given, self._made, self._names
+        first = names if self._masks is not None else ()
         problems = [
-            *(f"no output {name} of the step" for name in STEP_OUTPUTS if name not in made),
-            *(f"no output next_{name} of the step" for name in sorted(states) if f"next_{name}" not in made),
-            *(f"no input {name} of the step" for name in sorted(set(given) - set(taken))),
+            *(f"no output {name} of the step" for name in names if name not in made),
+            *(f"no output {name} of the encoder" for name in first if name not in given),
+            *(f"no output next_{name} of the step" for name in sorted(self._states) if f"next_{name}" not in made),
+            *(f"no input {name} of the step" for name in sorted(set(given) - set(taken) - set(first))),
             *(f"no output {name} of the encoder" for name in sorted(set(taken) - set(given))),
-            *(f"{name} without its input" for name in sorted(set(made) - set(STEP_OUTPUTS)) if name[5:] not in states),
+            *(f"{name} without its input" for name in sorted(set(made) - set(names)) if name[5:] not in self._states),
         ]
         kinds = {node.name: node.type for graph in (self._encoder, self._step) for node in graph.get_outputs()}
         for node in () if problems else self._step.get_inputs():
             name = node.name
-            for maker in (name, f"next_{name}") if name in states else (name,):
+            for maker in (name, f"next_{name}") if name in self._states else (name,):
                 shape = made[maker] if maker in made else given[maker]
                 if kinds[maker] != node.type or not _fits(shape, taken[name]):
                     got, wanted = f"{_axes(shape)} {kinds[maker]}", f"{_axes(taken[name])} {node.type}"
                     problems.append(f"{maker} {got} for the input {name} {wanted}")
+        for name in () if problems else (*names, *(f"next_{name}" for name in self._states)):
+            shape = made[name]
+            if shape is None or None in shape[1:] or kinds[name] != "tensor(float)":  # memory for it must be known
+                problems.append(f"{name} {_axes(shape)} {kinds[name]}, not float with sides that are known")
+        if self._masks is not None and not problems:
+            enlarged, sides = graph_shapes(self._masks, folder), made[names[0]]
+            if set(enlarged[0]) != {"logits"} or set(enlarged[1]) != {"masks"}:
+                problems.append(f"{_shown(list(enlarged[0]))} and {_shown(list(enlarged[1]))} of the masks")
+            elif not _fits(enlarged[0]["logits"], (sides[0], None, *sides[1:])):  # type: ignore[index]
+                problems.append(f"{names[0]} {_axes(sides)} for the input logits {_axes(enlarged[0]['logits'])}")
         if problems:
+            files = "an encoder.onnx and a step.onnx" if self._masks is None else "the graphs"
             raise InputError(
-                "expected an encoder.onnx and a step.onnx of the same stepwise export. "
+                f"expected {files} of the same stepwise export. "
                 f"Received: {folder} with {_shown('; '.join(problems))[1:-1]}"
             )
-        shapes = (made[name] for name in STEP_OUTPUTS)  # (B, …) → (B, T, …)
-        return {
-            name: None if shape is None else (shape[0], self.steps, *shape[1:])
-            for name, shape in zip(OUTPUTS, shapes, strict=True)
-        }
 
     def get_outputs(self) -> list[Any]:
         """Returns the outputs by the names of a whole graph."""
-        return [types.SimpleNamespace(name=name, shape=shape) for name, shape in self._outputs.items()]
+        shapes = [self._made[name] for name in self._names]  # (B, …) → (B, T, …)
+        if self._masks is not None:
+            (shape,) = (node.shape for node in self._masks.get_outputs())
+            whole = [axis if isinstance(axis, int) else None for axis in shape]
+            shapes[0] = (whole[0], *whole[2:]) if len(whole) > 2 else None
+        return [
+            types.SimpleNamespace(name=name, shape=None if shape is None else (shape[0], self.steps, *shape[1:]))
+            for name, shape in zip(OUTPUTS, shapes, strict=True)
+        ]
 
     def run(self, names: Sequence[str], feed: dict[str, Array], run_options: Any = None) -> list[Array]:
-        """Does what `InferenceSession.run` does, with as many steps as the images need."""
-        binding = self._encoder.io_binding()
-        binding.bind_cpu_input("image", np.ascontiguousarray(feed["image"]))
-        values = self._bound(self._encoder, binding, run_options, on_device=True)
-        ended = np.zeros(len(feed["image"]), bool)
+        """Does what `InferenceSession.run` does, with as many steps as the images need.
+
+        The outputs of an image that has left the batch are 0.
+        """
+        images = np.ascontiguousarray(feed["image"])
+        going = np.arange(len(images))  # the images in the batch
+        ended = np.zeros(len(going), bool)
+        chain, made = self._begin(images, run_options)
+        blank = (0.0 if self._masks is None else _OUTSIDE, 0.0, 0.0)
         found: list[list[Array]] = []
-        while len(found) < self.steps and not ended.all():
-            binding = self._step.io_binding()
-            for wanted in self._step.get_inputs():
-                binding.bind_ortvalue_input(wanted.name, values[wanted.name])
-            made = self._bound(self._step, binding, run_options, on_device=False)
-            values |= {name.removeprefix("next_"): value for name, value in made.items() if name.startswith("next_")}
-            found.append([made[name].numpy() for name in STEP_OUTPUTS])
+        while True:
+            if made is None:
+                made = chain.step(run_options)
+            found.append([_spread(*each, going, len(images)) for each in zip(made, blank, strict=True)])
             if self.stop_threshold is not None:
-                ended |= ~(found[-1][2] >= self.stop_threshold)
-        outputs = dict(zip(OUTPUTS, (np.stack(steps, axis=1) for steps in zip(*found, strict=True)), strict=True))
+                ended |= ~(made[2] >= self.stop_threshold)  # written so that NaN ends the sequence too
+            if len(found) >= self.steps or ended.all():
+                break
+            if self._may_leave and ended.any():
+                chain, going, ended = chain.keep(~ended), going[~ended], ended[~ended]
+            made = None
+        masks, classes, stop = (np.stack(steps, axis=1) for steps in zip(*found, strict=True))  # (B, T, …)
+        if self._masks is not None:
+            (masks,) = self._masks.run(["masks"], {"logits": masks}, run_options)
+        outputs = dict(zip(OUTPUTS, (masks, classes, stop), strict=True))
         return [outputs[name] for name in names]
 
-    def _bound(self, session: Any, binding: Any, run_options: Any, *, on_device: bool) -> dict[str, Any]:
-        names = [output.name for output in session.get_outputs()]
-        for name in names:
-            binding.bind_output(name, self._device if on_device or name.startswith("next_") else "cpu")
-        session.run_with_iobinding(binding, run_options)
-        return dict(zip(names, binding.get_outputs(), strict=True))
+    def _begin(self, images: Array, run_options: Any) -> tuple["_Chain", list[Array] | None]:
+        """Runs the encoder. Returns also the outputs of the first step, or None if the encoder does not take it."""
+        binding = self._encoder.io_binding()
+        binding.bind_cpu_input("image", images)
+        for name in self._given:
+            binding.bind_output(name, "cpu" if name in self._names else self._device)
+        self._encoder.run_with_iobinding(binding, run_options)
+        values = dict(zip(self._given, binding.get_outputs(), strict=True))
+        made = None if self._masks is None else [values.pop(name).numpy() for name in self._names]
+        shapes = {name: self._made[name] for name in self._names}
+        shapes |= {name: self._made[f"next_{name}"] for name in self._states}
+        sides = {name: shape[1:] for name, shape in shapes.items() if shape is not None}
+        return _Chain(self._step, values, sides, self._names, batch=len(images), device=self._device), made
+
+
+_OUTSIDE = -100.0
+"""A mask logit whose probability is 0."""
+
+
+class _Chain:
+    """The step graph and its memory in one run: two sets of states take turns as input and output.
+
+    Args:
+        session: the step graph.
+        values: what every step reads, and the states before the next step, as `OrtValue` by name.
+        sides: shape of each output and each state without the batch, by name.
+        outputs: names of the outputs.
+        batch: B.
+        device: of the states, "cpu" or "cuda".
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        values: dict[str, Any],
+        sides: dict[str, tuple[Any, ...]],
+        outputs: Sequence[str],
+        *,
+        batch: int,
+        device: str,
+    ) -> None:
+        from onnxruntime import OrtValue
+
+        self._session, self._values, self._outputs, self._device = session, values, outputs, device
+        self._sides, self._batch = sides, batch
+        states = [name for name in sides if name not in outputs]
+        spare = {
+            name: OrtValue.ortvalue_from_shape_and_type((batch, *sides[name]), np.float32, device) for name in states
+        }
+        self._sets = collections.deque([{name: values[name] for name in states}, spare])
+        self._bindings = collections.deque(self._bound(*pair) for pair in (self._sets, reversed(self._sets)))
+
+    def _bound(self, before: dict[str, Any], after: dict[str, Any]) -> Any:
+        binding = self._session.io_binding()
+        for name, value in (self._values | before).items():
+            binding.bind_ortvalue_input(name, value)
+        for name, value in after.items():
+            binding.bind_ortvalue_output(f"next_{name}", value)
+        return binding
+
+    def step(self, run_options: Any) -> list[Array]:
+        """Takes a step and returns its outputs, new arrays."""
+        made = [np.empty((self._batch, *self._sides[name]), np.float32) for name in self._outputs]
+        for name, array in zip(self._outputs, made, strict=True):
+            self._bindings[0].bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+        self._session.run_with_iobinding(self._bindings[0], run_options)
+        self._bindings.rotate()
+        self._sets.rotate()
+        return made
+
+    def keep(self, rows: Array) -> "_Chain":
+        """Returns the chain of some images of the batch, chosen by (B,) bool."""
+        from onnxruntime import OrtValue
+
+        values = {
+            name: OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value.numpy()[rows]))
+            for name, value in (self._values | self._sets[0]).items()
+        }
+        count = int(np.count_nonzero(rows))
+        return _Chain(self._session, values, self._sides, self._outputs, batch=count, device=self._device)
+
+
+def _spread(output: Array, blank: float, going: Array, count: int) -> Array:
+    """Returns an output of all `count` images: that of the images in the batch, and `blank` for those that left it."""
+    if len(going) == count:
+        return output
+    whole = np.full((count, *output.shape[1:]), blank, output.dtype)
+    whole[going] = output
+    return whole
 
 
 def open_graph(

@@ -1,26 +1,26 @@
-"""Layouts of an ONNX export that stop early: an encoder graph and a step graph, or both in one graph with a Loop.
+"""The graphs of the ONNX layouts that stop early: `encoder` (with the first step), `step` and `masks`.
 
-`stepwise`: the program that runs the two graphs passes the states from step to step and decides when to end; both
-graphs keep all of ONNX Runtime's optimisations. `loop`: one file, ends by itself when no image of the batch has an
-object left; ONNX Runtime optimises the body of a loop less.
+`stepwise` is a folder of the three. The program that runs them passes the states from step to step, decides when to
+end, and enlarges the masks of the steps that were taken, all at once. `export.onnx_graphs.loop` makes one file of them.
 """
 
 from typing import Any
 
-import numpy as np
 import onnx
 import tensorflow as tf
-from onnx import TensorProto, helper, numpy_helper
 
 from export.graph import GraphSpec, resample
 from export.onnx_graphs.convert import Shape, convert
 from rsis_tf.models import RSIS
-from rsis_tf.models.decoder import StepState, stage_channels
+from rsis_tf.models.decoder import Step, StepState, stage_channels
 from rsis_tf.models.mask_heads.interface import ImageContext, StageContext
 from rsis_tf.ops import resize
 
 Tensor = Any
-STEP_OUTPUTS = ("mask", "classes_of_step", "stop_of_step")
+STEP_OUTPUTS = ("logits_of_step", "classes_of_step", "stop_of_step")
+"""Mask logits (B, h, w) at their own size, class probabilities (B, K) and objectness (B,)."""
+GRAPHS = ("encoder", "step", "masks")
+"""The files of the layout `stepwise`, without their suffix; `graphs` in the metadata."""
 
 
 class Layout:
@@ -29,6 +29,11 @@ class Layout:
     Args:
         model: the network.
         spec: shape of the graph, of fixed size.
+
+    Attributes:
+        contexts: what every step reads, computed once per image.
+        states: what passes from step to step.
+        steps: what a step returns, see `STEP_OUTPUTS`.
     """
 
     def __init__(self, model: RSIS, spec: GraphSpec) -> None:
@@ -46,9 +51,15 @@ class Layout:
             for stage, channels in enumerate(stage_channels(model.config))
             for kind in ("hidden", "cell")
         }
-        head = model.decoder.start(context).head
-        self.states |= {name: self._shape(part.shape) for name, part in head.items()}
-        self.head_contexts, self.head_states = tuple(context.head), tuple(head)
+        start = model.decoder.start(context)
+        self.states |= {name: self._shape(part.shape) for name, part in start.head.items()}
+        self.head_contexts, self.head_states = tuple(context.head), tuple(start.head)
+        _, *mask_size, _ = model.decoder.step(context, start, training=False).mask_logits.shape
+        self.steps: dict[str, Shape] = {
+            "logits_of_step": (self.batch, *mask_size),
+            "classes_of_step": (self.batch, model.config.num_classes),
+            "stop_of_step": (self.batch,),
+        }
 
     def read(self, images: Tensor) -> ImageContext:
         """Returns what every step reads of (B, H, W, 3) images."""
@@ -80,132 +91,105 @@ class Layout:
         cells = [(tensors[f"hidden_{stage}"], tensors[f"cell_{stage}"]) for stage in stages]
         return StepState(cells, {name: tensors[name] for name in self.head_states})
 
+    def outputs_of(self, step: Step) -> dict[str, Tensor]:
+        """Returns what a step returns and the states after it, by the names in `steps` and `states`."""
+        class_probs, stop_logits = self.model.decoder.heads(step.features, training=False)
+        outputs = dict(zip(STEP_OUTPUTS, (step.mask_logits[..., 0], class_probs, tf.sigmoid(stop_logits)), strict=True))
+        for stage, (hidden, cell) in enumerate(step.state.stages or []):
+            outputs[f"hidden_{stage}"], outputs[f"cell_{stage}"] = _first(hidden), _first(cell)
+        return outputs | {name: _first(part) for name, part in step.state.head.items()}
+
     def _shape(self, channels_last: Any) -> Shape:
         _, height, width, channels = channels_last
         return (self.batch, channels, height, width)
 
 
-def encoder_graph(layout: Layout, opset: int) -> onnx.ModelProto:
-    """Returns the graph `image` → what every step reads, and the states before the first step."""
+def encoder_graph(layout: Layout, opset: int, *, first_step: bool = True) -> onnx.ModelProto:
+    """Returns the graph `image` → what every step reads, what the first step returns, and the states after it.
+
+    The states before the first step are zero, which saves it most of its convolutions.
+
+    Args:
+        layout: names and shapes.
+        opset: version of the ONNX operators.
+        first_step: whether the graph computes the first step; otherwise it returns the states before it.
+    """
     model, spec = layout.model, layout.spec
 
     def build(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         image = inputs["image"]
         context = layout.read(resample(image, layout.size, spec.aspect) if spec.resize else image)
         outputs = {name: _first(part) for name, part in layout.tensors_of(context).items()}
+        if first_step:
+            step = model.decoder.step(context, model.decoder.start(context), training=False)
+            return outputs | layout.outputs_of(step)
         batch = tf.shape(image)[0] if spec.batch is None else spec.batch
-        for name, (_, *shape) in layout.states.items():
-            outputs[name] = tf.zeros(tf.stack([batch, *shape]))
-        return outputs
+        return outputs | {name: tf.zeros(tf.stack([batch, *shape])) for name, (_, *shape) in layout.states.items()}
 
-    return convert(
+    proto = convert(
         model,
         build,
         inputs={"image": (spec.named_input_shape, spec.input_type)},
-        outputs=layout.contexts | layout.states,
+        outputs=layout.contexts | layout.states | (layout.steps if first_step else {}),
         opset=opset,
     )
+    _write_outputs_directly(proto.graph)
+    return proto
 
 
 def step_graph(layout: Layout, opset: int) -> onnx.ModelProto:
-    """Returns the graph of one step: contexts and states → mask, classes, stop, and the next states (`next_…`)."""
-    model = layout.model
-    decoder = model.decoder
+    """Returns the graph of one step: contexts and states → what the step returns, and the next states (`next_…`)."""
+    decoder = layout.model.decoder
 
     def build(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         last = {name: _last(value) for name, value in inputs.items()}
         step = decoder.step(layout.context_from(last), layout.state_from(last), training=False)
-        logits = resize(step.mask_logits, layout.size)[..., 0]  # (B, H, W)
-        class_probs, stop_logits = decoder.heads(step.features, training=False)
-        outputs = dict(zip(STEP_OUTPUTS, (tf.sigmoid(logits), class_probs, tf.sigmoid(stop_logits)), strict=True))
-        for stage, (hidden, cell) in enumerate(step.state.stages or []):
-            outputs[f"next_hidden_{stage}"], outputs[f"next_cell_{stage}"] = _first(hidden), _first(cell)
-        outputs |= {f"next_{name}": _first(part) for name, part in step.state.head.items()}
-        return outputs
+        return {f"next_{name}" if name in layout.states else name: x for name, x in layout.outputs_of(step).items()}
 
-    batch = layout.batch
-    shapes = ((batch, *layout.size), (batch, model.config.num_classes), (batch,))
-    return convert(
-        model,
+    proto = convert(
+        layout.model,
         build,
         inputs={name: (shape, "float32") for name, shape in (layout.contexts | layout.states).items()},
-        outputs=dict(zip(STEP_OUTPUTS, shapes, strict=True))
-        | {f"next_{name}": shape for name, shape in layout.states.items()},
+        outputs=layout.steps | {f"next_{name}": shape for name, shape in layout.states.items()},
+        opset=opset,
+    )
+    _write_outputs_directly(proto.graph)
+    return proto
+
+
+def masks_graph(layout: Layout, opset: int) -> onnx.ModelProto:
+    """Returns the graph `logits` (B, T, h, w) → `masks` (B, T, H, W), probabilities at the size the network runs at."""
+
+    def build(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"masks": tf.sigmoid(_first(resize(_last(inputs["logits"]), layout.size)))}
+
+    _, *mask_size = layout.steps["logits_of_step"]
+    return convert(
+        layout.model,
+        build,
+        inputs={"logits": ((layout.batch, "step", *mask_size), "float32")},
+        outputs={"masks": (layout.batch, "step", *layout.size)},
         opset=opset,
     )
 
 
-def loop_graph(layout: Layout, opset: int, *, stop_threshold: float) -> onnx.ModelProto:
-    """Returns one graph that repeats the step until no image has an object left, `spec.steps` times at most.
-
-    Its outputs are those of the unrolled graph with the number of steps that were taken; the last step is the one that
-    ended the sequences.
-    """
-    spec = layout.spec
-    model, step = encoder_graph(layout, opset), step_graph(layout, opset)
-    body = _body(layout, step, stop_threshold)
-    states = list(layout.states)
-    constants = {"loop/steps": np.array(spec.steps, np.int64), "loop/go": np.array(True)}
-    stacked = ["loop/masks", "loop/classes", "loop/stop"]
-    nodes = [
-        helper.make_node(
-            "Loop", [*constants, *states], [*(f"loop/last_{name}" for name in states), *stacked], name="loop", body=body
-        ),
-        helper.make_node("Transpose", [stacked[0]], ["masks"], name="loop/masks_first", perm=[1, 0, 2, 3]),
-        helper.make_node("Transpose", [stacked[1]], ["classes"], name="loop/classes_first", perm=[1, 0, 2]),
-        helper.make_node("Transpose", [stacked[2]], ["stop"], name="loop/stop_first", perm=[1, 0]),
-    ]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    shapes = {
-        "masks": (layout.batch, "step", *layout.size),
-        "classes": (layout.batch, "step", layout.model.config.num_classes),
-        "stop": (layout.batch, "step"),
-    }
-    del model.graph.output[:]
-    model.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()
-    )
-    onnx.checker.check_model(model)
-    return model
-
-
-def _body(layout: Layout, step: onnx.ModelProto, stop_threshold: float) -> onnx.GraphProto:
-    """Returns the step as a loop's body; contexts come from the graph around it, all other names get a prefix."""
-
-    def own(name: str) -> str:
-        return name if not name or name in layout.contexts else f"step/{name}"
-
-    graph = step.graph
+def _write_outputs_directly(graph: onnx.GraphProto) -> None:
+    """Removes the copies (`Identity`) that only name an output: the node before it writes the output itself."""
+    made = {name for node in graph.node for name in node.output}
+    outputs = {output.name for output in graph.output}
+    renamed: dict[str, str] = {}
     for node in graph.node:
-        node.name = own(node.name)
-        node.input[:] = [own(name) for name in node.input]
-        node.output[:] = [own(name) for name in node.output]
-    for tensor in graph.initializer:
-        tensor.name = own(tensor.name)
-    threshold = numpy_helper.from_array(np.array(stop_threshold, np.float32), "step/threshold")
-    largest = helper.make_node("ReduceMax", [own("stop_of_step")], ["step/largest"], name="step/largest", keepdims=0)
-    more = helper.make_node("GreaterOrEqual", ["step/largest", "step/threshold"], ["step/more"], name="step/more")
-    value = helper.make_tensor_value_info
-    return helper.make_graph(
-        [*graph.node, largest, more],
-        "step",
-        [
-            value("step/number", TensorProto.INT64, []),
-            value("step/going", TensorProto.BOOL, []),
-            *(value(own(name), TensorProto.FLOAT, shape) for name, shape in layout.states.items()),
-        ],
-        [
-            value("step/more", TensorProto.BOOL, []),
-            *(value(own(f"next_{name}"), TensorProto.FLOAT, shape) for name, shape in layout.states.items()),
-            *(value(own(output.name), TensorProto.FLOAT, _shape(output)) for output in graph.output[:3]),
-        ],
-        [*graph.initializer, threshold],
-    )
-
-
-def _shape(output: onnx.ValueInfoProto) -> Shape:
-    return tuple(side.dim_param or side.dim_value for side in output.type.tensor_type.shape.dim)
+        if node.op_type == "Identity" and node.output[0] in outputs and node.input[0] in made - outputs:
+            renamed.setdefault(node.input[0], node.output[0])  # a tensor with two names keeps a copy for the second
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Identity" and renamed.get(node.input[0]) == node.output[0]:
+            continue
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+        kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _first(x: Tensor) -> Tensor:

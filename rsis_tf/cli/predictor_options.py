@@ -45,8 +45,8 @@ def add_options(
     add("--flips", action="store_true",
         help="predict mirror images too and average, in four times the time")  # fmt: skip
     add("--steps", type=positive, metavar="T",
-        help="most objects in one sequence; for Keras models and stepwise exports (default: the model's "
-        "own)")  # fmt: skip
+        help="most objects in one sequence; for Keras models and ONNX exports of the layouts stepwise and loop "
+        "(default: the model's own)")  # fmt: skip
     add("--provider", metavar="NAME",
         help="where ONNX Runtime computes: cpu, cuda, tensorrt, or the full name of an execution provider. A "
         "provider that does not start is an error; it is never replaced by the CPU. Other model files run where "

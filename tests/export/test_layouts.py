@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from export import onnx as exporter
@@ -38,18 +39,19 @@ def test_same_instances_as_unrolled(exported, images, layout: str):
                 assert one.score == pytest.approx(other.score, abs=1e-5)
 
 
-def test_stepwise_takes_more_steps_than_it_was_exported_with(exported, images, run_folder):
+@pytest.mark.parametrize("layout", ["stepwise", "loop"])
+def test_takes_more_steps_than_it_was_exported_with(exported, images, run_folder, layout: str):
     options = {"steps": 5, "stop_threshold": 0.0}
-    longer, keras = Predictor(exported["stepwise"], **options), KerasPredictor(run_folder, **options)
+    longer, keras = Predictor(exported[layout], **options), KerasPredictor(run_folder, **options)
     for found, wanted in zip(longer.batch(images), keras.batch(images), strict=True):
         assert found.full
         assert [one.step for one in found] == [one.step for one in wanted]
         assert max(one.step for one in found) > 2
         for one, other in zip(found, wanted, strict=True):
             assert np.count_nonzero(one.mask != other.mask) <= 2  # a pixel may lie on the threshold
-    for layout in ("unrolled", "loop"):
-        with pytest.raises(RuntimeInputError, match="only its own number of steps"):
-            Predictor(exported[layout], steps=5)
+    assert Predictor(exported[layout], steps=1).run(_at_size(images))[0].shape == (3, 1, 48, 64)
+    with pytest.raises(RuntimeInputError, match="only its own number of steps"):
+        Predictor(exported["unrolled"], steps=5)
 
 
 def test_stepwise_ends_with_the_last_image_of_the_batch(exported, images):
@@ -82,11 +84,12 @@ def test_loop_ends_early_in_the_graph(run_folder, tmp_path, images):
     graph = onnx.load(out).graph
     assert [node.op_type for node in graph.node].count("Loop") == 1
     assert graph.output[0].type.tensor_type.shape.dim[1].dim_param == "step"
-    with pytest.raises(RuntimeInputError, match="stops by itself"):
-        Predictor(out, stop_mode="each")
-    with pytest.raises(RuntimeInputError, match=r"its own stop_threshold, 0\.9, .* Received: stop_threshold=0\.5"):
-        Predictor(out, stop_threshold=0.5)
-    assert Predictor(out, stop_threshold=0.95).stop_threshold == 0.95
+    for options in ({"stop_threshold": 0.0}, {"stop_mode": "each"}):
+        assert Predictor(out, **options).run(_at_size(images))[2].shape == (3, 4)
+    session = onnxruntime.InferenceSession(out)
+    assert [node.name for node in session.get_inputs()] == ["image"]  # the others have defaults
+    feed = {"image": _at_size(images), "steps": np.array(5), "stop_threshold": np.array(0, np.float32)}
+    assert session.run(["stop"], feed)[0].shape == (3, 5)
 
 
 def test_loop_uses_the_stop_threshold_of_the_model(run_folder, tmp_path, images):
@@ -99,9 +102,25 @@ def test_loop_uses_the_stop_threshold_of_the_model(run_folder, tmp_path, images)
     assert predictor.run(_at_size(images))[2].shape == (3, 1)
 
 
-def test_states_stay_in_the_layout_of_the_convolutions(exported):
-    step = onnx.load(exported["stepwise"] / "step.onnx").graph
-    assert not [node for node in step.node if node.op_type == "Transpose"]
+def test_nothing_is_copied_at_the_borders_of_the_graphs(exported):
+    for name in ("encoder", "step"):
+        graph = onnx.load(exported["stepwise"] / f"{name}.onnx").graph
+        assert not [node.name for node in graph.node if node.op_type == "Identity"]
+    assert not [node.name for node in graph.node if node.op_type == "Transpose"]
+
+
+def test_an_image_leaves_the_batch_when_its_sequence_ends(exported, images):
+    stops = Predictor(exported["unrolled"]).run(_at_size(images))[2]  # (3, 3)
+    threshold = float(np.sort(stops[:, 0])[1])
+    options = {"stop_threshold": threshold}
+    masks, classes, stop = Predictor(exported["stepwise"], **options).run(_at_size(images))
+    wanted = Predictor(exported["unrolled"]).run(_at_size(images))
+    gone = np.logical_or.accumulate(stops < threshold, axis=1)[:, :-1]  # (3, 2): no later step
+    gone = np.pad(gone, ((0, 0), (1, 0)))  # (3, 3)
+    assert 0 < gone.sum() < 6
+    for got, whole in zip((masks, classes, stop), wanted, strict=True):
+        assert np.abs(got[gone]).max() < 1e-6
+        np.testing.assert_allclose(got[~gone], whole[~gone], atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +160,19 @@ def test_exports_of_a_voting_model_equal_keras(voting_run, options: str, tmp_pat
         for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(one.mask, other.mask)
             np.testing.assert_allclose(one.class_probs, other.class_probs, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["stepwise", "loop"])
+def test_masks_stay_small_until_the_last_step(voting_run, layout: str, tmp_path):
+    out = tmp_path / layout
+    exporter.main([str(voting_run), "--layout", layout, "--no-verify", "--out", str(out)])
+    graph = onnx.load(out / "step.onnx" if layout == "stepwise" else out).graph
+    if layout == "loop":
+        graph = next(node for node in graph.node if node.op_type == "Loop").attribute[0].g
+    sizes = {output.name: [side.dim_value for side in output.type.tensor_type.shape.dim] for output in graph.output}
+    logits = next(size for name, size in sizes.items() if name.endswith("logits_of_step"))
+    assert logits[1:] == [24, 32]
+    assert Predictor(out).run(np.zeros((2, 48, 64, 3), np.uint8))[0].shape[2:] == (48, 64)
 
 
 def test_half_precision_of_a_voting_model_finds_the_same_objects(voting_run, tmp_path, images):

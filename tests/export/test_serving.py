@@ -237,7 +237,7 @@ def test_stepwise_exports_are_refused_with_the_reason(toy_model, tmp_path, capsy
             serving.main([str(model), "--out", str(tmp_path / "models")])
         assert stop.value.code == 2
         error = capsys.readouterr().err
-        assert error.startswith("error: a stepwise export consists of two graphs")
+        assert error.startswith("error: a stepwise export consists of several graphs")
         assert error.endswith(f"Use --layout unrolled or loop. Received: {model}\n")
     assert not (tmp_path / "models").exists()
 

@@ -197,7 +197,7 @@ def test_a_changed_file_is_refused_if_its_sidecar_has_a_checksum(toy_model):
 # Stepwise exports
 
 
-def stepwise(folder: pathlib.Path, *, steps: str = "3", change=None) -> pathlib.Path:
+def stepwise(folder: pathlib.Path, *, steps: str = "3", graphs: str | None = None, change=None) -> pathlib.Path:
     """Writes an encoder and a step by the names of a stepwise export: each step halves what is left of the image."""
 
     def info(name, *shape):
@@ -235,7 +235,8 @@ def stepwise(folder: pathlib.Path, *, steps: str = "3", change=None) -> pathlib.
         if change:
             change(name, graph)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        helper.set_model_props(model, {**FACTS, "layout": "stepwise", "num_steps": steps})
+        extra = {"graphs": graphs} if graphs else {}
+        helper.set_model_props(model, {**FACTS, "layout": "stepwise", "num_steps": steps, **extra})
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
     return folder
 
@@ -244,6 +245,115 @@ def test_a_stepwise_export_takes_the_steps_that_it_needs(tmp_path):
     predictor = Predictor(stepwise(tmp_path / "model", steps="10"))
     assert [instance.objectness for instance in predictor(WHITE)] == [1, 0.5]
     assert len(Predictor(tmp_path / "model", stop_mode="each", stop_threshold=0).run(WHITE[None])[2][0]) == 10
+
+
+def three_graphs(folder, *, graphs='["encoder", "step", "masks"]', change=None):
+    """Writes a stepwise export of today: the encoder takes the first step; masks are enlarged after the last one."""
+
+    def today(name, graph):
+        for value in [*graph.output, *(node for node in graph.node)]:
+            names = value.output if hasattr(value, "output") else None
+            if names and names[0] == "mask":
+                names[0] = "logits_of_step"
+            elif not names and value.name == "mask":
+                value.name = "logits_of_step"
+        if name == "encoder":
+            graph.node[-1].output[0] = "start"
+            for op, inputs, output, attributes in (
+                ("Identity", ["start"], "logits_of_step", {}),
+                ("Mul", ["start", "half"], "hidden_0", {}),
+                ("ReduceMax", ["start"], "stop_of_step", {"axes": [1, 2], "keepdims": 0}),
+                ("ReduceMean", ["start"], "mean", {"axes": [2], "keepdims": 0}),
+                ("MatMul", ["mean", "classes"], "classes_of_step", {}),
+            ):
+                graph.node.append(helper.make_node(op, inputs, [output], **attributes))
+            graph.initializer.append(numpy_helper.from_array(np.array(0.5, np.float32), "half"))
+            graph.initializer.append(numpy_helper.from_array(np.full((8, 3), 1 / 8, np.float32), "classes"))
+            for output, *sides in (("logits_of_step", 8, 8), ("classes_of_step", 3), ("stop_of_step",)):
+                graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", *sides]))
+        if change:
+            change(name, graph)
+
+    stepwise(folder, change=today, graphs=graphs)
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "step", 8, 8]) for name in ("logits", "masks")
+    ]
+    masks = helper.make_graph([helper.make_node("Sigmoid", ["logits"], ["masks"])], "masks", ends[:1], ends[1:])
+    if change:
+        change("masks", masks)
+    model = helper.make_model(masks, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (folder / "masks.onnx").write_bytes(model.SerializeToString())
+    return folder
+
+
+def test_images_leave_the_batch_when_they_have_no_object_left(tmp_path):
+    predictor = Predictor(three_graphs(tmp_path / "model"), batch_size=3)
+    images = [WHITE // 3, WHITE, WHITE * 0]  # objectness 1/3, 1 and 0 at the first step
+    assert [[instance.objectness for instance in found] for found in predictor.batch(images)] == [[], [1, 0.5], []]
+    masks, classes, stop = predictor.run(np.stack(images))
+    np.testing.assert_allclose(stop, [[1 / 3, 0, 0], [1, 0.5, 0.25], [0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(masks[:, :, 0, 0][1], 1 / (1 + np.exp([-1, -0.5, -0.25])), rtol=1e-6)
+    assert masks[[0, 2], 1:].max() < 1e-30
+    assert classes[1].min() > 0
+    assert classes[[0, 2], 1:].max() == 0
+    assert len(Predictor(tmp_path / "model", stop_mode="each").run(np.stack(images))[2][0]) == 3
+
+
+def half_of_the_rows(name, graph):
+    if name == "step":  # ONNX Runtime cannot infer the sides of a slice whose ends are computed
+        graph.node[0].CopyFrom(helper.make_node("Slice", ["hidden_0", "zero", "ends"], ["logits_of_step"]))
+        graph.node.insert(0, helper.make_node("Shape", ["hidden_0"], ["sides"]))
+        graph.node.insert(1, helper.make_node("Div", ["sides", "divisors"], ["ends"]))
+        graph.initializer.append(numpy_helper.from_array(np.zeros(3, np.int64), "zero"))
+        graph.initializer.append(numpy_helper.from_array(np.array([1, 2, 1]), "divisors"))
+
+
+def open_axis(name, graph):
+    half_of_the_rows(name, graph)
+    for value in graph.output if name == "step" else ():
+        if value.name == "logits_of_step":
+            value.type.tensor_type.shape.dim[1].dim_param = "height"
+
+
+def other_masks(name, graph):
+    if name == "masks":
+        graph.input[0].type.tensor_type.shape.dim[3].dim_value = 4
+        graph.output[0].type.tensor_type.shape.dim[3].dim_value = 4
+
+
+def other_name(name, graph):
+    if name == "masks":
+        graph.node[0].output[0] = graph.output[0].name = "probabilities"
+
+
+def first_step_missing(name, graph):
+    if name == "encoder":
+        graph.output.remove(next(value for value in graph.output if value.name == "stop_of_step"))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (open_axis, "logits_of_step (?, ?, 8) tensor(float), not float with sides that are known"),
+        (other_masks, "logits_of_step (?, 8, 8) for the input logits (?, ?, 8, 4)"),
+        (other_name, "['logits'] and ['probabilities'] of the masks"),
+        (first_step_missing, "no output stop_of_step of the encoder"),
+    ],
+)
+def test_graphs_that_do_not_fit_each_other_are_refused(tmp_path, change, problem):
+    message = refused(three_graphs(tmp_path / "model", change=change))
+    assert message.startswith("expected the graphs of the same stepwise export. Received: ")
+    assert problem in message
+
+
+def test_a_step_that_makes_another_shape_than_it_declares_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="to run on an input of shape"):
+        Predictor(three_graphs(tmp_path / "model", change=half_of_the_rows))(WHITE)
+
+
+@pytest.mark.parametrize("graphs", ['["encoder", "step"]', "3", "masks"])
+def test_graphs_of_a_newer_version_are_refused(tmp_path, graphs):
+    assert "of the graphs encoder, step and masks" in refused(three_graphs(tmp_path / "model", graphs=graphs))
 
 
 def remove_output(wanted):
