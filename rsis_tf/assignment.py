@@ -31,15 +31,15 @@ def assign(weights: np.ndarray) -> list[tuple[int, int]]:
 
 def _components(possible: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields rows and columns of the connected parts of the graph whose edges are the possible pairs."""
-    free = possible.any(axis=1)  # (n,)
+    free = np.logical_or.reduce(possible, axis=1)  # (n,)
     for first in range(len(possible)):
         if not free[first]:
             continue
         rows = np.zeros(len(possible), bool)
         rows[first] = True
         while True:
-            columns = possible[rows].any(axis=0)  # (m,)
-            grown = possible[:, columns].any(axis=1)  # (n,)
+            columns = np.logical_or.reduce(possible[rows], axis=0)  # (m,)
+            grown = np.logical_or.reduce(possible[:, columns], axis=1)  # (n,)
             if np.array_equal(grown, rows):
                 break
             rows = grown

@@ -51,16 +51,19 @@ def arc(centre: Point, radius: float, phase: float, step: float) -> Callable[[in
 def scene(movers: Sequence[Mover], frame: int, size: tuple[int, int]) -> np.ndarray:
     """Draws a frame as an (H, W) int32 map: i for the i-th object, from 1; earlier ones are in front."""
     labels = np.zeros(size, np.int32)
-    rows, columns = np.indices(size) + 0.5
     for number, mover in reversed(list(enumerate(movers, start=1))):
         at = mover.path(frame)
         if at is None or frame in mover.hidden:
             continue
         angle = mover.turn[0] + mover.turn[1] * frame
-        down, across = rows - at[1], columns - at[0]
+        top, left = (max(0, int(value - mover.radius) - 1) for value in (at[1], at[0]))
+        bottom, right = (max(0, int(value + mover.radius) + 2) for value in (at[1], at[0]))
+        window = labels[top:bottom, left:right]
+        rows, columns = np.indices(window.shape)
+        down, across = rows + top + 0.5 - at[1], columns + left + 0.5 - at[0]
         u, v = across * np.cos(angle) + down * np.sin(angle), down * np.cos(angle) - across * np.sin(angle)
         half = mover.radius if mover.class_id == 1 else mover.radius / 2
-        labels[(u / mover.radius) ** 2 + (v / half) ** 2 <= 1] = number
+        window[(u / mover.radius) ** 2 + (v / half) ** 2 <= 1] = number
     return labels
 
 
@@ -107,13 +110,18 @@ def predicted(objects: dict[int, Instance], size: tuple[int, int], errors: Error
     for one in objects.values():
         if generator.random() < errors.missed:
             continue
-        mask = one.mask
+        mask = one.cropped.widened(1)
         if generator.random() < errors.ragged:
-            mask = (ndimage.binary_dilation if generator.random() < 0.5 else ndimage.binary_erosion)(mask)
+            change = ndimage.binary_dilation if generator.random() < 0.5 else ndimage.binary_erosion
+            mask = dataclasses.replace(mask, crop=change(mask.crop))
         down, across = np.rint(generator.normal(0, errors.shift, 2)).astype(int) if errors.shift else (0, 0)
-        mask = ndimage.shift(mask, (down, across), order=0)
-        if mask.any():
-            found.append(instance(mask, one.class_id))
+        full = np.zeros(size, bool)
+        x, y = mask.corner[0] + across, mask.corner[1] + down
+        window = full[max(y, 0) : max(y + mask.crop.shape[0], 0), max(x, 0) : max(x + mask.crop.shape[1], 0)]
+        top, left = max(-y, 0), max(-x, 0)
+        window[:] = mask.crop[top : top + window.shape[0], left : left + window.shape[1]]
+        if full.any():
+            found.append(instance(full, one.class_id))
     for _ in range(generator.poisson(errors.flicker)):
         at = tuple(generator.uniform(0, size[::-1]))
         flash = Mover(path=lambda _, at=at: at, radius=generator.uniform(3, 8))

@@ -59,7 +59,9 @@ def score(truth: Sequence[Frame], found: Sequence[Frame], *, least: float = 0.5)
 def iou(first: Instance, second: Instance) -> float:
     """Returns the IoU of two masks of one image."""
     a, b = first.cropped, second.cropped
-    if a.box[0] >= b.box[2] or b.box[0] >= a.box[2] or a.box[1] >= b.box[3] or b.box[1] >= a.box[3]:
+    x0, y0, x1, y1 = (f(p, q) for f, p, q in zip((max, max, min, min), a.box, b.box, strict=True))
+    if x0 >= x1 or y0 >= y1:
         return 0.0
-    one, other = first.mask, second.mask
-    return np.count_nonzero(one & other) / np.count_nonzero(one | other)
+    parts = [m.crop[y0 - m.corner[1] : y1 - m.corner[1], x0 - m.corner[0] : x1 - m.corner[0]] for m in (a, b)]
+    shared = np.count_nonzero(parts[0] & parts[1])
+    return shared / (a.area + b.area - shared)

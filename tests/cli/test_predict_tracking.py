@@ -206,6 +206,18 @@ def test_an_interrupted_run_leaves_no_partial_video(track, tmp_path, monkeypatch
     assert files_in(tmp_path / "predictions") == ["results.txt"]
 
 
+def test_a_video_of_odd_sides_takes_frames_of_another_size(tmp_path):
+    pytest.importorskip("av")
+    writer = video.VideoWriter(tmp_path / "out.mp4", size=(63, 95), rate=12.5)
+    for size in ((63, 95), (40, 40)):
+        writer.add(np.full((*size, 3), 180, np.uint8))
+    writer.close()
+    frames = list(video.read_frames(tmp_path / "out.mp4"))
+    assert [(image.shape, round(seconds, 3)) for _, seconds, image in frames] == [((64, 96, 3), 0), ((64, 96, 3), 0.08)]
+    assert [image.mean() for *_, image in frames] == pytest.approx([180, 180], abs=3)
+    assert video.frame_rate(tmp_path / "out.mp4") == 12.5
+
+
 def test_a_video_of_images_needs_pyav(track, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     Image.fromarray(frame(0)).save(tmp_path / "a.png")
