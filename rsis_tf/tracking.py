@@ -15,11 +15,9 @@ Each frame, the objects are assigned to the tracks in two rounds, first to confi
 2. What remains, by the distance of the centres in units of the object's diameter.
 
 In each round the sum of the similarities is as large as possible (Hungarian algorithm), and classes must agree. Rounds
-from the more to the less certain are those of ByteTrack (Zhang et al., 2022). A mask that is much smaller than usual is
-probably cut by another object; then its centre says nothing about the motion and is not used. (OC-SORT, Cao et al.,
-2023, also trusts observations more than a filter's state.) A track without an object keeps its velocity for `memory`
-frames. A new track counts only after `confirm` observations in its first `confirm` + 1 frames, so that flicker does not
-raise the number of objects.
+from the more to the less certain are those of ByteTrack (Zhang et al., 2022). A track without an object keeps its
+velocity for `memory` frames. A new track counts only after `confirm` observations in its first `confirm` + 1 frames, so
+that flicker does not raise the number of objects.
 """
 
 import collections
@@ -45,8 +43,6 @@ _REACH_GROWTH, _MOST_REACH = 0.1, 2.0
 """… by this much each frame, up to this."""
 _LEAST_RATIO = 0.1
 """Least ratio of the areas of two objects in the second round."""
-_WHOLE = 0.7
-"""Share of its usual area from which an object is seen whole."""
 _CENTRES, _AREAS = 5, 10
 """Observations that velocity and usual area are computed from."""
 
@@ -193,16 +189,15 @@ class _Track:
         self.observations += 1
         self._areas.append(seen.area)
         self.area = float(np.median(self._areas))
-        if seen.area >= _WHOLE * self.area:
-            self.mask = seen.mask
-            self._centres.append((frame, seen.x, seen.y))
+        self.mask = seen.mask
+        self._centres.append((frame, seen.x, seen.y))
 
     def moved(self, frame: int) -> tuple[float, float]:
         """Returns how far (x, y) the object should be from its last mask in a frame."""
         times, xs, ys = np.array(self._centres).T  # (n,) each
         times = times - times.mean()
         slope = times / max(1e-9, float((times**2).sum()))
-        elapsed = frame - self._centres[-1][0]
+        elapsed = frame - self.last
         return elapsed * float(slope @ xs), elapsed * float(slope @ ys)
 
     def expected(self, frame: int) -> tuple[float, float]:
