@@ -16,6 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     tuple(
         f"rsis_tf.{name}"
         for name in (
+            "assignment",
             "errors",
             "files",
             "progress",
@@ -28,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "runtime",
             "shapes",
             "tiles",
+            "tracking",
             "zoo.registry",
         )
     ),
@@ -48,6 +50,7 @@ FACE = "rsis_tf"
 
 LIBRARIES = {
     "rsis_tf.runtime": {"numpy", "onnxruntime", "PIL", "pandas"},
+    "rsis_tf.assignment": {"numpy"},
     "rsis_tf.flips": {"numpy"},
     "rsis_tf.tiles": {"numpy"},
     "rsis_tf.config": set(),

@@ -1,9 +1,7 @@
-"""The files written for predicted images: label maps, overlays, strips, animations, a COCO file, counts."""
+"""The files written for predicted images: label maps, overlays, animations, a COCO file, counts, tracks, videos."""
 
 import contextlib
-import csv
 import errno
-import io
 import os
 import pathlib
 import types
@@ -12,11 +10,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from rsis_tf.batch_prediction.coco_file import CocoFile
+from rsis_tf.batch_prediction.identities import Distinct, drawn
+from rsis_tf.batch_prediction.label_maps import identity_map, label_map
 from rsis_tf.batch_prediction.manifest import NAME, Manifest
-from rsis_tf.batch_prediction.sources import Source
+from rsis_tf.batch_prediction.sources import Place, Source
+from rsis_tf.batch_prediction.tables import TracksFile, write_counts, write_distinct
+from rsis_tf.batch_prediction.video import VideoWriter
 from rsis_tf.errors import InputError
-from rsis_tf.files import replacing, write_bytes
-from rsis_tf.runtime import Instance, Instances, close_gaps, compact, to_label_map
+from rsis_tf.files import replacing
+from rsis_tf.runtime import Instance, Instances
 
 KINDS = {
     "labels": "NAME_labels.png: pixel value i for the i-th object found, 0 for none; 16 bits beyond 255 objects",
@@ -26,9 +28,20 @@ KINDS = {
     "json": "instances.json: all masks, classes and scores in COCO's annotation format",
     "counts": "counts.csv: the number of objects of each class in each image; full is 1 if a sequence used all its "
     "steps, so that there may be more objects",
+    "tracks": "with --track, tracks.csv: frame, identity, class, score, area, box and centre of each object; "
+    "distinct.csv: the number of distinct objects of each class in each video",
+    "video": "with --track, NAME_tracked.mp4: the objects drawn over the video, with their identities",
 }
 """Kind of result → the file written and its content."""
+TRACK_KINDS = ("tracks", "video")
+"""Kinds that need identities."""
 DEFAULT_KINDS = ("labels", "overlay", "counts")
+DEFAULT_TRACK_KINDS = ("labels", "counts", "tracks", "video")
+"""Written by default if identities are followed."""
+_FILES = {"json": ("instances.json",), "counts": ("counts.csv",), "tracks": ("tracks.csv", "distinct.csv")}
+"""Kind → the files that all images share."""
+_RATE = 10.0
+"""Frames per second of a video whose rate is unknown, such as the images of a folder."""
 _SUFFIXES = {
     "labels": "_labels.png",
     "overlay": "_overlay.png",
@@ -83,6 +96,9 @@ class Results:
         self._route = route
         self._rows: list[tuple[str, np.ndarray, bool]] = []
         self._coco: CocoFile | None = None
+        self._tracks: TracksFile | None = None
+        self._distinct = Distinct()
+        self._video: tuple[str, VideoWriter, contextlib.ExitStack] | None = None  # of this sequence
         self._unfinished = contextlib.ExitStack()
 
     def paths(self, name: str) -> dict[str, pathlib.Path]:
@@ -100,6 +116,8 @@ class Results:
         common = [self._folder / name for name in self._common_files()]
         # The frames of a video go into a folder with its name.
         own = [[self._folder / s.name] if s.is_video else list(self.paths(s.name).values()) for s in sources]
+        if "video" in self._kinds:
+            own.append([self._video_path(s.place) for s in sources if s.place and s.place.position == 0])
         for path in (*common, *(path for paths in own for path in paths)):
             if os.path.realpath(path) in inputs:
                 raise InputError(f"expected --out to be a folder in which no input is overwritten. Received: {path}")
@@ -110,8 +128,14 @@ class Results:
                 )
 
     def _common_files(self) -> list[str]:
-        names = {"json": "instances.json", "counts": "counts.csv"}
-        return [name for kind, name in names.items() if kind in self._kinds]
+        return [name for kind, names in _FILES.items() if kind in self._kinds for name in names]
+
+    def _video_path(self, place: Place) -> pathlib.Path:
+        return self._folder / f"{place.sequence}_tracked.mp4"
+
+    def distinct(self) -> Iterator[tuple[str, dict[int, int]]]:
+        """Yields each sequence and the number of its distinct objects by class."""
+        return self._distinct.rows()
 
     def _start(self) -> None:
         """Claims the folder, removes the files of an earlier run, and lists the files that all images share."""
@@ -119,7 +143,15 @@ class Results:
         self._started = True
         self._manifest.add(self._folder / name for name in self._common_files())
 
-    def add(self, source: Source, image: np.ndarray, instances: Sequence[Instance], *, full: bool = False) -> None:
+    def add(
+        self,
+        source: Source,
+        image: np.ndarray,
+        instances: Sequence[Instance],
+        *,
+        full: bool = False,
+        ids: Sequence[int] = (),
+    ) -> None:
         """Writes the files of one image.
 
         Args:
@@ -127,6 +159,7 @@ class Results:
             image: (H, W, 3) uint8.
             instances: in predicted order, masks (H, W) bool.
             full: whether there may be more objects, see `rsis_tf.runtime.Instances`.
+            ids: the identity of each object, from 1, if the source has a place in a sequence.
 
         Raises:
             UnusableName: if the path of a result is longer than the file system takes; nothing is then written.
@@ -135,6 +168,8 @@ class Results:
         from rsis_tf.visualization import animation, overlay, sequence_strip, write_image
 
         found = Instances(instances, size=image.shape[:2])
+        place = source.place
+        shown = found if place is None else drawn(found, ids)
         paths = self.paths(source.name)
         with _written(self._folder):
             if not self._started:
@@ -142,22 +177,58 @@ class Results:
             for path in paths.values():
                 _make_folder(path)
             self._manifest.add(paths.values())
-            labels, numbers = close_gaps(to_label_map(found, found.size), len(found))
+            labels, numbers = label_map(found) if place is None else identity_map(found, ids)
             if "labels" in paths:
-                write_image(paths["labels"], compact(labels))
+                write_image(paths["labels"], labels)
             if "overlay" in paths:
-                write_image(paths["overlay"], overlay(image, found, route=self._route))
+                write_image(paths["overlay"], overlay(image, shown, route=self._route))
             if "strip" in paths:
-                write_image(paths["strip"], sequence_strip(image, found))
+                write_image(paths["strip"], sequence_strip(image, shown))
             if "animation" in paths:
-                animation(paths["animation"], image, found)
+                animation(paths["animation"], image, shown)
+            if place is not None:
+                self._add_tracks(place, image, shown, ids)
             if "json" in self._kinds:
                 if self._coco is None:
                     partial = self._unfinished.enter_context(replacing(self._folder / "instances.json"))
                     self._coco = CocoFile(partial, self._category_ids)
-                self._coco.add(source.below, found, numbers)
+                self._coco.add(source.below, found, numbers, place=place, track_ids=ids)
         classes = max([len(self._class_names), *(len(instance.class_probs) for instance in found)])
         self._rows.append((str(source.path), np.bincount(found.class_ids, minlength=classes), full))
+
+    def _add_tracks(self, place: Place, image: np.ndarray, shown: Instances, ids: Sequence[int]) -> None:
+        """Writes what is known of a frame of a sequence; its objects have their identities as steps."""
+        from rsis_tf.visualization import tracked_frame
+
+        count = self._distinct.add(place, shown, ids)
+        if "tracks" in self._kinds:
+            if self._tracks is None:
+                self._tracks = TracksFile(self._unfinished.enter_context(replacing(self._folder / "tracks.csv")))
+            self._tracks.add(place, shown, ids)
+        if "video" in self._kinds:
+            time = "" if place.seconds is None else f" ({place.seconds:.2f} s)"
+            caption = f"frame {place.frame}{time}: {len(shown)} objects, {count} distinct so far"
+            frame = tracked_frame(image, shown, caption)
+            self._writer(place, frame.shape[:2]).add(frame)
+
+    def _writer(self, place: Place, size: tuple[int, int]) -> VideoWriter:
+        """Returns the video of a sequence, and completes that of the sequence before."""
+        if self._video is None or self._video[0] != place.sequence:
+            self._finish_video()
+            path = self._video_path(place)
+            _make_folder(path)
+            self._manifest.add([path])
+            stack = contextlib.ExitStack()
+            partial = stack.enter_context(replacing(path))
+            self._video = place.sequence, VideoWriter(partial, size=size, rate=place.rate or _RATE), stack
+        return self._video[1]
+
+    def _finish_video(self) -> None:
+        if self._video is not None:
+            _, writer, stack = self._video
+            self._video = None
+            with stack:
+                writer.close()
 
     def __enter__(self) -> "Results":
         return self
@@ -172,29 +243,28 @@ class Results:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         if kind is not None or not self._rows:
-            with contextlib.suppress(OSError):  # a file on a full disk tries again to write what is in its buffer
-                if self._coco is not None:
-                    self._coco.close()
+            if self._video is not None:
+                self._video[1].abandon()
+                self._video[2].__exit__(kind, error, trace)
+            for file in (self._coco, self._tracks):
+                with contextlib.suppress(OSError):  # a file on a full disk tries again to write what is in its buffer
+                    if file is not None:
+                        file.close()
             self._unfinished.__exit__(kind, error, trace)
             return
         classes = max(len(counts) for _, counts, _ in self._rows)
         names = self._class_names or ("background", *(f"class {k}" for k in range(1, classes)))
         with _written(self._folder):
             with self._unfinished:
+                self._finish_video()
                 if self._coco is not None:
                     self._coco.finish(names)
+                if self._tracks is not None:
+                    self._tracks.close()
             if "counts" in self._kinds:
-                self._write_counts(names)
-
-    def _write_counts(self, names: Sequence[str]) -> None:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["image", "objects", *names[1:], "full"])
-        for file, counts, full in self._rows:
-            counts = np.pad(counts, (0, len(names) - len(counts)))
-            writer.writerow([file, counts.sum(), *counts[1:], int(full)])
-        # A file name may be any bytes.
-        write_bytes(self._folder / "counts.csv", text.getvalue().encode("utf-8", "surrogateescape"))
+                write_counts(self._folder / "counts.csv", names, self._rows)
+            if "tracks" in self._kinds:
+                write_distinct(self._folder / "distinct.csv", names, self._distinct.rows())
 
 
 class UnusableName(InputError):

@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from rsis_tf.batch_prediction import video
-from rsis_tf.batch_prediction.results import DEFAULT_KINDS, Results, UnusableName
-from rsis_tf.batch_prediction.sources import Source, find_sources, naming_notes
+from rsis_tf.batch_prediction.identities import Predicted, Tracking, identify
+from rsis_tf.batch_prediction.results import DEFAULT_KINDS, TRACK_KINDS, Results, UnusableName
+from rsis_tf.batch_prediction.sources import Place, Source, as_sequences, find_sources, naming_notes
 from rsis_tf.errors import InputError
 from rsis_tf.images import read_image
 from rsis_tf.progress import ProgressLine
@@ -37,6 +38,7 @@ def predict_paths(
     every: int = 1,
     route: bool = False,
     overwrite: bool = False,
+    tracking: Tracking | None = None,
 ) -> list[pathlib.Path]:
     """Predicts files and writes a folder of results. Prints a line for each image, and reports what it cannot read.
 
@@ -49,14 +51,23 @@ def predict_paths(
         every: of a video, frames 0, every, 2·every … are predicted.
         route: draw a line from object to object into the overlays.
         overwrite: remove the results of an earlier run in `out` and replace files of the same names.
+        tracking: follow the objects through the frames of each video, and through the images of each folder; objects
+            that are never confirmed are left out of all results. None to treat each frame by itself.
 
     Returns:
         The paths that could not be read, or not to their end, or predicted, or whose results could not be written.
 
     Raises:
-        InputError: if the results cannot be written to `out`, or the model fails for every image.
+        InputError: if the results cannot be written to `out`, the model fails for every image, or `kinds` need
+            identities that are not followed.
     """
+    if tracking is None and not set(TRACK_KINDS).isdisjoint(kinds):
+        raise InputError(f"expected --track for {' and '.join(TRACK_KINDS)}. Received: {', '.join(kinds)} without it")
+    if "video" in kinds:
+        video.require("writing videos")
     sources = find_sources(paths, out=out)
+    if tracking is not None:
+        sources = as_sequences(sources)
     results = Results(
         out,
         kinds=kinds,
@@ -72,11 +83,11 @@ def predict_paths(
     reader = _Reader(sources, every=every, line=line)
     done = 0
     with results:
-        for source, image, found in _predicted(predictor, reader):
-            kept = [instance for instance in found if classes is None or instance.class_id in classes]
+        frames = _predicted(predictor, reader, classes)
+        for frame in frames if tracking is None else identify(frames, tracking):
+            source, kept = frame.source, frame.instances
             try:
-                full = getattr(found, "full", False)
-                results.add(source, image, kept, full=full)
+                results.add(source, frame.image, kept, full=frame.full, ids=frame.ids)
             except UnusableName as error:
                 reader.refuse(source, error)
                 continue
@@ -90,11 +101,16 @@ def predict_paths(
             line.clear()
             text = f"{source.path}: {_counted(len(kept), 'object')}{': ' if objects else ''}{objects}"
             print(printable(text), flush=True)
-            if full:
+            if frame.full:
                 print(printable(f"note: {source.path}: {_FULL}"), flush=True)
             line(done + len(reader.refused), reader.total)
     line.clear()
     reader.require_a_prediction()
+    for title, counts in results.distinct():
+        text = f"{title}: {_counted(sum(counts.values()), 'distinct object')}"
+        names = dict(enumerate(predictor.class_names))
+        by_class = ", ".join(f"{count} {names.get(number, f'class {number}')}" for number, count in counts.items())
+        print(printable(f"{text}: {by_class}" if by_class else text))
     if done:
         print(printable(f"{out}: {', '.join(kinds)} of {_counted(done, 'image')}"))
     if reader.refused:
@@ -103,8 +119,15 @@ def predict_paths(
 
 
 def _predicted(
-    predictor: StreamingPredictor, reader: "_Reader"
-) -> Iterator[tuple[Source, np.ndarray, Sequence[Instance]]]:
+    predictor: StreamingPredictor, reader: "_Reader", classes: Collection[int] | None
+) -> Iterator[Predicted]:
+    """Predicts the images that the reader reads and keeps the objects of the classes asked for."""
+    for source, image, found in _found(predictor, reader):
+        kept = [instance for instance in found if classes is None or instance.class_id in classes]
+        yield Predicted(source=source, image=image, instances=kept, full=getattr(found, "full", False))
+
+
+def _found(predictor: StreamingPredictor, reader: "_Reader") -> Iterator[tuple[Source, np.ndarray, Sequence[Instance]]]:
     """Yields each image with what the model finds. The images of a batch that fails are predicted one by one."""
     images = iter(reader)
     while True:
@@ -215,10 +238,19 @@ class _Reader:
 
     def _frames(self, source: Source) -> Iterator[tuple[Source, np.ndarray]]:
         self.total += video.count_frames(source.path, every=self._every) - 1
-        for number, image in video.read_frames(source.path, every=self._every):
+        rate = video.frame_rate(source.path) if source.place else None
+        for number, seconds, image in video.read_frames(source.path, every=self._every):
             frame = f"{number:06d}"
             below = f"{source.below}/{frame}"
-            yield Source(path=source.path / frame, name=f"{source.name}/{frame}", below=below), image
+            place = source.place and Place(
+                sequence=source.place.sequence,
+                title=source.place.title,
+                position=number // self._every,
+                frame=number,
+                seconds=seconds,
+                rate=rate and rate / self._every,
+            )
+            yield Source(path=source.path / frame, name=f"{source.name}/{frame}", below=below, place=place), image
 
 
 def _reason(error: Exception) -> str:

@@ -18,6 +18,27 @@ VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".web
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a frame is in a sequence of frames: a video, or the images of a folder.
+
+    Attributes:
+        sequence: name of the results of the sequence; different for each.
+        title: path of the video or the folder.
+        position: number of the frame among those that are predicted, from 0.
+        frame: number of the frame in the video.
+        seconds: time of the frame; None if the file does not say.
+        rate: predicted frames per second; None if the file does not say.
+    """
+
+    sequence: str
+    title: str
+    position: int = 0
+    frame: int = 0
+    seconds: float | None = None
+    rate: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
     """An image or a video to predict.
 
@@ -26,12 +47,14 @@ class Source:
         name: of its results, with "/" if they go into a subfolder; for a video, the subfolder of its frames.
         below: the path below the common folder of all sources, with "/".
         problem: why there is nothing to read; None if there is.
+        place: in a sequence of frames, see `as_sequences`; None if identities are not followed.
     """
 
     path: pathlib.Path
     name: str = ""
     below: str = ""
     problem: str | None = None
+    place: Place | None = None
 
     @property
     def is_video(self) -> bool:
@@ -88,6 +111,27 @@ def find_sources(asked: Sequence[str | pathlib.Path], *, out: pathlib.Path) -> l
             source = dataclasses.replace(source, name=_shortened(name), below=common.as_posix())
         result.append(source)
     return result
+
+
+def as_sequences(sources: Sequence[Source]) -> list[Source]:
+    """Makes each video, and the images of each folder in their order, a sequence of frames.
+
+    Returns:
+        The sources with their places, those of a folder one after the other.
+    """
+    groups: dict[str, list[Source]] = {}
+    for source in sources:
+        alone = source.is_video or source.problem
+        groups.setdefault(os.path.abspath(source.path if alone else source.path.parent), []).append(source)
+    placed = []
+    for group in groups.values():
+        frames = [source for source in group if source.problem is None]
+        placed += [source for source in group if source.problem is not None]
+        for number, source in enumerate(frames):
+            title = str(source.path if source.is_video else source.path.parent)
+            place = Place(sequence=frames[0].name, title=title, position=number, frame=number)
+            placed.append(dataclasses.replace(source, place=place))
+    return placed
 
 
 def _files_below(folder: pathlib.Path, unreadable: list[Source]) -> list[pathlib.Path]:

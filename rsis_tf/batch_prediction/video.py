@@ -1,6 +1,7 @@
-"""Frames of a video, read by PyAV (the package contains FFmpeg)."""
+"""Frames of a video, read and written by PyAV (the package contains FFmpeg)."""
 
 import contextlib
+import fractions
 import os
 import pathlib
 import types
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from rsis_tf.errors import InputError
 from rsis_tf.runtime import reason_of
@@ -18,21 +20,23 @@ _FORMATS = "avi,mov,mp4,m4v,matroska,webm,mpeg,mpegvideo,mpegts"
 """FFmpeg's readers that may open a file: those of videos, not those of playlists, which open other files."""
 
 
-def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, np.ndarray]]:
-    """Reads a video frame by frame, one in memory at a time.
+def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, float | None, np.ndarray]]:
+    """Reads a video frame by frame, one in memory at a time. Damaged frames are left out, and those after them read.
 
     Args:
         path: of the file.
         every: return frames 0, every, 2·every …
 
     Yields:
-        The number of the frame, from 0, and the frame (H, W, 3) uint8 RGB, turned as the video's rotation says.
+        The number of the frame, from 0, its time in seconds (None if the file does not say), and the frame (H, W, 3)
+        uint8 RGB, turned as the video's rotation says. A damaged frame has a number, too.
 
     Raises:
-        InputError: if PyAV is not installed, or the video is missing, broken or incomplete.
+        InputError: if PyAV is not installed, or the video is missing, broken or incomplete; after the last frame if
+            some were damaged.
     """
-    _library(path)
-    number = -1
+    library = _library(path)
+    number, damaged = -1, 0
     try:
         with _opened(path) as container:
             if not container.streams.video:
@@ -40,13 +44,27 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, np
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
-            for number, frame in enumerate(container.decode(stream)):
-                if frame.width * frame.height > _MOST_PIXELS:
-                    raise ValueError(f"{frame.width}x{frame.height} pixels are more than {_MOST_PIXELS}")
-                if number % every == 0:
-                    # FFmpeg counts degrees counterclockwise, as rot90 does.
-                    turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                    yield number, np.ascontiguousarray(turned)
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except library.error.InvalidDataError as error:
+                    if number < 0:  # without a first frame, the file is no video
+                        raise
+                    number, damaged, reason = number + 1, damaged + 1, error.strerror
+                    continue
+                for frame in frames:
+                    number += 1
+                    if frame.width * frame.height > _MOST_PIXELS:
+                        raise ValueError(f"{frame.width}x{frame.height} pixels are more than {_MOST_PIXELS}")
+                    if number % every == 0:
+                        # FFmpeg counts degrees counterclockwise, as rot90 does.
+                        turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                        yield number, frame.time, np.ascontiguousarray(turned)
+        if damaged:
+            raise InputError(
+                f"expected a video without damage. Received: {path}, {damaged} of whose {number + 1} frames cannot be "
+                f"read ({reason})"
+            )
     except InputError:
         raise
     except Exception as error:  # PyAV raises several kinds for a damaged file, not only its own
@@ -65,6 +83,55 @@ def count_frames(path: pathlib.Path, *, every: int = 1) -> int:
         return 1  # `read_frames` reports what is wrong
 
 
+def frame_rate(path: pathlib.Path) -> float | None:
+    """Returns the frames per second that the file's header states; None if it does not."""
+    try:
+        with _opened(path) as container:
+            rate = container.streams.video[0].average_rate
+            return float(rate) if rate and 0.001 < rate < 1000 else None
+    except Exception:
+        return None  # `read_frames` reports what is wrong
+
+
+class VideoWriter:
+    """Writes an MP4 file, H.264 if PyAV has an encoder for it and MPEG-4 otherwise.
+
+    Args:
+        path: of the file; complete after `close`.
+        size: (H, W) of the frames; an odd side is one pixel longer in the file.
+        rate: frames per second.
+
+    Raises:
+        InputError: if PyAV is not installed.
+    """
+
+    def __init__(self, path: pathlib.Path, *, size: tuple[int, int], rate: float) -> None:
+        library = require(f"writing {path.name}")
+        self._library, self._size = library, size
+        self._container = library.open(str(path), "w", format="mp4")
+        codec = "libx264" if "libx264" in library.codecs_available else "mpeg4"
+        self._stream = self._container.add_stream(codec, rate=fractions.Fraction(rate).limit_denominator(1001))
+        self._stream.height, self._stream.width = (side + side % 2 for side in size)
+        self._stream.pix_fmt = "yuv420p"  # what browsers and players show
+
+    def add(self, frame: np.ndarray) -> None:
+        """Adds a frame, (H, W, 3) uint8; one of another size is resized."""
+        if frame.shape[:2] != self._size:
+            frame = np.asarray(Image.fromarray(frame).resize(self._size[::-1]))
+        frame = np.pad(frame, ((0, self._size[0] % 2), (0, self._size[1] % 2), (0, 0)), mode="edge")
+        self._container.mux(self._stream.encode(self._library.VideoFrame.from_ndarray(frame, format="rgb24")))
+
+    def close(self) -> None:
+        """Writes what the encoder still holds."""
+        self._container.mux(self._stream.encode())
+        self._container.close()
+
+    def abandon(self) -> None:
+        """Closes the file as it is."""
+        with contextlib.suppress(OSError):  # on a full disk; the error that ended the run is the one to report
+            self._container.close()
+
+
 @contextlib.contextmanager
 def _opened(path: pathlib.Path) -> Iterator[Any]:
     """Opens a video as a file, never as an address: FFmpeg would fetch `http://…` and files that playlists name."""
@@ -80,8 +147,17 @@ def _opened(path: pathlib.Path) -> Iterator[Any]:
 
 
 def _library(path: pathlib.Path) -> types.ModuleType:
+    return require("reading videos", path)
+
+
+def require(purpose: str, received: object = "an installation without it") -> types.ModuleType:
+    """Returns PyAV.
+
+    Raises:
+        InputError: if it is not installed.
+    """
     try:
         import av
     except ImportError:
-        raise InputError(f'reading videos needs PyAV: pip install "rsis_tf[video]". Received: {path}') from None
+        raise InputError(f'{purpose} needs PyAV: pip install "rsis_tf[video]". Received: {received}') from None
     return av

@@ -77,10 +77,10 @@ def choose_stop_threshold(
 def best_threshold(stop: np.ndarray, counts: np.ndarray) -> StopChoice:
     """Chooses the middle of the range of thresholds that count about as well as the best one.
 
-    A threshold counts about as well as the best one if its counting error is larger by at most one standard error, taken
-    over the differences of the images. The error changes little over a wide range, and its lowest value lies anywhere
-    in that range by chance; the middle differs less between trainings, and it is farthest from both slopes. The best
-    threshold is the one with the lowest error, and of equal ones that closest to one half.
+    A threshold counts about as well as the best one if its counting error is larger by at most one standard error,
+    taken over the differences of the images. The error changes little over a wide range, and its lowest value lies
+    anywhere in that range by chance; the middle differs less between trainings, and it is farthest from both slopes.
+    The best threshold is the one with the lowest error, and of equal ones that closest to one half.
 
     Args:
         stop: (P, T) objectness of the steps of each image.

@@ -15,7 +15,7 @@ from PIL import Image
 from predict_tools import NAMES, Thresholds, draw, files_in, instance
 
 from rsis_tf import images
-from rsis_tf.batch_prediction.results import KINDS, Results
+from rsis_tf.batch_prediction.results import KINDS, TRACK_KINDS, Results
 from rsis_tf.batch_prediction.sources import find_sources
 from rsis_tf.cli import predict
 from rsis_tf.errors import InputError
@@ -160,7 +160,7 @@ def test_an_interrupted_run_leaves_no_half_file(tmp_path):
     (source,) = find_sources(["a.png"], out=tmp_path)
 
     def interrupted():
-        with Results(tmp_path, kinds=list(KINDS), class_names=NAMES) as results:
+        with Results(tmp_path, kinds=[kind for kind in KINDS if kind not in TRACK_KINDS], class_names=NAMES) as results:
             results.add(source, image, [instance(np.eye(4))])
             raise KeyboardInterrupt
 
@@ -229,7 +229,6 @@ def test_options_reach_the_model_and_wrong_options_give_one_line(run, tmp_path, 
             "verify": False,
             "providers": "cuda",
             "threads": 2,
-            "verify": False,
         }
     ]
     for given, tile in ((["--tile"], "auto"), (["--tile", "auto"], "auto"), (["--tile", "64"], 64), ([], None)):
@@ -302,8 +301,8 @@ def test_a_video_with_a_rotation_is_turned(tmp_path):
     matrix = content.index(b"tkhd") + 44  # nine numbers: shown turned clockwise by 90 degrees
     content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)
     (tmp_path / "clip.mp4").write_bytes(content)
-    ((number, frame),) = read_frames(tmp_path / "clip.mp4")
-    assert (number, frame.shape) == (0, (64, 48, 3))
+    ((number, seconds, frame),) = read_frames(tmp_path / "clip.mp4")
+    assert (number, seconds, frame.shape) == (0, 0, (64, 48, 3))
     corners = [int(frame[y, x, 0]) for y, x in ((4, 4), (4, -4), (-4, 4), (-4, -4))]
     assert corners == pytest.approx([0, 200, 0, 0], abs=8)
 

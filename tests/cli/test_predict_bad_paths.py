@@ -93,13 +93,13 @@ def test_frames_before_the_damage_of_a_video_are_kept(run, tmp_path, monkeypatch
         def open_file():
             with opened(path) as container:
 
-                def decode(stream):
-                    for number, frame in enumerate(container.decode(stream)):
+                def demux(stream):
+                    for number, packet in enumerate(container.demux(stream)):
                         if number == 4:
                             raise ValueError("Conversion to numpy array\nwith format is not supported")
-                        yield frame
+                        yield packet
 
-                yield types.SimpleNamespace(streams=container.streams, decode=decode)
+                yield types.SimpleNamespace(streams=container.streams, demux=demux)
 
         return open_file()
 
@@ -117,7 +117,7 @@ def test_a_video_cut_in_the_middle_keeps_its_first_frames(tmp_path):
     path.write_bytes(content[: len(content) * 2 // 3])
     frames = []
     try:
-        for number, _ in video.read_frames(path):
+        for number, *_ in video.read_frames(path):
             frames.append(number)
     except InputError:
         pass
@@ -136,7 +136,7 @@ def test_every_suffix_of_a_video_is_read(tmp_path, suffix):
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), value, np.uint8), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    frames = [frame.mean() for _, frame in video.read_frames(tmp_path / f"clip{suffix}")]
+    frames = [frame.mean() for *_, frame in video.read_frames(tmp_path / f"clip{suffix}")]
     assert frames == pytest.approx([50, 200], abs=8)
 
 
