@@ -16,7 +16,7 @@ STYLE = """
 .plots svg { width: 100%; height: auto; } .plots text { fill: var(--soft); font-size: 11px; }
 td.right { background: color-mix(in srgb, var(--bar) 22%, transparent); }
 """
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _MARGIN = 320, 240, 40, 36, 10
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _MARGIN = 330, 240, 50, 36, 10
 """Size of a plot in its own units, and the room for labels."""
 _POINTS = 400
 
@@ -54,7 +54,8 @@ def _worst(image: WorstImage) -> str:
     Image.fromarray(strip).save(file, format="PNG")
     name = html.escape(str(image.sample.image_id))
     data = base64.b64encode(file.getvalue()).decode("ascii")
-    caption = f"<p>{name}: SBD {image.sbd:.3f}, DiC {image.dic:+.0f}</p>"
+    dic = f"{image.dic:+.0f}" if image.dic else "0"
+    caption = f"<p>{name}: SBD {image.sbd:.3f}, DiC {dic}</p>"
     return f'{caption}<div class="wide"><img alt="{name}" src="data:image/png;base64,{data}"></div>'
 
 
