@@ -16,10 +16,12 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rsis_tf.config import MASK_HEADS, RunConfig, json_file
+from rsis_tf.config.checks import Between, fitting
 from rsis_tf.data import Dataset, category_ids, load_dataset
 from rsis_tf.data.preflight import check_training, require_same_classes
 from rsis_tf.engine import quiet_start
@@ -30,6 +32,10 @@ from rsis_tf.run_folder import SETTINGS, new_folder
 if TYPE_CHECKING:
     from rsis_tf.evaluation.scoring import Scores
     from rsis_tf.models import RSIS
+    from rsis_tf.training.loggers import Callback
+
+
+_Hours = Annotated[float, Between(0, 1_000_000, open_low=True)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,6 +73,8 @@ def train(
     check: bool = True,
     explicit: Collection[str] = (),
     accept_changed_data: bool = False,
+    callbacks: "Sequence[Callback]" = (),
+    max_hours: float | None = None,
 ) -> TrainedRun:
     """Trains a model, chooses its stop threshold if the settings say so, scores it, and writes everything to a folder.
 
@@ -84,6 +92,12 @@ def train(
         explicit: names of settings that a transfer must not change; if it has to, the call fails.
         accept_changed_data: whether a resumed run may go on with other images or annotations than it began with. Its
             classes never change.
+        callbacks: called when the run begins, after every epoch and when the run ends
+            (`rsis_tf.training.loggers.Callback`), besides the loggers of the settings.
+        max_hours: end the training after the last epoch that fits into this many hours from now, of which at least one
+            is trained. Threshold, scores and images follow as usual and are not counted. `resume` continues with the
+            remaining epochs as if nothing had happened. A learning rate with a schedule has not come down then. Not
+            with the strategy "multi_worker", whose workers would end at different epochs.
 
     Returns:
         The run's folder, settings and scores.
@@ -97,6 +111,10 @@ def train(
     """
     if resume and out is None:
         raise InputError("expected the folder of a run to resume. Received: out=None")
+    begun = time.monotonic()
+    max_hours = fitting(_Hours | None, max_hours, "max_hours")
+    if max_hours is not None and settings.train.strategy == "multi_worker":
+        raise InputError(f"max_hours needs a training in one process. Received: {max_hours} with multi_worker")
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(out) if out is not None else None
         if _writes(settings):
@@ -116,6 +134,10 @@ def train(
             check=check,
             explicit=explicit,
             accept_changed_data=accept_changed_data,
+            callbacks=callbacks,
+            max_hours=max_hours,
+            begun=begun,
+            stack=stack,
         )
 
 
@@ -138,8 +160,12 @@ def _train(
     check: bool,
     explicit: Collection[str],
     accept_changed_data: bool,
+    callbacks: "Sequence[Callback]",
+    max_hours: float | None,
+    begun: float,
+    stack: contextlib.ExitStack,
 ) -> TrainedRun:
-    """Trains in a folder that this process holds; see `train`."""
+    """Trains in a folder that this process holds; see `train`. The callbacks end with the stack if the run fails."""
     remarks = []
     if check:
         remarks = check_training(
@@ -150,8 +176,11 @@ def _train(
     from rsis_tf.training.data_record import recorded, require_same_data
     from rsis_tf.training.distribution import start
     from rsis_tf.training.fitting import fit
+    from rsis_tf.training.loggers import Callbacks, loggers
     from rsis_tf.training.state import StateFolder
+    from rsis_tf.training.time_limit import TimeLimit
 
+    followers = stack.enter_context(Callbacks((*loggers(settings.train.loggers), *callbacks)))
     data = recorded(datasets)
     if resume and _writes(settings):
         state = StateFolder(folder / "state").read()
@@ -170,10 +199,21 @@ def _train(
     if remarks:
         print("\n".join(remarks), flush=True)
     json_file.write(settings, folder / SETTINGS)  # of a resumed run, the number of epochs may be another one
-    fit(settings, datasets, folder, distribution, resume=resume, data=data)
+    fit(
+        settings,
+        datasets,
+        folder,
+        distribution,
+        resume=resume,
+        data=data,
+        callbacks=followers,
+        limit=TimeLimit(max_hours, begun=begun),
+    )
     if settings.train.choose_stop_threshold:
         settings = _choose_stop_threshold(settings, folder, datasets["train"])
-    return TrainedRun(folder=folder, settings=settings, scores=_score(settings, folder, datasets["val"]))
+    scores = _score(settings, folder, datasets["val"])
+    followers.on_run_end(scores.values)
+    return TrainedRun(folder=folder, settings=settings, scores=scores)
 
 
 def resumed_settings(run: str | os.PathLike[str], *, epochs: int | None = None) -> RunConfig:

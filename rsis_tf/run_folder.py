@@ -13,7 +13,7 @@ from rsis_tf.files import LOCK, locked, remove, remove_leftovers, writing
 SETTINGS = "config.json"
 """File of a run's folder that holds its settings."""
 
-_BEGINNING = (SETTINGS, "stages.json", "state", "tensorboard")
+_BEGINNING = (SETTINGS, "stages.json", "state", "tensorboard", "wandb")
 """What a training writes before its first state is complete."""
 
 

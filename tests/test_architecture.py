@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rsis_tf.config",),
     ("rsis_tf.data", "rsis_tf.models", "rsis_tf.visualization", "rsis_tf.zoo"),
     ("rsis_tf.training", "rsis_tf.inference"),
-    ("rsis_tf.evaluation", "rsis_tf.batch_prediction", "export"),
+    ("rsis_tf.evaluation", "rsis_tf.batch_prediction", "rsis_tf.doctor", "export"),
     ("rsis_tf.run", "rsis_tf.run_folder"),
     ("rsis_tf.cli", "rsis_tf.__main__", "train", "evaluate"),
 )

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     ),
     "tools": (
         Command("check", "check a dataset before a training", "rsis_tf.cli.check"),
+        Command("doctor", "check this installation: packages, GPU, folders", "rsis_tf.cli.doctor"),
         Command("convert", "convert a checkpoint of the original PyTorch code to a Keras model", "rsis_tf.cli.convert"),
         Command("benchmark", "measure size, latency and accuracy of model files", "rsis_tf.cli.benchmark"),
         Command("serving", "add an export to the model repository of an inference server", "rsis_tf.cli.serving"),
@@ -69,7 +70,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             near = difflib.get_close_matches(first, commands, cutoff=0.4)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
             raise InputError(f"expected a command that `rsis --help` lists; {hint}Received: {first}")
-        importlib.import_module(commands[first].module).main(arguments[1:])
+        code = importlib.import_module(commands[first].module).main(arguments[1:])
+    if code:
+        raise SystemExit(code)
 
 
 def usage() -> str:

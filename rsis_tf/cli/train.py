@@ -1,17 +1,23 @@
 """`rsis train`: trains a model."""
 
 import argparse
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rsis_tf.cli import train_options as options
 from rsis_tf.cli.data_options import add_coco_options
 from rsis_tf.cli.train_settings import configure, given_settings, resumed, starting_settings
 from rsis_tf.config import RunConfig, json_file
 from rsis_tf.config.presets import PRESETS, VARIANTS, preset_name
+from rsis_tf.engine import quiet_start
 from rsis_tf.errors import ArgumentParser, InputError, TrainingDiverged, command_line
 from rsis_tf.run import TrainedRun, train
+
+if TYPE_CHECKING:
+    from rsis_tf.training.loggers import Callback
 
 _EPILOG = """examples:
   rsis train
@@ -71,6 +77,15 @@ def make_parser(argv: Sequence[str] | None = ()) -> ArgumentParser:
     run.add_argument("--print-config", action="store_const", const=True,
                      help="print the settings as JSON and train nothing")  # fmt: skip
     add(run, options.RUN)
+    # The spelling of earlier versions for --logger tensorboard.
+    run.add_argument("--tensorboard", action=argparse.BooleanOptionalAction, default=None, help=argparse.SUPPRESS)
+    run.add_argument("--callback", action="append", metavar="MODULE:CLASS",
+                     help="call an object of your own when the run begins, after every epoch and when the run ends "
+                     "(rsis_tf.training.loggers.Callback); may be repeated; --resume needs it again")  # fmt: skip
+    run.add_argument("--max-hours", type=float, metavar="H",
+                     help="stop after the last epoch that fits into H hours, then choose the threshold and score as "
+                     "usual, which is not counted; --resume trains the remaining epochs. A cosine schedule is not "
+                     "shortened, so the learning rate has not come down then")  # fmt: skip
     data = parser.add_argument_group("data")
     add(data, options.DATA)
     add_coco_options(data, training=True)
@@ -104,11 +119,26 @@ def main(argv: Sequence[str] | None = None) -> None:
                 check=arguments.check is None,
                 explicit=given_settings(arguments),
                 accept_changed_data=arguments.accept_changed_data is not None,
+                callbacks=_callbacks(arguments.callback or ()),
+                max_hours=arguments.max_hours,
             )
         except TrainingDiverged as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
         _print_result(run)
+
+
+def _callbacks(names: Sequence[str]) -> list["Callback"]:
+    """Returns the callbacks that the command line names; modules in the current folder are found."""
+    if not names:
+        return []
+    quiet_start()
+    from rsis_tf.training.loggers.named import load_callback
+
+    if os.getcwd() not in sys.path:
+        # Last, so that no file of the folder replaces an installed package.
+        sys.path.append(os.getcwd())
+    return [load_callback(name) for name in names]
 
 
 def _print_result(run: TrainedRun) -> None:

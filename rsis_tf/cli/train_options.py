@@ -38,6 +38,7 @@ class Option:
         type: reads the value.
         choices: values allowed.
         nargs: number of values, if not one.
+        repeat: whether the option may be given several times; its value is then a list.
         field: name of the setting.
         old: an earlier spelling of the flag, accepted without being listed.
     """
@@ -48,6 +49,7 @@ class Option:
     type: Callable[[str], Any] | None = None
     choices: tuple[Any, ...] | None = None
     nargs: int | None = None
+    repeat: bool = False
     field: str = ""
     old: str | None = None
 
@@ -67,6 +69,8 @@ class Option:
                 for name in ("metavar", "type", "choices", "nargs")
                 if (value := getattr(self, name)) is not None
             }
+            if self.repeat:
+                described["action"] = "append"
         group.add_argument(self.flag, **described)
         if self.old:
             group.add_argument(self.old, **{**described, "help": argparse.SUPPRESS})
@@ -96,8 +100,10 @@ RUN = (
         "RUN",
     ),
     Option("--seed", "seed of weights, order, augmentation and generated images", "S", int),
-    Option("--tensorboard", "write curves and sequences for TensorBoard to RUN/tensorboard", ""),
-)
+    Option("--logger", "log losses and scores to TensorBoard (RUN/tensorboard), Weights & Biases (offline in RUN/wandb "
+           "unless WANDB_MODE says otherwise) or MLflow (the current folder, or MLFLOW_TRACKING_URI); may be repeated",
+           choices=config.LOGGER_NAMES, repeat=True, field="loggers"),
+)  # fmt: skip
 
 DATA = (
     Option("--dataset", "how the images are stored, or generated", type=dataset_name, choices=tuple(DATASETS)),
@@ -225,13 +231,13 @@ def defaults(settings: config.RunConfig) -> Mapping[str, Any]:
 
 def _shown(default: Any) -> str:
     """Returns a default for the help; "" if there is none."""
-    if default is None:
+    if default is None or default == ():
         return ""
     if isinstance(default, bool):
         text = "on" if default else "off"
     elif isinstance(default, tuple):
         whole = all(isinstance(value, int) for value in default)
-        text = ("x" if whole else " ").join(f"{value:g}" for value in default)
+        text = ("x" if whole else " ").join(value if isinstance(value, str) else f"{value:g}" for value in default)
     else:
         text = f"{default:g}" if isinstance(default, float) else str(default)
     return f" (default: {text})"

@@ -13,7 +13,17 @@ from rsis_tf.data import DATASETS
 from rsis_tf.errors import InputError
 from rsis_tf.run import SETTINGS, resumed_settings
 
-NOT_SETTINGS = ("preset", "config", "out", "resume", "print_config", "check", "accept_changed_data")
+NOT_SETTINGS = (
+    "preset",
+    "config",
+    "out",
+    "resume",
+    "print_config",
+    "check",
+    "accept_changed_data",
+    "max_hours",
+    "callback",
+)
 """Names in the parsed arguments that are no settings."""
 
 _RANGES = ("rotation", "translation", "shear", "zoom", "border")
@@ -147,7 +157,7 @@ def resumed(arguments: argparse.Namespace) -> config.RunConfig:
     """Returns the settings of the run to resume, with another number of epochs if asked for.
 
     Raises:
-        InputError: for options other than `--epochs`, `--no-check`, `--accept-changed-data` and `--print-config`.
+        InputError: for options that are settings, other than `--epochs`.
     """
     given = [name for name in given_settings(arguments) if name != "epochs"]
     given += [name for name in ("preset", "config", "out") if getattr(arguments, name) is not None]

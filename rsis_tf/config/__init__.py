@@ -8,6 +8,7 @@ from rsis_tf.config.mask_heads import MASK_HEADS, SKIP_MODES
 from rsis_tf.config.model import ASPECTS, CLASS_FEATURES, ENCODER_NAMES, UNTRAINED_ENCODERS, ModelConfig
 from rsis_tf.config.run import RunConfig
 from rsis_tf.config.training import (
+    LOGGER_NAMES,
     OPTIMIZERS,
     PRECISIONS,
     SCHEDULES,
@@ -26,6 +27,7 @@ __all__ = [
     "CLASS_FEATURES",
     "CROWDS",
     "ENCODER_NAMES",
+    "LOGGER_NAMES",
     "MASK_HEADS",
     "OPTIMIZERS",
     "PRECISIONS",

@@ -29,6 +29,8 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 SCHEDULES = ("constant", "cosine")
 STRATEGIES = ("none", "mirrored", "multi_worker")
 ENCODER_BATCH_NORMS = ("train", "frozen")
+LOGGER_NAMES = ("mlflow", "tensorboard", "wandb")
+"""The keys of `rsis_tf.training.loggers.LOGGERS`, for code that must not import Keras."""
 
 HEAD_LOSSES = {
     f"{term.removesuffix('_loss')}_weight": term for head in MASK_HEADS.values() for term in head.loss_weights
@@ -172,7 +174,8 @@ class TrainConfig(Grouped):
 
     The constructor also takes the fields of the groups by their names, and three switches of the contract with
     `compile_model`: `use_class_loss=False`, `use_stop_loss=False` and `update_encoder=False` stand for
-    `class_loss_after=-1`, `stop_loss_after=-1` and `finetune_after=-1`; True changes nothing.
+    `class_loss_after=-1`, `stop_loss_after=-1` and `finetune_after=-1`; True changes nothing. `tensorboard=True`, the
+    setting of earlier versions, adds "tensorboard" to the loggers, and False removes it.
 
     ```python
     TrainConfig(num_steps=5, learning_rate=1e-3, stop_weight=0.5, use_class_loss=False)
@@ -188,7 +191,7 @@ class TrainConfig(Grouped):
         precision: "float32", "mixed_bfloat16" or "mixed_float16"; weights and losses are float32 in all three.
         strategy: "none", "mirrored" (all devices of this machine) or "multi_worker" (several machines);
             `rsis_tf.training.distribution` explains how they share the batches.
-        tensorboard: whether to log to `tensorboard/` in the run's folder.
+        loggers: names of loggers, keys of `rsis_tf.training.loggers.LOGGERS`.
         seed: of weights and dropout.
         losses: weights of the losses.
         optimization: how weights are updated.
@@ -208,7 +211,7 @@ class TrainConfig(Grouped):
     choose_stop_threshold: bool = False
     precision: Annotated[str, OneOf(PRECISIONS)] = "float32"
     strategy: Annotated[str, OneOf(STRATEGIES)] = "none"
-    tensorboard: bool = False
+    loggers: tuple[Annotated[str, OneOf(LOGGER_NAMES)], ...] = ()
     seed: Seed = 0
     losses: LossConfig = dataclasses.field(default_factory=LossConfig)
     optimization: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
@@ -224,7 +227,7 @@ class TrainConfig(Grouped):
     @classmethod
     def accepted_names(cls) -> frozenset[str]:
         """Returns every name that the constructor takes."""
-        return super().accepted_names() | _SWITCHES.keys() | HEAD_LOSSES.keys()
+        return super().accepted_names() | _SWITCHES.keys() | HEAD_LOSSES.keys() | {"tensorboard"}
 
     @classmethod
     def translated(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,6 +236,11 @@ class TrainConfig(Grouped):
         for switch, field in _SWITCHES.items():
             if not fitting(bool, fields.pop(switch, True), switch):
                 fields[field] = -1
+        if "tensorboard" in fields:
+            on = fitting(bool, fields.pop("tensorboard"), "tensorboard")
+            others = fitting(tuple[str, ...], fields.get("loggers", ()), "loggers")
+            others = tuple(name for name in others if name != "tensorboard")
+            fields["loggers"] = (*others, "tensorboard") if on else others
         weights = {
             term: fitting(Weight, fields.pop(name), name) for name, term in HEAD_LOSSES.items() if name in fields
         }
@@ -245,4 +253,6 @@ class TrainConfig(Grouped):
         """Returns a copy with other values in some fields, which are named as in the constructor."""
         if settings.keys() & HEAD_LOSSES.keys():
             settings = {"head_loss_weights": self.losses.head_loss_weights, **settings}
+        if "tensorboard" in settings:
+            settings = {"loggers": self.loggers, **settings}
         return super().changed(**settings)

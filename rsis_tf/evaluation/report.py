@@ -8,13 +8,16 @@ import html
 import pathlib
 import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsis_tf import files
 from rsis_tf.config import RunConfig
 from rsis_tf.config.json_file import load, read_json, to_json
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.metrics.table import SCORES, Score, score
+
+if TYPE_CHECKING:
+    from rsis_tf.evaluation.details import Details
 
 _IMAGES = (
     (
@@ -62,11 +65,13 @@ pre { background: var(--card); border: 1px solid var(--line); border-radius: .6r
 """
 
 
-def report(run: str | pathlib.Path) -> str:
+def report(run: str | pathlib.Path, details: "Details | None" = None) -> str:
     """Returns the HTML of a run. It says which parts the run does not have yet.
 
     Args:
         run: folder with `config.json` and any of `metrics.json`, `log.csv` or `curves.png`, `sequences.png`, `order/`.
+        details: predictions on the validation images, for curves, confusions, calibration and the worst images; None to
+            leave these out.
 
     Raises:
         InputError: if it is not a run's folder or a file in it is broken.
@@ -85,6 +90,12 @@ def report(run: str | pathlib.Path) -> str:
         parts.append(f"<p>Not scored yet. Score it with <code>rsis evaluate {html.escape(str(run))}</code></p>")
     else:
         parts += [_measured(metrics), _cards(metrics), _others(metrics), _classes(metrics)]
+    style = _STYLE
+    if details is not None:
+        from rsis_tf.evaluation.report_details import STYLE, details_html
+
+        parts.append(details_html(details))
+        style += STYLE
     parts += ["<h2>Training curves</h2>", _curves(run)]
     for title, file, text in _IMAGES:
         if (run / file).is_file():
@@ -94,22 +105,25 @@ def report(run: str | pathlib.Path) -> str:
     parts += ["<h2>Settings</h2>", f"<pre>{html.escape(to_json(config))}</pre>"]
     body = "\n".join(parts)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{name}</title>'
-    head = f"<head>{head}<style>{_STYLE}</style></head>"
+    head = f"<head>{head}<style>{style}</style></head>"
     return f'<!doctype html>\n<html lang="en">\n{head}\n<body>\n{body}\n</body>\n</html>\n'
 
 
-def write_report(run: str | pathlib.Path, path: str | pathlib.Path | None = None) -> pathlib.Path:
+def write_report(
+    run: str | pathlib.Path, path: str | pathlib.Path | None = None, *, details: "Details | None" = None
+) -> pathlib.Path:
     """Writes the HTML of a run.
 
     Args:
         run: the run's folder.
         path: path of the HTML file; default `report.html` in the run.
+        details: as for `report`.
 
     Returns:
         The path written.
     """
     path = pathlib.Path(run) / "report.html" if path is None else pathlib.Path(path)
-    files.write_text(path, report(run))
+    files.write_text(path, report(run, details))
     return path
 
 

@@ -2,5 +2,6 @@
 
 from rsis_tf.config import TrainConfig
 from rsis_tf.training.compilation import compile_model
+from rsis_tf.training.loggers.interface import Callback
 
-__all__ = ["TrainConfig", "compile_model"]
+__all__ = ["Callback", "TrainConfig", "compile_model"]

@@ -5,12 +5,14 @@ import math
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import keras
 
 from rsis_tf.errors import InputError, TrainingDiverged, reason_of
 from rsis_tf.files import replacing
+from rsis_tf.visualization import curves
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -114,6 +116,31 @@ def clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class CurvesImage:
+    """Draws `curves.png` from `log.csv` in a run's folder, seldom enough to take a small share of the time.
+
+    Args:
+        run: the run's folder.
+        share: largest share of the time that is spent on drawing. An epoch that is much shorter than a drawing is
+            drawn together with the next ones; the end of a run draws all.
+        now: returns a time in seconds.
+    """
+
+    def __init__(self, run: pathlib.Path, *, share: float = 0.02, now: Callable[[], float] = time.monotonic) -> None:
+        self._run = run
+        self._share = share
+        self._now = now
+        self._next = -math.inf
+
+    def update(self) -> None:
+        """Draws the curves if the last drawing is long enough ago."""
+        begun = self._now()
+        if begun >= self._next:
+            curves(self._run / "log.csv", self._run / "curves.png")
+            ended = self._now()
+            self._next = ended + (ended - begun) / self._share
 
 
 class CsvLog:

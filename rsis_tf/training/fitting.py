@@ -1,14 +1,14 @@
-"""The parts of a training, made from settings and datasets: model, starting weights, batches, loggers, trainer."""
+"""The parts of a training, made from settings and datasets: model, starting weights, batches, callbacks, trainer."""
 
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 
 from rsis_tf.config import RunConfig
-from rsis_tf.data import Dataset
+from rsis_tf.data import Dataset, Sample
 from rsis_tf.data.pipeline import num_batches, plain_batches, reader_errors, tf_batches
 from rsis_tf.data.reduced_samples import reduced_samples
 from rsis_tf.engine import device
@@ -18,8 +18,9 @@ from rsis_tf.models.pretrained import load_encoder_weights
 from rsis_tf.training.building import build_for_training, transfer_weights
 from rsis_tf.training.data_record import SplitRecord
 from rsis_tf.training.distribution import Distribution
-from rsis_tf.training.tensorboard import TensorBoardLog
-from rsis_tf.training.trainer import Logger, Trainer
+from rsis_tf.training.loggers.interface import Callbacks, RunInfo
+from rsis_tf.training.time_limit import TimeLimit
+from rsis_tf.training.trainer import Trainer
 from rsis_tf.visualization import sequence_strip
 
 
@@ -31,6 +32,8 @@ def fit(
     *,
     resume: bool,
     data: Mapping[str, SplitRecord] | None = None,
+    callbacks: Callbacks | None = None,
+    limit: TimeLimit | None = None,
 ) -> None:
     """Builds the parts, trains, and writes `best.keras` and `last.keras` to the run's folder.
 
@@ -41,6 +44,8 @@ def fit(
         distribution: the devices, from `rsis_tf.training.distribution.start`.
         resume: whether to continue from the state in the folder, if there is one.
         data: record of the datasets, which becomes part of the state.
+        callbacks: called when the run begins and after every epoch, by the chief alone; the caller ends them.
+        limit: of the time; None for no limit.
 
     Raises:
         InputError: if weights, a sample or the state cannot be read.
@@ -62,6 +67,10 @@ def fit(
         + (f", {distribution.replicas} replicas" if distribution.strategy else ""),
         flush=True,
     )
+    if not distribution.chief or callbacks is None:
+        callbacks = Callbacks()
+    images = _images(model, settings, datasets["val"], distribution)
+    callbacks.on_run_begin(RunInfo(folder=run, settings=settings, model=model, resumed=resume, images=images))
     Trainer(
         model=model,
         config=settings.train,
@@ -75,7 +84,8 @@ def fit(
         steps_per_epoch=num_batches(len(datasets["train"]), settings.data, training=True),
         validation_steps=num_batches(len(datasets["val"]), settings.data, training=False),
         reading=reader_errors,
-        loggers=_loggers(settings, model, datasets["val"], run, distribution) if distribution.chief else (),
+        callbacks=[callbacks],
+        limit=limit,
         distribution=distribution,
         data=data,
     ).fit(resume=resume)
@@ -91,18 +101,19 @@ def _load_start(model: RSIS, settings: RunConfig) -> None:
         load_encoder_weights(model, start.encoder_weights)
 
 
-def _loggers(
-    settings: RunConfig, model: RSIS, dataset: Dataset, run: pathlib.Path, distribution: Distribution
-) -> list[Logger]:
-    """Returns the loggers that the settings ask for."""
-    if not settings.train.tensorboard:
-        return []
-    # A model in a strategy predicts on all replicas together, but only the chief logs.
-    shown = build_for_training(model.config, precision=settings.train.precision) if distribution.strategy else model
-    predictor = KerasPredictor(shown)
-    samples = [dataset[index] for index in range(min(3, len(dataset)))]
+def _images(
+    model: RSIS, settings: RunConfig, dataset: Dataset, distribution: Distribution
+) -> Callable[[], dict[str, np.ndarray]]:
+    """Returns a function that draws the sequences of the first validation images; nothing is read before its call."""
+
+    @functools.cache
+    def parts() -> tuple[RSIS, KerasPredictor, list[Sample]]:
+        # A model in a strategy predicts on all replicas together, but only the chief draws.
+        shown = build_for_training(model.config, precision=settings.train.precision) if distribution.strategy else model
+        return shown, KerasPredictor(shown), [dataset[index] for index in range(min(3, len(dataset)))]
 
     def images() -> dict[str, np.ndarray]:
+        shown, predictor, samples = parts()
         if shown is not model:
             transfer_weights(shown, model)
         return {
@@ -110,4 +121,4 @@ def _loggers(
             for sample in samples
         }
 
-    return [TensorBoardLog(run / "tensorboard", images)]
+    return images

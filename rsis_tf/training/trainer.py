@@ -4,13 +4,13 @@ import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from rsis_tf.config import TrainConfig
 from rsis_tf.errors import InputError
 from rsis_tf.files import remove_leftovers, write_json
 from rsis_tf.models import RSIS
-from rsis_tf.training.callbacks import CsvLog, Progress, StopOnNaN
+from rsis_tf.training.callbacks import CsvLog, CurvesImage, Progress, StopOnNaN
 from rsis_tf.training.checkpoint import save_model
 from rsis_tf.training.compilation import apply_stage, compile_model
 from rsis_tf.training.curriculum import (
@@ -24,24 +24,20 @@ from rsis_tf.training.curriculum import (
 )
 from rsis_tf.training.data_record import SplitRecord
 from rsis_tf.training.distribution import Distribution
+from rsis_tf.training.loggers.interface import Callback
 from rsis_tf.training.optimizer import averaged_weights, step_clock
 from rsis_tf.training.state import RunState, StateFolder
+from rsis_tf.training.time_limit import TimeLimit
 
 Batches = Iterable[tuple[Any, dict[str, Any]]]
-
-
-class Logger(Protocol):
-    """Receives the losses of every epoch, for example to write them for TensorBoard."""
-
-    def epoch_done(self, epoch: int, logs: dict[str, float]) -> None: ...
 
 
 class Trainer:
     """Trains a model and writes the run's folder.
 
     The folder receives `last.keras` after every epoch, `best.keras` whenever the validation loss is the lowest of its
-    stage, `log.csv` with one row per epoch, `stages.json` with every stage and its first epoch, and `state/`, from
-    which `fit(resume=True)` continues.
+    stage, `log.csv` with one row per epoch and `curves.png` of it, `stages.json` with every stage and its first epoch,
+    and `state/`, from which `fit(resume=True)` continues.
 
     Args:
         model: from `build_model`.
@@ -52,7 +48,9 @@ class Trainer:
         steps_per_epoch: number of batches that `train_batches` returns.
         validation_steps: number of batches that `val_batches` returns; None if unknown.
         reading: a context in which batches are read, to turn errors of the input pipeline into readable ones.
-        loggers: called after every epoch, while the model holds the weights that were validated.
+        callbacks: their `on_epoch_end` is called after every epoch, while the model holds the weights that were
+            validated.
+        limit: of the time; `fit` ends after the last epoch that fits.
         distribution: in whose scope the model was built, and whose batches are read; only its chief writes.
         data: record of the datasets, which becomes part of the state; None for none.
     """
@@ -68,7 +66,8 @@ class Trainer:
         steps_per_epoch: int,
         validation_steps: int | None = None,
         reading: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
-        loggers: Iterable[Logger] = (),
+        callbacks: Iterable[Callback] = (),
+        limit: TimeLimit | None = None,
         distribution: Distribution = Distribution(),  # noqa: B008  (frozen)
         data: Mapping[str, SplitRecord] | None = None,
     ) -> None:
@@ -80,7 +79,8 @@ class Trainer:
         self.steps_per_epoch = steps_per_epoch
         self.validation_steps = validation_steps
         self.reading = reading
-        self.loggers = tuple(loggers)
+        self.callbacks = tuple(callbacks)
+        self.limit = TimeLimit() if limit is None else limit
         self.distribution = distribution
         self.writes = distribution.chief
         self.state = StateFolder(run / "state")
@@ -92,7 +92,7 @@ class Trainer:
         self.best_arrays: str | None = None
 
     def fit(self, *, resume: bool = False) -> float:
-        """Trains until the configured number of epochs is done or patience to stop has run out.
+        """Trains until the configured number of epochs is done, or patience to stop or the time has run out.
 
         Args:
             resume: continue from the state in the run's folder, if there is one. An unfinished epoch is trained again
@@ -117,11 +117,13 @@ class Trainer:
             self._commit(None)
         self._write_stages()
         log = CsvLog(self.run / "log.csv", epochs_done=self.epochs_done)
+        curves = CurvesImage(self.run)
         progress = Progress(epochs=self.config.epochs, steps_per_epoch=self.steps_per_epoch)
         for epoch in range(self.epochs_done, self.config.epochs):
             if self.stage.finished:
                 break
             started = time.monotonic()
+            self.limit.begin_epoch()
             self.stage, switches = begin_epoch(self.stage, self.config, epoch)
             self._switched(switches, epoch)
             logs = self._train_epoch(epoch, progress)
@@ -134,15 +136,19 @@ class Trainer:
                 improved = self.stage.waited == 0 and switch is None
                 if improved and self.writes:
                     save_model(self.model, self.run / "best.keras")
-                for logger in self.loggers:
-                    logger.epoch_done(epoch, logs)
+                for callback in self.callbacks:
+                    callback.on_epoch_end(epoch, logs)
             progress.epoch_done(epoch, logs)
             if self.writes:
                 save_model(self.model, self.run / "last.keras")
                 log.append(epoch, logs, time.monotonic() - started)
+                curves.update()
             self._switched(() if switch is None else (switch,), epoch + 1)
             self.epochs_done = epoch + 1
             self._commit(improved)
+            if self.epochs_done < self.config.epochs and not self.stage.finished and not self.limit.allows_another():
+                self._print_time_is_over()
+                break
         if self.stage.finished:
             print(
                 f"stopped after epoch {self.epochs_done}: "
@@ -150,6 +156,16 @@ class Trainer:
                 flush=True,
             )
         return self.stage.best_loss
+
+    def _print_time_is_over(self) -> None:
+        left = self.config.epochs - self.epochs_done
+        cosine = self.config.optimization.schedule == "cosine"
+        schedule = " The learning rate is still on its way down (cosine schedule)." if cosine else ""
+        print(
+            f"stopped after epoch {self.epochs_done}: another does not fit into {self.limit.hours:g} hours.{schedule} "
+            f"`rsis train --resume {self.run}` trains the other {left}",
+            flush=True,
+        )
 
     def _train_epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
         # A return to the best weights also restores their optimiser's state, but the schedule continues.

@@ -219,3 +219,44 @@ def test_weights_of_a_mask_head_are_options(capsys):
     code, _, err = call("train", "--preset", "voc", "--voting-weight", "2", capsys=capsys)
     assert code == 2
     assert "Received: head_loss_weights=" in err
+
+
+def test_loggers_are_options_and_settings(capsys):
+    assert printed("--logger", "wandb", "--logger", "tensorboard", capsys=capsys).train.loggers == (
+        "wandb",
+        "tensorboard",
+    )
+    assert printed("--tensorboard", capsys=capsys).train.loggers == ("tensorboard",)
+    assert printed("--no-tensorboard", capsys=capsys).train.loggers == ()
+    assert "--tensorboard" not in help_of(capsys=capsys)
+    code, _, err = call("train", "--logger", "visdom", capsys=capsys)
+    assert code == 2
+    assert "invalid choice: 'visdom'" in err
+
+
+def test_time_and_callbacks_belong_to_a_call_and_not_to_the_settings(tmp_path, capsys):
+    both = ("--max-hours", "2", "--callback", "notify:Mail")
+    assert printed(*both, capsys=capsys) == printed(capsys=capsys)
+    json_file.write(cvppp(), tmp_path / "config.json")
+    assert printed("--resume", str(tmp_path), *both, capsys=capsys) == cvppp()
+    for option, value, said in (
+        ("--max-hours", "0", "Received: max_hours=0.0"),
+        ("--callback", "notify", "Received: notify"),
+        ("--callback", "no_such_module:Mail", "Received: --callback no_such_module:Mail"),
+    ):
+        code, _, err = call("train", option, value, "--out", str(tmp_path / "new"), capsys=capsys)
+        assert code == 2
+        assert said in err
+        assert len(err.splitlines()) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_callback_is_found_in_the_current_folder(tmp_path, monkeypatch):
+    from rsis_tf.cli.train import _callbacks
+
+    text = "from rsis_tf.training.loggers import Callback\n\n\nclass Mail(Callback):\n    pass\n"
+    (tmp_path / "notify_of_command_lines.py").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    (mail,) = _callbacks(["notify_of_command_lines:Mail"])
+    assert type(mail).__name__ == "Mail"

@@ -14,12 +14,12 @@ from rsis_tf.training.state import state_variables
 
 
 class Rates:
-    """A logger that keeps the rates of all parts and the clock at the end of every epoch."""
+    """A callback that keeps the rates of all parts and the clock at the end of every epoch."""
 
     def __init__(self):
         self.rows = []
 
-    def epoch_done(self, epoch, logs):
+    def on_epoch_end(self, epoch, logs):
         parts = optimizer_parts(self.model.optimizer)
         rates = {name: float(part.learning_rate) for name, part in parts.items()}
         self.rows.append((int(step_clock(self.model.optimizer)), rates))
@@ -27,7 +27,7 @@ class Rates:
 
 def rated_trainer(run, **config):
     rates = Rates()
-    trainer = tiny_trainer(run, loggers=[rates], **config)
+    trainer = tiny_trainer(run, callbacks=[rates], **config)
     rates.model = trainer.model
     return trainer, rates
 

@@ -159,10 +159,15 @@ def test_transfer_copies_all_but_the_layer_of_other_classes():
 def test_tensorboard_gets_curves_and_pictures(tmp_path):
     import tensorflow as tf
 
-    from rsis_tf.training.tensorboard import TensorBoardLog
+    from rsis_tf.training.loggers import LOGGERS, RunInfo
 
-    log = TensorBoardLog(tmp_path, lambda: {"scene": np.zeros((4, 6, 3), np.uint8)})
-    log.epoch_done(0, {"loss": 1.5, "val_loss": 2.5})
+    def images():
+        return {"scene": np.zeros((4, 6, 3), np.uint8)}
+
+    log = LOGGERS["tensorboard"]()
+    log.on_run_begin(RunInfo(folder=tmp_path, settings=None, model=None, resumed=False, images=images))
+    log.on_epoch_end(0, {"loss": 1.5, "val_loss": 2.5})
+    log.on_run_end(None)
     found = {}
     for path in sorted(tmp_path.rglob("events*")):
         for event in tf.compat.v1.train.summary_iterator(str(path)):

@@ -147,7 +147,7 @@ def test_run_keeps_best_and_last_without_optimizer_state(tmp_path, capsys, eager
     model = small_model()
     best = trainer(tmp_path, model).fit()
     assert math.isfinite(best)
-    names = ["best.keras", "last.keras", "log.csv", "stages.json", "state"]
+    names = ["best.keras", "curves.png", "last.keras", "log.csv", "stages.json", "state"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     last = keras.models.load_model(tmp_path / "last.keras")
     for one, other in zip(model.weights, last.weights, strict=True):

@@ -22,7 +22,7 @@ def tiny_model(*, seed=0, precision="float32", **config):
     return build_for_training(ModelConfig(image_size=(32, 32), **config), precision=precision)
 
 
-def tiny_trainer(run, model=None, *, loggers=(), reading=None, **config):
+def tiny_trainer(run, model=None, *, callbacks=(), limit=None, reading=None, **config):
     run.mkdir(exist_ok=True)
     config = TrainConfig(**{"num_steps": 3, "learning_rate": 1e-2, "epochs": 4, **config})
     options = {} if reading is None else {"reading": reading}
@@ -34,7 +34,8 @@ def tiny_trainer(run, model=None, *, loggers=(), reading=None, **config):
         val_batches=lambda: plain_batches(SCENES, DATA, training=False),
         steps_per_epoch=2,
         validation_steps=2,
-        loggers=loggers,
+        callbacks=callbacks,
+        limit=limit,
         **options,
     )
 
