@@ -15,6 +15,7 @@ import argparse
 import collections
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import queue
@@ -185,7 +186,7 @@ def main() -> None:
     begin, wrong = time.monotonic(), False
     for number, name in enumerate(arguments.only, start=1):
         counts[name] = collections.Counter()
-        cases = max(1, round(arguments.cases * TARGETS[name].share / share))
+        cases = math.ceil(arguments.cases * TARGETS[name].share / share)
         place = f"{name} ({number} of {len(arguments.only)})"
         wrong |= not count_cases(attack(name, cases=cases, seed=arguments.seed), counts[name], place=place, cases=cases)
         if arguments.out:  # after each target, so that an interrupted attack leaves what it found
