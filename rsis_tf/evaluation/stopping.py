@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 CANDIDATES = np.arange(5, 96) / 100  # 0.05 … 0.95
 
+STANDARD_ERRORS = 3.0
+"""Three rather than one, because the best threshold is the best of many and looks better than it is."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StopChoice:
@@ -77,10 +80,10 @@ def choose_stop_threshold(
 def best_threshold(stop: np.ndarray, counts: np.ndarray) -> StopChoice:
     """Chooses the middle of the range of thresholds that count about as well as the best one.
 
-    A threshold counts about as well as the best one if its counting error is larger by at most one standard error,
-    taken over the differences of the images. The error changes little over a wide range, and its lowest value lies
-    anywhere in that range by chance; the middle differs less between trainings, and it is farthest from both slopes.
-    The best threshold is the one with the lowest error, and of equal ones that closest to one half.
+    A threshold counts about as well as the best one if its counting error is larger by at most `STANDARD_ERRORS`
+    standard errors, taken over the differences of the images. The error changes little over a wide range, and its
+    lowest value lies anywhere in that range by chance; the middle differs less between trainings, and it is farthest
+    from both slopes. The best threshold is the one with the lowest error, and of equal ones that closest to one half.
 
     Args:
         stop: (P, T) objectness of the steps of each image.
@@ -93,7 +96,7 @@ def best_threshold(stop: np.ndarray, counts: np.ndarray) -> StopChoice:
     means = errors.mean(axis=1)
     best = min(range(len(CANDIDATES)), key=lambda index: (means[index], abs(CANDIDATES[index] - 0.5)))
     differences = errors - errors[best]
-    as_good = differences.mean(axis=1) <= differences.std(axis=1) / np.sqrt(len(counts))
+    as_good = differences.mean(axis=1) <= STANDARD_ERRORS * differences.std(axis=1) / np.sqrt(len(counts))
     first = last = best
     while first > 0 and as_good[first - 1]:
         first -= 1

@@ -10,12 +10,12 @@ from rsis_tf.evaluation.stopping import CANDIDATES, best_threshold, choose_stop_
 def test_the_threshold_with_the_lowest_counting_error_is_chosen():
     # One object, then steps that repeat it with an objectness of about 0.6: above that, the count is right.
     stop = np.array([[0.9, 0.62, 0.61], [0.95, 0.62, 0.1]], np.float32)
-    choice = best_threshold(stop, np.array([1, 1]))
+    choice = best_threshold(np.repeat(stop, 50, axis=0), np.ones(100, int))
     assert choice.threshold == pytest.approx(0.76)  # the middle of 0.63 … 0.90
     assert choice.error == 0
     assert choice.error_at_half == pytest.approx(1.5)
-    assert choice.images == 2
-    assert str(choice) == "stop threshold 0.76: counting error 0.00 on 2 training images (1.50 with 0.5)"
+    assert choice.images == 100
+    assert str(choice) == "stop threshold 0.76: counting error 0.00 on 100 training images (1.50 with 0.5)"
 
 
 def test_the_middle_of_thresholds_without_a_difference_is_chosen():
@@ -32,7 +32,8 @@ def test_a_sequence_ends_at_its_first_step_without_an_object():
 
 
 def test_more_objects_than_steps_count_as_the_number_of_steps():
-    choice = best_threshold(np.array([[0.9, 0.8], [0.9, 0.4]]), np.array([7, 1]))
+    stop, counts = np.array([[0.9, 0.8], [0.9, 0.4]]), np.array([7, 1])
+    choice = best_threshold(np.repeat(stop, 50, axis=0), np.repeat(counts, 50))
     assert (choice.threshold, choice.error) == (0.6, 0)  # the middle of 0.41 … 0.80
 
 
