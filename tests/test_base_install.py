@@ -133,7 +133,7 @@ def test_a_terminal_without_the_characters_of_a_name_shows_escapes(place, tmp_pa
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert "a.png: 3 objects: \\u732b 0.70, Gr\\xf6\\xdfe 0.70" in result.stdout
-    assert (tmp_path / "predictions/counts.csv").read_text(encoding="utf-8").startswith("image,objects,猫,Größe\n")
+    assert (tmp_path / "predictions/counts.csv").read_text(encoding="utf-8").startswith("image,objects,猫,Größe,full\n")
 
 
 def test_other_missing_modules_are_not_hidden():

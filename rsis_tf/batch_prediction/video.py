@@ -106,10 +106,10 @@ class VideoWriter:
     """
 
     def __init__(self, path: pathlib.Path, *, size: tuple[int, int], rate: float) -> None:
-        library = require(f"writing {path.name}")
-        self._library, self._size = library, size
-        self._container = library.open(str(path), "w", format="mp4")
-        codec = "libx264" if "libx264" in library.codecs_available else "mpeg4"
+        av = require(f"writing {path.name}")
+        self._library, self._size = av, size
+        self._container = av.open(str(path), "w", format="mp4")
+        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         self._stream = self._container.add_stream(codec, rate=fractions.Fraction(rate).limit_denominator(1001))
         self._stream.height, self._stream.width = (side + side % 2 for side in size)
         self._stream.pix_fmt = "yuv420p"  # what browsers and players show

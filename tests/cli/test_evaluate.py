@@ -87,6 +87,7 @@ def test_the_scores_of_a_run_are_printed_and_stored(call, run_folder):
     assert {name: value for name, value in options.items() if value is not None} == {
         "stop_mode": "each",
         "stop_threshold": 0.7,
+        "flips": False,
         "verify": True,
     }
     assert re.search(r"^AP50 +1\.000 ", out, re.MULTILINE)
@@ -321,6 +322,10 @@ def test_options_reach_the_predictor(call, run_folder):
         "stop_threshold": None,
         "mask_threshold": 0.25,
         "batch_size": 2,
+        "steps": None,
+        "tile": None,
+        "tile_overlap": None,
+        "flips": False,
         "verify": False,
     }
 

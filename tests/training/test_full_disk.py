@@ -13,7 +13,8 @@ from tiny import log_rows
 from rsis_tf import run
 from rsis_tf.errors import InputError
 from rsis_tf.files import WriteError
-from rsis_tf.training.tensorboard import TensorBoardLog
+from rsis_tf.training.loggers.interface import RunInfo
+from rsis_tf.training.loggers.tensorboard import TensorBoardLog
 
 
 def content(folder):
@@ -79,14 +80,20 @@ def test_a_real_read_only_disk(disk):
             run.train(tiny_settings(), out=disk / "run", datasets=DATASETS, resume=resume)
 
 
+def run_on(folder, images):
+    """Returns what a logger is told of a run in a folder."""
+    return RunInfo(folder=folder, settings=tiny_settings(), model=None, resumed=False, images=lambda: images)
+
+
 def test_tensorboard_on_a_full_disk_is_one_line(disk):
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    log = TensorBoardLog(disk / "tensorboard", lambda: {"a": image})
+    log = TensorBoardLog()
+    log.on_run_begin(run_on(disk, {"a": image}))
     (disk / "other").write_bytes(bytes(4 * 2**20 - 64 * 2**10))
 
     def write():
         for epoch in range(20):
-            log.epoch_done(epoch, {"loss": 1.0, "val_loss": 1.0})
+            log.on_epoch_end(epoch, {"loss": 1.0, "val_loss": 1.0})
 
     with pytest.raises(WriteError, match=r"Received: .*tensorboard \([^\n]*No space left on device[^\n]*\)$"):
         write()
@@ -95,4 +102,4 @@ def test_tensorboard_on_a_full_disk_is_one_line(disk):
 def test_tensorboard_on_a_read_only_disk_is_one_line(disk):
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(WriteError, match=r"Received: .*tensorboard \([^\n]*Read-only file system[^\n]*\)$"):
-        TensorBoardLog(disk / "tensorboard", dict)
+        TensorBoardLog().on_run_begin(run_on(disk, {}))
