@@ -44,9 +44,10 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
-            for packet in container.demux(stream):
+            failures: list[Exception] = []
+            for packet in _packets(container, stream, failures):
                 try:
-                    frames = packet.decode()
+                    frames = stream.decode(packet)
                 except library.error.InvalidDataError as error:
                     if number < 0:  # without a first frame, the file is no video
                         raise
@@ -59,7 +60,11 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
                     if number % every == 0:
                         # FFmpeg counts degrees counterclockwise, as rot90 does.
                         turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                        yield number, frame.time, np.ascontiguousarray(turned)
+                        # `frame.time` is NaN after the packet None.
+                        seconds = None if frame.pts is None else float(frame.pts * stream.time_base)
+                        yield number, seconds, np.ascontiguousarray(turned)
+        if failures:
+            raise failures[0]
         if damaged:
             raise InputError(
                 f"expected a video without damage. Received: {path}, {damaged} of whose {number + 1} frames cannot be "
@@ -71,6 +76,19 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
         reason = getattr(error, "strerror", None) or reason_of(error)
         where = f", after {number + 1} frames" if number >= 0 else ""
         raise InputError(f"expected a video that can be read. Received: {path}{where} ({reason})") from None
+
+
+def _packets(container: Any, stream: Any, failures: list[Exception]) -> Iterator[Any]:
+    """Yields the packets of a stream; after an error, which goes to `failures`, None.
+
+    None makes the decoder return the frames that it still holds: with several threads it is some packets behind, and
+    the frames before the damage would be lost.
+    """
+    try:
+        yield from container.demux(stream)
+    except Exception as error:
+        failures.append(error)
+        yield None
 
 
 def count_frames(path: pathlib.Path, *, every: int = 1) -> int:
