@@ -89,7 +89,7 @@ class Tracker:
             The identity of each; 0 for one that is not confirmed yet and for an empty mask. `stream` waits until it is
             known.
         """
-        return [track.identity or 0 if track else 0 for track in self._follow(instances)]
+        return _identities(self._follow(instances))
 
     def stream(
         self, frames: "Iterable[Sequence[Instance] | None]"
@@ -108,9 +108,10 @@ class Tracker:
         for instances in frames:
             waiting.append((instances, self._follow(instances)))
             while waiting and all(track is None or track.identity is not None for track in waiting[0][1]):
-                yield _identified(*waiting.popleft())
-        while waiting:
-            yield _identified(*waiting.popleft())
+                earlier, tracks = waiting.popleft()
+                yield earlier, _identities(tracks)
+        for earlier, tracks in waiting:
+            yield earlier, _identities(tracks)
 
     def _follow(self, instances: "Sequence[Instance] | None") -> "list[_Track | None]":
         """Updates the tracks with the next frame and returns the track of each object."""
@@ -218,10 +219,9 @@ def centre(mask: "CroppedMask") -> tuple[float, float]:
 _Similarity = Callable[[_Track, _Seen, int], float]
 
 
-def _identified(
-    instances: "Sequence[Instance] | None", tracks: list[_Track | None]
-) -> "tuple[Sequence[Instance] | None, list[int]]":
-    return instances, [track.identity or 0 if track else 0 for track in tracks]
+def _identities(tracks: list[_Track | None]) -> list[int]:
+    """Returns the identity of the track of each object, 0 where there is none."""
+    return [track.identity or 0 if track else 0 for track in tracks]
 
 
 def _similarities(tracks: Sequence[_Track], seen: Sequence[_Seen], frame: int, similarity: _Similarity) -> np.ndarray:

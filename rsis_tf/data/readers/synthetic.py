@@ -4,7 +4,8 @@ import colorsys
 
 import numpy as np
 
-from rsis_tf.data.sample import SPLITS, Sample
+from rsis_tf.data.readers.generated import GeneratedDataset, interpolation, split_arguments
+from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
 
 CLASS_NAMES = ("background", "circle", "square", "triangle")
@@ -17,7 +18,7 @@ _CONTRAST = 90
 """Smallest distance in RGB between a shape's colour and the mean colour behind it."""
 
 
-class SyntheticDataset:
+class SyntheticDataset(GeneratedDataset):
     """Scenes of 1 to `max_objects` shapes; later shapes lie in front of earlier ones.
 
     Classes differ in outline and surface: plain discs, striped squares, dotted triangles. Colours are random and say
@@ -35,30 +36,14 @@ class SyntheticDataset:
     min_side = 24
 
     def __init__(self, *, size: tuple[int, int] = (64, 64), length: int = 4096, seed: int = 0, max_objects: int = 4):
-        if min(size) < self.min_side:
-            raise ValueError(f"size must be at least {self.min_side} pixels on each side. Received: size={size}")
-        if length < 1 or max_objects < 1 or seed < 0:
-            raise ValueError(
-                "length and max_objects must be at least 1, seed at least 0. "
-                f"Received: length={length}, max_objects={max_objects}, seed={seed}"
-            )
-        self.size = size
-        self.seed = seed
-        self.max_objects = max_objects
-        self._length = length
+        super().__init__(size=size, length=length, seed=seed, max_objects=max_objects)
         height, width = size
         self._y = (np.arange(height, dtype=np.float32) + 0.5)[:, None]  # (H, 1)
         self._x = (np.arange(width, dtype=np.float32) + 0.5)[None, :]  # (1, W)
-        self._rows = _interpolation(5, height)  # (H, 5)
-        self._columns = _interpolation(5, width).T  # (5, W)
+        self._rows = interpolation(5, height)  # (H, 5)
+        self._columns = interpolation(5, width).T  # (5, W)
 
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < self._length:
-            raise IndexError(f"index must be in 0 … {self._length - 1}. Received: {index}")
-        rng = np.random.default_rng((self.seed, index))
+    def draw(self, index: int, rng: np.random.Generator) -> Sample:
         canvas = self._background(rng)
         label_map = np.zeros(self.size, np.int32)
         full_sizes = [0]
@@ -150,14 +135,6 @@ def open_split(
             f"synthetic images are at least {SyntheticDataset.min_side} pixels on each side. "
             f"Received: image_size={image_size}"
         )
-    # Each seed of a run has its own three seeds, so no two splits of any two runs have an image in common.
-    scenes_seed = len(SPLITS) * seed + SPLITS.index(split)
-    length = (train_size or 4096) if split == "train" else (val_size or 128)
-    return SyntheticDataset(size=image_size, length=length, seed=scenes_seed)
-
-
-def _interpolation(nodes: int, length: int) -> np.ndarray:
-    """Returns (length, nodes) float32: weights that interpolate `nodes` values smoothly over `length` pixels."""
-    position = np.linspace(0, nodes - 1, length)[:, None]
-    linear = np.clip(1 - np.abs(position - np.arange(nodes)), 0, 1)
-    return (linear * linear * (3 - 2 * linear)).astype(np.float32)
+    return SyntheticDataset(
+        size=image_size, **split_arguments(split, train_size=train_size, val_size=val_size, seed=seed)
+    )

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from rsis_tf.data.readers.generated import GeneratedDataset, split_arguments
 from rsis_tf.data.readers.rosettes.camera import Camera
 from rsis_tf.data.readers.rosettes.ground import Ground
 from rsis_tf.data.readers.rosettes.leaf import Leaf, Outlines
 from rsis_tf.data.readers.rosettes.plant import grow
 from rsis_tf.data.readers.rosettes.surface import Brush, draw_light
-from rsis_tf.data.sample import SPLITS, Sample
+from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError
 
 CLASS_NAMES = ("background", "leaf")
@@ -21,7 +22,7 @@ _SPARE = 0.2
 """Share of leaves that are grown in addition, because others hide some of them."""
 
 
-class RosetteDataset:
+class RosetteDataset(GeneratedDataset):
     """Images of rosette plants from above, each with 1 to `max_objects` leaves.
 
     The plants follow the leaf segmentation challenge's A1 (arabidopsis and tobacco). Successive leaves are the golden
@@ -41,27 +42,11 @@ class RosetteDataset:
     min_side = 32
 
     def __init__(self, *, size: tuple[int, int] = (96, 96), length: int = 4096, seed: int = 0, max_objects: int = 20):
-        if min(size) < self.min_side:
-            raise ValueError(f"size must be at least {self.min_side} pixels on each side. Received: size={size}")
-        if length < 1 or max_objects < 1 or seed < 0:
-            raise ValueError(
-                "length and max_objects must be at least 1, seed at least 0. "
-                f"Received: length={length}, max_objects={max_objects}, seed={seed}"
-            )
-        self.size = size
-        self.seed = seed
-        self.max_objects = max_objects
-        self._length = length
+        super().__init__(size=size, length=length, seed=seed, max_objects=max_objects)
         self._ground = Ground(size)
         self._camera = Camera(size)
 
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < self._length:
-            raise IndexError(f"index must be in 0 … {self._length - 1}. Received: {index}")
-        rng = np.random.default_rng((self.seed, index))
+    def draw(self, index: int, rng: np.random.Generator) -> Sample:
         leaves: list[Leaf] = []
         while not leaves:  # a seedling in a small image can be too small to be seen
             count = int(rng.integers(1, self.max_objects + 1))
@@ -127,7 +112,8 @@ def open_split(
             f"images of leaves are at least {RosetteDataset.min_side} pixels on each side. "
             f"Received: image_size={image_size}"
         )
-    # Each seed of a run has its own three seeds, so no two splits of any two runs have an image in common.
-    plants_seed = len(SPLITS) * seed + SPLITS.index(split)
-    length = (train_size or 4096) if split == "train" else (val_size or 128)
-    return RosetteDataset(size=image_size, length=length, seed=plants_seed, max_objects=max_objects)
+    return RosetteDataset(
+        size=image_size,
+        max_objects=max_objects,
+        **split_arguments(split, train_size=train_size, val_size=val_size, seed=seed),
+    )

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from rsis_tf.data.readers.generated import interpolation
+
 Array = np.ndarray
 
 _SOILS = np.array([[58, 46, 38], [92, 72, 54], [112, 92, 72], [140, 124, 102], [84, 82, 80], [44, 42, 44]], np.float32)
@@ -161,10 +163,3 @@ class Ground:
             colour += soil[channel] * np.float32(0.12)
             np.copyto(soil[channel], colour, where=outside)
         soil *= np.where((distance > -0.03) & ~outside, np.float32(0.7), np.float32(1))  # the shadow of the rim
-
-
-def interpolation(nodes: int, length: int) -> Array:
-    """Returns (length, nodes) float32: weights that interpolate `nodes` values smoothly over `length` pixels."""
-    position = np.linspace(0, nodes - 1, length)[:, None]
-    linear = np.clip(1 - np.abs(position - np.arange(nodes)), 0, 1)
-    return (linear * linear * (3 - 2 * linear)).astype(np.float32)
