@@ -9,6 +9,7 @@ are then scores of the same images with the same truth.
 """
 
 import argparse
+import dataclasses
 import pathlib
 import resource
 import sys
@@ -86,15 +87,7 @@ def _within(instance: Instance, slot: tuple[int, int], size: int) -> Instance | 
     mask = CroppedMask.of(instance.mask[rows, columns])
     if mask.area == 0:
         return None
-    return Instance(
-        mask=mask,
-        class_id=instance.class_id,
-        class_name=instance.class_name,
-        score=instance.score,
-        step=instance.step,
-        objectness=instance.objectness,
-        class_probs=instance.class_probs,
-    )
+    return dataclasses.replace(instance, mask=mask)
 
 
 def _scores(name: str, parts: Sequence[Sequence[Instance]], truth: Sequence[Any]) -> None:

@@ -159,9 +159,9 @@ def training_command(preset: str, settings: RunConfig, seed: int) -> str:
     """
     words = ["--preset", preset]
     if settings.data.root is not None:
-        words += ["--dataset", settings.data.dataset, "--data", "DATA"]
-    if preset in PRESETS and PRESETS[preset]().data.dataset == settings.data.dataset and "--dataset" in words:
-        del words[2:4]
+        if preset not in PRESETS or PRESETS[preset]().data.dataset != settings.data.dataset:
+            words += ["--dataset", settings.data.dataset]
+        words += ["--data", "DATA"]
     flags = {**FLAGS, **MORE_FLAGS}
     wanted = {**settings.flat(), **defaults(settings)}
     # `defaults` has "auto" for a stop threshold that the training chose.

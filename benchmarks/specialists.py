@@ -27,6 +27,7 @@ from rsis_tf.data import Dataset, load_dataset
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.evaluation.scoring import Scores, evaluate
 from rsis_tf.files import write_json
+from rsis_tf.inference import open_model
 from rsis_tf.runtime import CroppedMask, Instance, Instances
 
 Segment = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -182,7 +183,7 @@ def score(arguments: argparse.Namespace) -> None:
     for folder in arguments.stardist:
         tools[f"StarDist {folder}"] = functools.partial(_stardist_tool, folder, name)
     for model in arguments.model:
-        tools[model] = functools.partial(_model, model)
+        tools[model] = functools.partial(open_model, model)
     if not tools:
         raise InputError("expected at least one of --otsu, --stardist and --model. Received: none")
     rows: dict[str, Scores] = {}
@@ -202,12 +203,6 @@ def score(arguments: argparse.Namespace) -> None:
 
 def _stardist_tool(folder: pathlib.Path, class_name: str) -> LabelMaps:
     return LabelMaps(stardist(folder), class_name)
-
-
-def _model(model: str) -> Any:
-    from rsis_tf.inference import open_model
-
-    return open_model(model)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

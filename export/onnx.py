@@ -20,7 +20,7 @@ from export.formats import FORMATS
 from export.options import Options
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import InputError, command_line
-from rsis_tf.runtime import OUTPUTS, open_graph
+from rsis_tf.runtime import GRAPHS, OUTPUTS, open_graph
 
 if TYPE_CHECKING:
     import onnx
@@ -61,7 +61,7 @@ def export_onnx(
     from export.graph import make_spec, open_source
     from export.metadata import as_text, describe
     from export.onnx_graphs.convert import add_metadata
-    from export.onnx_graphs.layouts import GRAPHS, Layout, encoder_graph, masks_graph, step_graph
+    from export.onnx_graphs.layouts import Layout, encoder_graph, masks_graph, step_graph
     from export.onnx_graphs.loop import loop_graph
     from export.publish import publish
 

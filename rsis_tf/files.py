@@ -129,19 +129,24 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
         WriteError: if the folder cannot be written.
     """
     path = pathlib.Path(folder) / LOCK
-    held = InputError(f"expected a folder that no other process is writing. Received: {folder}, whose {LOCK} is held")
     with writing(folder):
         if not path.parent.is_dir():
             raise InputError(f"expected a folder. Received: {folder}")
         for _ in range(_LOCK_TRIALS):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            # A process that ends removes the file: one that was opened just before is no longer in the folder.
-            if _take(descriptor) and _is_at(descriptor, path):
-                break
+            try:
+                # A process that ends removes the file: one that was opened just before is no longer in the folder.
+                if _take(descriptor) and _is_at(descriptor, path):
+                    break
+            except BaseException:
+                os.close(descriptor)
+                raise
             os.close(descriptor)
             time.sleep(_LOCK_PAUSE)
         else:
-            raise held
+            raise InputError(
+                f"expected a folder that no other process is writing. Received: {folder}, whose {LOCK} is held"
+            )
     try:
         yield
     finally:

@@ -35,7 +35,9 @@ Array = np.ndarray
 OUTPUTS = ("masks", "classes", "stop")
 """The outputs of every exported graph: (B, T, h, w), (B, T, K) and (B, T) probabilities."""
 STEP_OUTPUTS = ("logits_of_step", "classes_of_step", "stop_of_step")
-"""The same of one step of a stepwise export, but masks are logits at their own size."""
+"""The same of one step of a stepwise export, (B, h, w), (B, K) and (B,), but masks are logits at their own size."""
+GRAPHS = ("encoder", "step", "masks")
+"""The graphs of a stepwise export: the names of their files without suffix, and `graphs` in the metadata."""
 EARLIER_STEP_OUTPUTS = ("mask", "classes_of_step", "stop_of_step")
 """Those of a stepwise export of an earlier version: masks are probabilities at the size the network runs at."""
 STOP_MODES = ("first", "each")
@@ -1726,7 +1728,7 @@ class Stepwise:
                 f"expected the folder of a stepwise export, with 'num_steps' (1 … {_MOST_STEPS}) in its metadata. "
                 f"Received: {folder} with {_shown(steps)}"
             )
-        if graphs not in (None, ["encoder", "step", "masks"]):
+        if graphs not in (None, list(GRAPHS)):
             raise InputError(
                 "expected a stepwise export of the graphs encoder, step and masks; a newer version of rsis_tf may read "
                 f"it. Received: {folder} with {_shown(graphs)}"

@@ -27,7 +27,6 @@ class FailingDisk:
         monkeypatch: pytest's fixture.
         folder: other folders are not affected.
         kinds: the operations that count.
-        every_write: count each call that writes to a file, not only the first one of the file.
 
     Attributes:
         done: a text for each operation since `fail_at`: its kind and its path (of a rename, the new one).
@@ -39,11 +38,9 @@ class FailingDisk:
         folder: pathlib.Path,
         *,
         kinds: Collection[str] = KINDS,
-        every_write: bool = False,
     ) -> None:
         self._folder = str(folder)
         self._kinds = kinds
-        self._every_write = every_write
         self.done: list[str] = []
         self._fails_at: int | None = None
         for module, name in ((os, "replace"), (os, "rename"), (os, "mkdir")):
@@ -55,7 +52,7 @@ class FailingDisk:
             if not set(mode) & set("wax+") or "opener" in kwargs or not self._inside(file):
                 return real(file, mode, *args, **kwargs)
             self._operate("open", file)
-            return _Counted(real(file, mode, *args, **kwargs), lambda: self._operate("write", file), every_write)
+            return _Counted(real(file, mode, *args, **kwargs), lambda: self._operate("write", file))
 
         monkeypatch.setattr(builtins, "open", opened)
         monkeypatch.setattr(io, "open", opened)
@@ -89,15 +86,15 @@ class FailingDisk:
 
 
 class _Counted:
-    """A file that reports its first write, or every one."""
+    """A file that reports its first write."""
 
-    def __init__(self, file: Any, report: Callable[[], None], every_write: bool) -> None:
-        self._file, self._report, self._every_write = file, report, every_write
+    def __init__(self, file: Any, report: Callable[[], None]) -> None:
+        self._file, self._report = file, report
         self._written = False
         self._failure: OSError | None = None
 
     def write(self, content: Any) -> int:
-        if self._every_write or not self._written:
+        if not self._written:
             self._written = True
             try:
                 self._report()

@@ -151,7 +151,7 @@ def test_empty_masks_have_no_identity():
     assert [ids for _, ids in Tracker(confirm=1).stream([[nothing], [nothing, nothing], []])] == [[0], [0, 0], []]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, derandomize=True, database=None)
 @given(st.integers(0, 2**32 - 1))
 def test_the_order_of_the_objects_does_not_matter_and_identities_are_never_reused(seed):
     generator = np.random.default_rng(seed)
@@ -171,7 +171,7 @@ def test_the_order_of_the_objects_does_not_matter_and_identities_are_never_reuse
     assert all(b - a <= 2 for frames in seen.values() for a, b in itertools.pairwise(frames))  # never after its end
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(st.integers(0, 8), st.integers(0, 8), st.integers(0, 2**32 - 1), st.booleans())
 def test_an_assignment_is_optimal(rows, columns, seed, ties):
     generator = np.random.default_rng(seed)

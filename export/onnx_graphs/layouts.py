@@ -15,12 +15,9 @@ from rsis_tf.models import RSIS
 from rsis_tf.models.decoder import Step, StepState, stage_channels
 from rsis_tf.models.mask_heads.interface import ImageContext, StageContext
 from rsis_tf.ops import resize
+from rsis_tf.runtime import STEP_OUTPUTS
 
 Tensor = Any
-STEP_OUTPUTS = ("logits_of_step", "classes_of_step", "stop_of_step")
-"""Mask logits (B, h, w) at their own size, class probabilities (B, K) and objectness (B,)."""
-GRAPHS = ("encoder", "step", "masks")
-"""The files of the layout `stepwise`, without their suffix; `graphs` in the metadata."""
 
 
 class Layout:

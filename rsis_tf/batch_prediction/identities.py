@@ -77,15 +77,7 @@ def _with_gaps(
 def drawn(instances: Instances, ids: Sequence[int]) -> Instances:
     """Returns the objects with their identities as steps: drawings take colour and number from the step."""
     same = [
-        Instance(
-            mask=instance.cropped,  # type: ignore[arg-type]
-            class_id=instance.class_id,
-            class_name=instance.class_name,
-            score=instance.score,
-            step=identity - 1,
-            objectness=instance.objectness,
-            class_probs=instance.class_probs,
-        )
+        dataclasses.replace(instance, mask=instance.cropped, step=identity - 1)  # type: ignore[arg-type]
         for instance, identity in zip(instances, ids, strict=True)
     ]
     return Instances(same, size=instances.size, full=instances.full)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rsis_tf.errors import InputError
-from rsis_tf.runtime import Instances, close_gaps, compact, to_label_map
+from rsis_tf.runtime import Instances, close_gaps, compact
 
 _LARGEST_ID = 65535
 """In 16 bits."""
@@ -13,7 +13,7 @@ _LARGEST_ID = 65535
 
 def label_map(found: Instances) -> tuple[np.ndarray, list[int]]:
     """Returns the label map of an image, uint8 or uint16, and the value of each object in it."""
-    labels, numbers = close_gaps(to_label_map(found, found.size), len(found))
+    labels, numbers = close_gaps(found.to_label_map(), len(found))
     return compact(labels), numbers
 
 
@@ -25,7 +25,7 @@ def identity_map(found: Instances, ids: Sequence[int]) -> tuple[np.ndarray, list
     """
     if max(ids, default=0) > _LARGEST_ID:
         raise InputError(f"expected at most {_LARGEST_ID} distinct objects in a sequence. Received: {max(ids)}")
-    order = to_label_map(found, found.size)
+    order = found.to_label_map()
     labels = np.array([0, *ids], np.uint16)[order]
     visible = np.bincount(order.ravel(), minlength=len(found) + 1)[1:] > 0
     return labels, [identity if seen else 0 for identity, seen in zip(ids, visible, strict=True)]

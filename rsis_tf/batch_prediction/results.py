@@ -236,8 +236,10 @@ class Results:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
-        self._finish(kind, error, trace)
-        self._manifest.close()
+        try:
+            self._finish(kind, error, trace)
+        finally:
+            self._manifest.close()
 
     def _finish(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
@@ -245,7 +247,7 @@ class Results:
         if kind is not None or not self._rows:
             if self._video is not None:
                 self._video[1].abandon()
-                self._video[2].__exit__(kind, error, trace)
+                self._unfinished.push(self._video[2])
             for file in (self._coco, self._tracks):
                 with contextlib.suppress(OSError):  # a file on a full disk tries again to write what is in its buffer
                     if file is not None:

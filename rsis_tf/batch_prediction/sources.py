@@ -128,7 +128,8 @@ def as_sequences(sources: Sequence[Source]) -> list[Source]:
         frames = [source for source in group if source.problem is None]
         placed += [source for source in group if source.problem is not None]
         for number, source in enumerate(frames):
-            title = str(source.path if source.is_video else source.path.parent)
+            # Of the first, because two paths may spell the same folder.
+            title = str(frames[0].path if frames[0].is_video else frames[0].path.parent)
             place = Place(sequence=frames[0].name, title=title, position=number, frame=number)
             placed.append(dataclasses.replace(source, place=place))
     return placed

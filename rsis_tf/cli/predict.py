@@ -12,7 +12,7 @@ from rsis_tf.batch_prediction import (
     Tracking,
     predict_paths,
 )
-from rsis_tf.cli.predictor_options import add_options, class_ids, positive, predictor_options
+from rsis_tf.cli.predictor_options import add_options, class_ids, positive, predictor_options, whole
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.inference import MODEL_HELP, model_path, open_model
 from rsis_tf.outputs import check_folder
@@ -66,19 +66,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="follow each object through the frames of a video, or through the images of a folder in the order of "
         "their names; label maps, drawings and tables then have its number. Objects that are seen too briefly are "
         "left out")  # fmt: skip
-    add("--track-memory", type=_frames, metavar="N",
+    add("--track-memory", type=whole(0, "a number of frames from 0"), metavar="N",
         help=f"frames for which an object may be hidden or missed (default: {Tracking.memory})")  # fmt: skip
     add("--track-confirm", type=positive, metavar="N",
         help="frames, of its first N + 1, in which a new object must be seen; 1 accepts each at once (default: "
         f"{Tracking.confirm})")  # fmt: skip
     add_options(parser)
     return parser
-
-
-def _frames(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"expected a number of frames from 0. Received: {text}")
-    return int(text)
 
 
 def _tracking(arguments: argparse.Namespace) -> Tracking | None:

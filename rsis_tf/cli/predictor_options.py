@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rsis_tf.errors import InputError
@@ -39,7 +39,7 @@ def add_options(
         help="cut images into overlapping tiles of SIZE×SIZE pixels (or HxW) and merge the objects; for large images "
         "and many objects. Without SIZE, or with auto: the model's own size (default: images are resized as a "
         "whole)")  # fmt: skip
-    add("--tile-overlap", type=_pixels, metavar="N",
+    add("--tile-overlap", type=whole(0, "a number of pixels"), metavar="N",
         help="pixels that neighbouring tiles share: more than the largest object (default: a quarter of the "
         "tile)")  # fmt: skip
     add("--flips", action="store_true",
@@ -114,11 +114,24 @@ def class_ids(
     return frozenset(found)
 
 
-def positive(text: str) -> int:
-    """Converts a positive integer of the command line."""
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1. Received: {text}")
-    return int(text)
+def whole(least: int, expected: str) -> Callable[[str], int]:
+    """Returns a converter of whole numbers of the command line.
+
+    Args:
+        least: the smallest number.
+        expected: what the message about another text names.
+    """
+
+    def convert(text: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected {expected}. Received: {text}")
+        return int(text)
+
+    return convert
+
+
+positive = whole(1, "a number from 1")
+"""Converts a positive integer of the command line."""
 
 
 def _tile(text: str) -> str | int | tuple[int, int]:
@@ -128,12 +141,6 @@ def _tile(text: str) -> str | int | tuple[int, int]:
     if sides is None:
         raise argparse.ArgumentTypeError(f"expected a number of pixels, HxW or auto. Received: {text}")
     return int(sides[1]) if sides[2] is None else (int(sides[1]), int(sides[2]))
-
-
-def _pixels(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected a number of pixels. Received: {text}")
-    return int(text)
 
 
 def _share(text: str) -> float:

@@ -5,8 +5,7 @@ import json
 from collections.abc import Sequence
 
 from rsis_tf.errors import ArgumentParser, command_line
-from rsis_tf.zoo import registry
-from rsis_tf.zoo.card import read_card
+from rsis_tf.zoo.card import read_card, read_cards
 from rsis_tf.zoo.text import plain_table, words
 
 _EPILOG = """examples:
@@ -31,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print the card, or a list of all cards, as JSON")
     arguments = parser.parse_args(argv)
     with command_line():
-        cards = [read_card(name) for name in ([arguments.name] if arguments.name else registry.names())]
+        cards = [read_card(arguments.name)] if arguments.name else read_cards()
         if arguments.json:
             values = [dataclasses.asdict(card) for card in cards]
             print(json.dumps(values[0] if arguments.name else values, indent=2, ensure_ascii=False))

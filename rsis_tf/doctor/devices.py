@@ -40,7 +40,7 @@ def tensorflow(machine: Machine) -> Finding:
         where = " (on Windows: in WSL2)" if machine.system == "Windows" else ""
         return problem(f"{found}: it is built without CUDA", _NEW_GPU + where)
     hidden = machine.environment.get("CUDA_VISIBLE_DEVICES")
-    if hidden is not None and not hidden.strip().strip("-1"):
+    if hidden is not None and hidden.strip() in ("", "-1"):
         return note(f"{found}: CUDA_VISIBLE_DEVICES={hidden!r} hides the GPU", "unset CUDA_VISIBLE_DEVICES to use it")
     if "nvidia-cudnn-cu12" not in machine.packages:
         return problem(f"{found}: the libraries of CUDA {probe.answer['cuda']} are missing", _NEW_GPU)

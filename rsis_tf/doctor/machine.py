@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rsis_tf.data.preflight import cache_folder
 from rsis_tf.doctor import probes
@@ -109,10 +109,17 @@ TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-intel", "tensorflow-m
 """Packages that own the folder `tensorflow`."""
 
 
+def runtimes(packages: Iterable[str]) -> list[str]:
+    """Returns the packages that own the folder `onnxruntime`."""
+    others = ("onnxruntime-extensions", "onnxruntime-genai")
+    names = [name for name in packages if re.match(r"^(ort-nightly|onnxruntime)(-|$)", name)]
+    return [name for name in names if not name.startswith(others)]
+
+
 def inspect() -> Machine:
     """Returns the facts about this machine. Takes as long as TensorFlow and ONNX Runtime take to start."""
     packages, requirements = _packages()
-    has_runtime = any(name.startswith("onnxruntime") for name in packages)
+    has_runtime = bool(runtimes(packages))
     keras_home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
     return Machine(
         python=tuple(sys.version_info[:3]),

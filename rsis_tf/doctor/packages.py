@@ -3,16 +3,16 @@
 import re
 
 from rsis_tf.doctor.findings import Finding, note, ok, problem
-from rsis_tf.doctor.machine import TENSORFLOWS, Machine
+from rsis_tf.doctor.machine import TENSORFLOWS, Machine, runtimes
 from rsis_tf.doctor.versions import release, satisfies, split
 
 _SHOWN = (
     *("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", *TENSORFLOWS, "keras", "scipy", "pycocotools", "matplotlib"),
-    *("tensorboard", "onnx", "tf2onnx", "ai-edge-litert", "protobuf", "h5py", "msgspec", "filelock", "jax", "torch"),
+    *("tensorboard", "onnx", "tf2onnx", "ai-edge-litert", "protobuf", "h5py", "msgspec", "jax", "torch"),
 )
 """Packages whose versions are listed and whose own requirements are compared with what is installed."""
 
-_TRAINING = ("keras", "scipy", "pycocotools", "matplotlib", "tf2onnx", "onnx", "msgspec", "filelock")
+_TRAINING = ("keras", "scipy", "pycocotools", "matplotlib", "tf2onnx", "onnx", "msgspec")
 _NEW_ENVIRONMENT = "make a new environment and install one of the commands of docs/installation.md"
 
 _OPTIONAL = (
@@ -37,11 +37,11 @@ _UNNUMBERED = ("nvidia-cublas", "nvidia-cuda-cupti", "nvidia-cuda-nvrtc", "nvidi
 
 def versions(machine: Machine) -> Finding:
     """Lists the packages that matter, and says what a base install lacks."""
-    names = [name for name in dict.fromkeys(_SHOWN) if name in machine.packages]
+    names = [name for name in _SHOWN if name in machine.packages]
     found = ", ".join(f"{name} {machine.packages[name]}" for name in names)
     found = f"rsis_tf {machine.packages.get('rsis-tf', '(not installed)')} in {machine.package}; {found}"
     lacks = [name for name in _TRAINING if name not in machine.packages]
-    if not machine.first(*TENSORFLOWS, "jax", "torch"):
+    if not any(machine.first(*names) for names in KERAS_BACKENDS.values()):
         lacks.insert(0, "tensorflow")
     if lacks:
         extra = "gpu" if machine.has_nvidia else "train"
@@ -52,7 +52,7 @@ def versions(machine: Machine) -> Finding:
 def requirements(machine: Machine) -> Finding:
     """Compares the requirements of the packages that matter with what is installed; protobuf is the usual case."""
     wrong = []
-    for name in ("rsis-tf", *dict.fromkeys(_SHOWN)):
+    for name in ("rsis-tf", *_SHOWN):
         for line in machine.requirements.get(name, ()):
             needed, clauses, marker = split(line)
             installed = machine.packages.get(needed)
@@ -71,8 +71,7 @@ def requirements(machine: Machine) -> Finding:
 
 def onnxruntimes(machine: Machine) -> Finding:
     """Checks that one package, not two, owns the folder `onnxruntime`."""
-    names = [name for name in machine.packages if re.match(r"^(ort-nightly|onnxruntime)(-|$)", name)]
-    names = [name for name in names if not name.startswith(("onnxruntime-extensions", "onnxruntime-genai"))]
+    names = runtimes(machine.packages)
     found = " and ".join(f"{name} {machine.packages[name]}" for name in names)
     if len(names) > 1:
         return problem(f"{found}: both write the folder onnxruntime and damage each other", _NEW_ENVIRONMENT)

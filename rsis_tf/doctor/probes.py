@@ -35,7 +35,7 @@ import onnxruntime
 answer = {"version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()}
 """
 
-# A convolution of the image 0, 1, … 15 (4×4) with nine ones; `tests/doctor/test_self_test.py` builds the same graph.
+# A convolution of the image 0, 1, … 15 (4×4) with nine ones; `tests/doctor/test_probes.py` builds the same graph.
 SELF_TEST = """
 import base64, time
 import numpy, onnxruntime

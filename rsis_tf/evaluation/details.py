@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rsis_tf.data.sample import VOID, Sample
-from rsis_tf.evaluation.metrics.coco_matching import mask_ious
+from rsis_tf.evaluation.metrics.coco_matching import mask_ious, overlaps
 from rsis_tf.evaluation.scoring import image_scores
 
 if TYPE_CHECKING:
@@ -117,11 +117,9 @@ class Details:
 def match(sample: Sample, instances: "Sequence[Instance]") -> np.ndarray:
     """Returns (P,) int: the number of the object, from 0, that each prediction found, and −1 for none."""
     count = len(sample.classes)
-    shifted = sample.label_map + 1
-    overlaps = [np.bincount(shifted[m.window][m.crop], minlength=count + 2) for m in (i.cropped for i in instances)]
-    overlap = np.asarray(overlaps, np.int64).reshape(-1, count + 2)  # (P, void + background + n)
+    overlap = overlaps(instances, sample.label_map, count)  # (P, n + 2)
     areas = overlap.sum(axis=1) - overlap[:, VOID + 1]
-    truth = np.bincount(shifted.ravel(), minlength=count + 2)[2:]
+    truth = np.bincount(sample.label_map.ravel() + 1, minlength=count + 2)[2:]
     ious = mask_ious(overlap[:, 2:], areas, truth, np.zeros(count, bool))  # (P, n)
     matched = np.full(len(instances), -1)
     for number in sorted(range(len(instances)), key=lambda number: -instances[number].score):

@@ -171,8 +171,11 @@ def _pointed_out(panel: np.ndarray, mask: CroppedMask) -> np.ndarray:
 
 def _finder(mask: np.ndarray, instances: "Sequence[Instance]") -> drawing.Colour | None:
     """Returns the colour of the first prediction that matches an object, None if no prediction does."""
+    area = np.count_nonzero(mask)
     for instance in instances:
-        if 2 * np.count_nonzero(mask & instance.mask) >= np.count_nonzero(mask | instance.mask):
+        found = instance.cropped
+        shared = np.count_nonzero(mask[found.window] & found.crop)
+        if 2 * shared >= area + found.area - shared:
             return drawing.colour(instance.step)
     return None
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from rsis_command import call
 
 import rsis_tf
 from rsis_tf.cli import main as command
@@ -19,16 +20,6 @@ from rsis_tf.config.presets import PRESETS, custom, cvppp, nuclei
 
 ROOT = pathlib.Path(__file__).parents[2]
 ROWS = [row for group in command.COMMANDS.values() for row in group]
-
-
-def call(*argv, capsys):
-    """Runs `rsis`; returns the exit code, standard output and standard error."""
-    code = 0
-    try:
-        command.main(argv)
-    except SystemExit as end:
-        code = end.code or 0
-    return code, *capsys.readouterr()
 
 
 def test_every_command_file_is_in_the_table():

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from predict_tools import Thresholds, draw
 from test_predict_bad_paths import clip
 
@@ -19,12 +20,6 @@ class FailsOnRed(Thresholds):
     error: Exception = InputError("expected finite numbers from the network. Received: NaN in masks of model.onnx")
 
     def stream(self, images):
-        def checked():
-            for image in images:
-                if tuple(image[0, 0]) == (250, 0, 0):
-                    raise self.error
-                yield image
-
         batches = iter(images)
         while batch := [image for _, image in zip(range(3), batches, strict=False)]:
             if any(tuple(image[0, 0]) == (250, 0, 0) for image in batch):
@@ -33,8 +28,6 @@ class FailsOnRed(Thresholds):
 
 
 def red(path):
-    from PIL import Image
-
     Image.new("RGB", (9, 6), (250, 0, 0)).save(path)
 
 

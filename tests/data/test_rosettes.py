@@ -1,6 +1,7 @@
 """Generated rosette plants."""
 
 import hashlib
+import pathlib
 import subprocess
 import sys
 
@@ -36,7 +37,8 @@ def test_another_process_makes_the_same_samples():
         "import sys; sys.path.insert(0, 'tests/data'); from test_rosettes import *; "
         "print(digest(RosetteDataset(size=(64, 48), seed=5), range(6)))"
     )
-    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    root = pathlib.Path(__file__).parents[2]
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
     assert other.stdout.strip() == digest(RosetteDataset(size=(64, 48), seed=5), range(6))
 
 

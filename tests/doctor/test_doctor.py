@@ -11,7 +11,7 @@ import pytest
 from machines import FOLDER, HEALTHY, gpu_machine, machine
 
 from rsis_tf.cli import doctor, main
-from rsis_tf.doctor.machine import place, short
+from rsis_tf.doctor.machine import place, runtimes, short
 from rsis_tf.doctor.probes import Probe
 from rsis_tf.doctor.table import CHECKS, as_json, examine, text
 
@@ -238,11 +238,28 @@ def test_the_exit_code_tells_whether_there_is_a_problem(subject, code, monkeypat
     assert "problem" in capsys.readouterr().out
 
 
+def test_a_gpu_chosen_by_its_number_is_not_hidden():
+    one = gpu_machine(tensorflow=NO_GPU_SEEN, environment={"CUDA_VISIBLE_DEVICES": "1"})
+    assert "hides" not in CHECKS["TensorFlow"](one).found
+
+
+@pytest.mark.parametrize(
+    ("names", "owners"),
+    [
+        (["numpy", "onnxruntime-extensions", "onnxruntime-genai"], []),
+        (["onnxruntime", "onnxruntime-extensions"], ["onnxruntime"]),
+        (["ort-nightly", "onnxruntime-gpu"], ["ort-nightly", "onnxruntime-gpu"]),
+    ],
+)
+def test_packages_beside_onnxruntime_are_not_onnxruntime(names, owners):
+    assert runtimes(names) == owners
+
+
 def test_this_machine(tmp_path):
     """Without the training packages, as after `pip install "rsis_tf[cpu]"`: they are installed, but not found."""
     hidden = tmp_path / "hidden"
     hidden.mkdir()
-    names = '("tensorflow", "keras", "scipy", "matplotlib", "pycocotools", "onnx", "filelock", "msgspec")'
+    names = '("tensorflow", "keras", "scipy", "matplotlib", "pycocotools", "onnx", "msgspec")'
     (hidden / "sitecustomize.py").write_text(
         "import sys\nclass Blocker:\n    def find_spec(self, name, path=None, target=None):\n"
         f"        if name.partition('.')[0] in {names}:\n            raise ModuleNotFoundError(name=name)\n"

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from evaluation_fakes import make_sample
 
 from rsis_tf.cli import report as command
-from rsis_tf.data.sample import Sample
 from rsis_tf.evaluation.details import Details, match
 from rsis_tf.evaluation.report_details import details_html
 from rsis_tf.runtime import Instance
@@ -28,12 +28,7 @@ def sample(*columns, classes, void=None, image_id="a"):
         label_map[:, part] = number
     if void is not None:
         label_map[:, void] = -1
-    return Sample(
-        image=np.zeros((4, 12, 3), np.uint8),
-        label_map=label_map,
-        classes=np.array(classes, np.int32),
-        image_id=image_id,
-    )
+    return make_sample(label_map, classes, image_id)
 
 
 def test_a_prediction_takes_the_best_object_that_is_free():

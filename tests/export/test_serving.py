@@ -385,7 +385,10 @@ def test_two_processes_that_add_versions_at_the_same_time(served, tmp_path):
     ]
     lines = [process.communicate()[0].splitlines() for process in processes]
     assert [len(one) for one in lines] == [20, 20]
-    added = {line: model for one, model in zip(lines, (first, other), strict=True) for line in one if "Rec" not in line}
+    by_model = zip(lines, (first, other), strict=True)
+    pairs = [(line, model) for one, model in by_model for line in one if "Rec" not in line]
+    added = dict(pairs)
+    assert len(added) == len(pairs)  # no version is of both
     assert all(line.startswith("expected ") for one in lines for line in one if line not in added)
     folder = tmp_path / "models" / "leaves"
     assert sorted(path.name for path in folder.iterdir()) == sorted(

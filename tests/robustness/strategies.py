@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 
 import numpy as np
+from evaluation_fakes import make_instance
 from hypothesis import strategies as st
 
 from rsis_tf.runtime import Instance, printable
@@ -87,17 +88,7 @@ def images(draw: st.DrawFn, size: Size) -> np.ndarray:
 
 def instance(mask: np.ndarray, *, class_id: int = 1, score: float = 0.5, step: int = 0) -> Instance:
     """Returns a prediction of one of three classes; the score is its class probability, with objectness 1."""
-    probs = np.full(4, (1 - score) / 3, np.float32)
-    probs[class_id] = score
-    return Instance(
-        mask=mask,
-        class_id=class_id,
-        class_name=f"class {class_id}",
-        score=float(probs[class_id]),
-        step=step,
-        objectness=1.0,
-        class_probs=probs,
-    )
+    return make_instance(mask, class_id, class_prob=score, step=step)
 
 
 @st.composite

@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from rsis_command import call
 from toy_graphs import write_toy_graph
 
 import rsis_tf
-from rsis_tf.cli import main as command
 from rsis_tf.errors import InputError
 from rsis_tf.inference import find_model, load_model, model_path, open_model
 from rsis_tf.runtime import Predictor
@@ -20,16 +20,6 @@ from rsis_tf.zoo import registry
 
 SHAPES = registry.FOLDER / "shapes"
 OF_USERS = ("best.keras", "saved_model.pb", "step.onnx", "encoder.pt", "decoder.pt", "args.pkl")
-
-
-def call(*argv, capsys):
-    """Runs `rsis`; returns the exit code, standard output and standard error."""
-    code = 0
-    try:
-        command.main(argv)
-    except SystemExit as end:
-        code = end.code or 0
-    return code, *capsys.readouterr()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.metrics import coco_matching
 from rsis_tf.evaluation.metrics.bootstrap import RESAMPLES, Detections, Interval, precision_intervals, ratio_intervals
-from rsis_tf.evaluation.metrics.coco_matching import RECALL_THRESHOLDS
+from rsis_tf.evaluation.metrics.coco_matching import RECALL_THRESHOLDS, overlaps
 from rsis_tf.evaluation.protocols import Protocol
 
 if TYPE_CHECKING:
@@ -127,9 +127,7 @@ class AveragePrecision:
 
         counts = np.bincount(truth.ravel() + 1, minlength=len(classes) + 2)  # void, background, objects
         seen = counts[2:] > 0  # (n,)
-        masks = [instance.cropped for instance in instances]
-        overlaps = [np.bincount(truth[m.window][m.crop] + 1, minlength=len(classes) + 2) for m in masks]
-        overlap = np.asarray(overlaps, np.int64).reshape(-1, len(classes) + 2)  # (P, n + 2)
+        overlap = overlaps(instances, truth, len(classes))  # (P, n + 2)
         areas = overlap.sum(axis=1)  # (P,)
         kept = np.ones(len(instances), bool)
         if self._remove_void:

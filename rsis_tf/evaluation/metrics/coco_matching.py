@@ -8,11 +8,26 @@ import numpy as np
 if TYPE_CHECKING:
     from pycocotools.cocoeval import COCOeval
 
+    from rsis_tf.runtime import Instance
+
 RECALL_THRESHOLDS = {"ar50": 0.5, "ar70": 0.7, "ar85": 0.85}
 """Name → IoU at which average recall is measured (paper, table 4)."""
 MAX_DETECTIONS = 100
 """Predictions of one class and image that COCO counts."""
 _EVERY_AREA = (0.0, 1e10)
+
+
+def overlaps(instances: "Sequence[Instance]", truth: np.ndarray, objects: int) -> np.ndarray:
+    """Returns (P, objects + 2): the pixels of each prediction on void, on the background and on each object.
+
+    Args:
+        instances: predictions, with masks (H, W) bool.
+        truth: (H, W) integer label map: 0 background, 1 … n objects, `VOID`.
+        objects: n.
+    """
+    masks = [instance.cropped for instance in instances]
+    rows = [np.bincount(truth[mask.window][mask.crop] + 1, minlength=objects + 2) for mask in masks]
+    return np.asarray(rows, np.int64).reshape(-1, objects + 2)
 
 
 def new_evaluation(num_classes: int, proposals: Sequence[int], *, agnostic: bool = False) -> "COCOeval":

@@ -1,6 +1,7 @@
 """What follows a training: objects that are called when a run begins, after every epoch, and when it ends."""
 
 import dataclasses
+import importlib
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -9,6 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from rsis_tf.config import RunConfig
+from rsis_tf.errors import InputError
 from rsis_tf.models import RSIS
 
 
@@ -97,6 +99,18 @@ class Callbacks:
     def on_run_end(self, scores: Mapping[str, float] | None) -> None:
         while self._running:
             self._running.pop(0).on_run_end(scores if scores is None else dict(scores))
+
+
+def package(name: str) -> Any:
+    """Imports the package of a logger.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise InputError(f"--logger {name} needs its package: pip install {name}. Received: none installed") from None
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, float]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from rsis_tf.errors import InputError, reason_of
-from rsis_tf.training.loggers.interface import Callback, RunInfo, finite
+from rsis_tf.training.loggers.interface import Callback, RunInfo, finite, package
 
 _LONGEST = 500
 """Characters of a parameter; earlier versions of MLflow refuse longer ones."""
@@ -22,13 +22,7 @@ class MlflowLog(Callback):
     """
 
     def __init__(self) -> None:
-        try:
-            import mlflow
-        except ModuleNotFoundError:
-            raise InputError(
-                "--logger mlflow needs its package: pip install mlflow. Received: none installed"
-            ) from None
-        self._mlflow = mlflow
+        self._mlflow = package("mlflow")
 
     def on_run_begin(self, run: RunInfo) -> None:
         try:

@@ -48,8 +48,9 @@ class TensorBoardLog(Callback):
                 writer.flush()
 
     def on_run_end(self, scores: Mapping[str, float] | None) -> None:
-        for writer in self.writers.values():
-            writer.close()
+        with _tensorflow_writing(self.folder):
+            for writer in self.writers.values():
+                writer.close()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 from rsis_tf.config.json_file import to_json
 from rsis_tf.errors import InputError, reason_of
-from rsis_tf.training.loggers.interface import Callback, RunInfo, finite
+from rsis_tf.training.loggers.interface import Callback, RunInfo, finite, package
 
 
 class WandbLog(Callback):
@@ -23,11 +23,7 @@ class WandbLog(Callback):
     """
 
     def __init__(self) -> None:
-        try:
-            import wandb
-        except ModuleNotFoundError:
-            raise InputError("--logger wandb needs its package: pip install wandb. Received: none installed") from None
-        self._wandb = wandb
+        self._wandb = package("wandb")
 
     def on_run_begin(self, run: RunInfo) -> None:
         self._info = run
