@@ -697,6 +697,8 @@ def read_file(path: str | os.PathLike) -> Array:
     """
     try:
         with Image.open(path) as opened:
+            if opened.format == "EPS":  # a program, which Pillow gives to Ghostscript to run
+                raise InputError(f"expected an image file, not PostScript. Received: {os.fspath(path)}")
             return _from_pillow(opened)
     except InputError:
         raise
