@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -144,9 +145,30 @@ def conflict(packages: Iterable[str]) -> str | None:
 
 
 def ask_pip(requirements: Iterable[str], python_version: str) -> dict[str, str]:
-    """Returns the version of each package that pip would install into an empty environment on 64-bit Linux.
+    """Returns the version of each package that pip would install, see `report_of_pip`."""
+    installed = report_of_pip(requirements, python_version)
+    return {read_requirement(entry["name"])[0]: entry["version"] for entry in installed}
+
+
+def report_of_pip(
+    requirements: Iterable[str],
+    python_version: str,
+    *,
+    constraints: pathlib.Path | None = None,
+    platforms: Sequence[str] = PLATFORMS,
+) -> list[dict[str, Any]]:
+    """Returns the metadata of each package that pip would install into an empty environment.
 
     Environment markers are evaluated for the running Python; where they matter, `python_version` must be its version.
+
+    Args:
+        requirements: such as `.[train]`.
+        python_version: "3.11", for example.
+        constraints: file that fixes versions.
+        platforms: tags of the wheels; without any, wheels and source distributions for this machine and this Python.
+
+    Returns:
+        Core metadata as JSON (PEP 566): `name`, `version`, `license`, `classifier` and others.
 
     Raises:
         InputError: when pip finds no set of versions.
@@ -156,8 +178,10 @@ def ask_pip(requirements: Iterable[str], python_version: str) -> dict[str, str]:
         report = pathlib.Path(folder) / "report.json"
         done = subprocess.run(
             [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
-            + ["--report", str(report), "--target", folder, "--only-binary=:all:", "--python-version", python_version]
-            + [word for platform in PLATFORMS for word in ("--platform", platform)]
+            + ["--report", str(report)]
+            + (["--target", folder, "--only-binary=:all:", "--python-version", python_version] if platforms else [])
+            + [word for platform in platforms for word in ("--platform", platform)]
+            + (["--constraint", str(constraints)] if constraints else [])
             + wanted,
             cwd=ROOT,
             capture_output=True,
@@ -170,7 +194,7 @@ def ask_pip(requirements: Iterable[str], python_version: str) -> dict[str, str]:
             last = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
             raise InputError(f"expected requirements that pip can satisfy. Received: {' '.join(wanted)} ({last})")
         installed = json.loads(report.read_text(encoding="utf-8"))["install"]
-    return {read_requirement(entry["metadata"]["name"])[0]: entry["metadata"]["version"] for entry in installed}
+    return [entry["metadata"] for entry in installed]
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -697,6 +697,8 @@ def read_file(path: str | os.PathLike) -> Array:
     """
     try:
         with Image.open(path) as opened:
+            if opened.format == "EPS":  # a program, which Pillow gives to Ghostscript to run
+                raise InputError(f"expected an image file, not PostScript. Received: {os.fspath(path)}")
             return _from_pillow(opened)
     except InputError:
         raise
@@ -1054,7 +1056,8 @@ class ModelInfo:
 
         Args:
             metadata: plain values by name; files of earlier versions have no `category_ids` and no `aspect`.
-            batch, dtype: see the class.
+            batch: see the class.
+            dtype: see the class.
             source: the file that the metadata is from, for messages.
 
         Raises:
@@ -1096,7 +1099,8 @@ class ModelInfo:
         """Checks that a graph has the names and shapes that the metadata and every call rely on.
 
         Args:
-            inputs, outputs: shape by name; None for an axis, or for a whole shape, that is open.
+            inputs: shape by name; None for an axis, or for a whole shape, that is open.
+            outputs: the same.
             source: the file, for messages.
 
         Raises:

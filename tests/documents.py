@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/*.md", "examples/README.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "examples/README.md")
 
 
 @dataclasses.dataclass(frozen=True)

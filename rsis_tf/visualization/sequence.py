@@ -64,7 +64,7 @@ def sequence_strip(
         draw_masks(shown, [drawing.resize_mask(mask, size) for mask in objects], [t or drawing.PAPER for t in tints], 2)
         missed = tints.count(None)
         panels.append((shown, f"truth: {len(objects)}" + (f", {missed} missed" if missed else "")))
-    return _grid(panels, columns)
+    return panel_grid(panels, columns=columns)
 
 
 def sequences_sheet(rows: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
@@ -180,7 +180,21 @@ def _finder(mask: np.ndarray, instances: "Sequence[Instance]") -> drawing.Colour
     return None
 
 
-def _grid(panels: Sequence[tuple[np.ndarray, str]], columns: int) -> np.ndarray:
+def panel_grid(panels: Sequence[tuple[np.ndarray, str]], *, columns: int = 8) -> np.ndarray:
+    """Arranges images in rows, each above its caption.
+
+    Args:
+        panels: ((H, W, 3) uint8, caption) pairs, all images of the size of the first.
+        columns: panels in a row; the others follow below.
+
+    Returns:
+        (H', W', 3) uint8.
+
+    Raises:
+        InputError: if there are no panels, or they differ in size.
+    """
+    if len(sizes := {check_image(panel).shape for panel, _ in panels}) != 1:
+        raise InputError(f"expected panels of one size. Received: {sorted(sizes)}")
     columns = max(1, min(columns, len(panels)))
     height, width = panels[0][0].shape[:2]
     rows = math.ceil(len(panels) / columns)

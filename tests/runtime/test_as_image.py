@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rsis_tf.images import read_image
 from rsis_tf.runtime import InputError, Predictor, as_image
 
 
@@ -135,3 +136,12 @@ def test_one_image_in_place_of_several_is_refused(toy_model, tmp_path):
     for images in (Image.new("RGB", (8, 8)), "photo.png", pathlib.Path("photo.png"), np.zeros((8, 8), np.uint8)):
         with pytest.raises(InputError, match=r"^images must be a sequence of images, .*\. Received: "):
             predictor.batch(images)
+
+
+@pytest.mark.parametrize("name", ["drawing.eps", "drawing.png"])
+def test_postscript_is_refused_whatever_its_name(tmp_path, name):
+    """Pillow would run it with Ghostscript."""
+    Image.new("RGB", (8, 8)).save(tmp_path / name, "EPS")
+    for read in (as_image, read_image):
+        with pytest.raises(InputError, match=r"not PostScript\. Received"):
+            read(tmp_path / name)
