@@ -209,6 +209,8 @@ def _train(
         callbacks=followers,
         limit=TimeLimit(max_hours, begun=begun),
     )
+    if settings.train.optimization.batch_norm_batches:
+        _recompute_batch_statistics(settings, folder, datasets["train"])
     if settings.train.choose_stop_threshold:
         settings = _choose_stop_threshold(settings, folder, datasets["train"])
     scores = _score(settings, folder, datasets["val"])
@@ -274,6 +276,27 @@ def _with_form_of(source: str, settings: RunConfig, explicit: Collection[str]) -
         without = {"partial_sequences": 0.0, "sequence_length": None}
         form |= {name: value for name, value in without.items() if name not in explicit}
     return settings.changed(**form)
+
+
+def _recompute_batch_statistics(settings: RunConfig, run: pathlib.Path, dataset: Dataset) -> None:
+    """Computes the statistics of batch normalisation of the best model again, on training batches."""
+    import itertools
+
+    from rsis_tf.data.pipeline import plain_batches
+    from rsis_tf.data.reduced_samples import reduced_samples
+    from rsis_tf.inference import load_model
+    from rsis_tf.training.batch_statistics import recompute_batch_statistics
+    from rsis_tf.training.checkpoint import save_model
+
+    model = load_model(run / "best.keras")
+    model.encoder_batch_statistics = settings.train.optimization.encoder_batch_norm == "train"
+    samples = reduced_samples(dataset, settings.data, training=True)
+    batches = itertools.chain.from_iterable(
+        plain_batches(samples, settings.data, training=True, epoch=epoch) for epoch in itertools.count()
+    )
+    count = recompute_batch_statistics(model, batches, limit=settings.train.optimization.batch_norm_batches)
+    save_model(model, run / "best.keras")
+    print(f"batch normalisation: statistics of {count} training batches", flush=True)
 
 
 def _choose_stop_threshold(settings: RunConfig, run: pathlib.Path, dataset: Dataset) -> RunConfig:

@@ -121,13 +121,16 @@ BATCHES = (
     Option("--batch-size", "images per step, on all devices together", "B", int),
     Option("--partial-sequences", "share of training sequences that begin with some objects marked as found; needs "
            + _with_head(_PARTIAL), "P", float, old="--begin-anywhere"),
+    Option("--found-by-votes", "share of them in which the objects found so far are covered by the model's own votes "
+           "instead of their true masks", "P", float),
     Option("--train-size", "use the first N training images", "N", int),
     Option("--val-size", "use the first N validation images", "N", int),
 )  # fmt: skip
 
 AUGMENTATION = (
     Option("--augment", "flip, rotate, shift, shear and zoom training images", ""),
-    Option("--augmentation", "ranges of the paper, or larger ones with quarter turns and colour changes",
+    Option("--augmentation", "ranges of the paper, larger ones with quarter turns and colour changes (strong), or "
+           "those with changes of single channels, gamma and sharpness too (microscopy)",
            choices=config.AUGMENTATION_NAMES),
     Option("--rotation", "largest angle in both directions; 10 in the paper", "DEG", float),
     Option("--translation", "largest shift as a share of height and width, in both directions; 0.1 in the paper",
@@ -139,6 +142,7 @@ AUGMENTATION = (
     Option("--border", "what is shown outside of a warped image: black, or the outermost pixels and their labels "
            "(replicate, as in the original)", choices=config.BORDERS),
     Option("--crop", "scale training images until they cover the size, and take a random part; keeps their shape", ""),
+    Option("--copy-paste", "share of training images that receive objects of another one", "P", float),
 )  # fmt: skip
 
 MODEL = (
@@ -195,6 +199,8 @@ OPTIMIZATION = (
     Option("--ema", "validate and save a moving average of the weights with this decay, such as 0.999", "M", float),
     Option("--encoder-batch-norm", "use and update the batch's statistics, or keep the stored ones",
            choices=ENCODER_BATCH_NORMS),
+    Option("--batch-norm-batches", "after the training, average the statistics of batch normalisation over N training "
+           "batches; 0 keeps the moving averages", "N", int),
     Option("--precision", "precision of the computation; weights stay float32", choices=config.PRECISIONS),
     Option("--strategy", "devices that share every batch (TensorFlow only)", choices=config.STRATEGIES),
 )  # fmt: skip

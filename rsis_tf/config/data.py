@@ -8,7 +8,7 @@ from rsis_tf.config.checks import Between, OneOf, Seed, Share, ShareInside, Side
 from rsis_tf.config.grouped import Grouped
 from rsis_tf.config.model import ASPECTS
 
-AUGMENTATION_NAMES = ("paper", "strong")
+AUGMENTATION_NAMES = ("paper", "strong", "microscopy")
 """The keys of `rsis_tf.data.augment.AUGMENTATIONS`."""
 
 BORDERS = ("black", "replicate")
@@ -26,7 +26,8 @@ class AugmentationConfig:
 
     Attributes:
         augment: whether training images are flipped and warped.
-        augmentation: the ranges: "paper", or "strong" with quarter turns and colour changes.
+        augmentation: the ranges: "paper"; "strong" with quarter turns and colour changes; or "microscopy", which also
+            changes each channel by itself, the gamma and the sharpness, and sometimes inverts the image.
         rotation: largest angle in degrees, in both directions. None takes the value of `augmentation`, here and in the
             next four fields.
         translation: largest shift as a share of height and width, in both directions.
@@ -36,6 +37,8 @@ class AugmentationConfig:
             pixels and their labels, as in the original code.
         crop: training images keep their shape and are scaled until they cover `image_size`; a random part of that size
             is taken, as the original does without `--resize`. Validation images follow `aspect`.
+        copy_paste: share of the training images into which a random half of the objects of another training image is
+            pasted, augmented by itself (Ghiasi et al., arXiv 2012.07177).
     """
 
     augment: bool = False
@@ -46,6 +49,7 @@ class AugmentationConfig:
     zoom: tuple[_Side, _Side] | None = None
     border: Annotated[str, OneOf(BORDERS)] | None = None
     crop: bool = False
+    copy_paste: Share = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -82,6 +86,8 @@ class DataConfig(Grouped):
             default number).
         partial_sequences: share of the training images whose sequence begins in the middle: a random choice of their
             objects is marked as found already. 0 in the paper. Not every mask head supports it.
+        found_by_votes: share of the sequences that begin in the middle in which the objects found so far are covered as
+            the model's own votes cover them, instead of by their true masks.
         seed: of order, augmentation and generated images.
         transforms: random changes of training images.
 
@@ -108,6 +114,7 @@ class DataConfig(Grouped):
     train_size: Annotated[int, Between(1, 1_000_000_000)] | None = None
     val_size: Annotated[int, Between(1, 1_000_000_000)] | None = None
     partial_sequences: Share = 0.0
+    found_by_votes: Share = 0.0
     seed: Seed = 0
     transforms: AugmentationConfig = dataclasses.field(default_factory=AugmentationConfig)
 

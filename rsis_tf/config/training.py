@@ -96,6 +96,8 @@ class OptimizerConfig:
         ema: decay of an exponential moving average of the weights, updated every step. The averages are validated and
             saved to `best.keras`. None for no average.
         encoder_batch_norm: "train" uses and updates the batch's statistics, "frozen" keeps the stored ones.
+        batch_norm_batches: number of training batches over whose statistics those of the best model are averaged after
+            the training (`rsis_tf.training.batch_statistics`); 0 keeps the moving averages.
     """
 
     learning_rate: Rate = 1e-3
@@ -109,6 +111,7 @@ class OptimizerConfig:
     clip_norm: Annotated[float, Between(0, 1_000_000_000, open_low=True)] | None = None
     ema: ShareInside | None = None
     encoder_batch_norm: Annotated[str, OneOf(ENCODER_BATCH_NORMS)] = "train"
+    batch_norm_batches: Annotated[int, Between(0, 100_000)] = 0
 
     def __post_init__(self) -> None:
         check_fields(self)

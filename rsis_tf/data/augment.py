@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from rsis_tf.config import BORDERS, DataConfig
 from rsis_tf.errors import InputError
@@ -36,6 +36,10 @@ class Augmentation:
             nearest pixel of the image and its label, as in the original.
         quarter_turns: whether the result is also turned by 0, 90, 180 or 270 degrees (0 or 180 if it is not square).
         colour: largest relative change of brightness, contrast and saturation; 0 for none.
+        channels: largest relative change of each channel by itself; 0 for none.
+        gamma: largest change of the logarithm of the gamma; 0 for none.
+        blur: largest standard deviation of a Gaussian blur in pixels; half of the images stay sharp. 0 for none.
+        invert: probability that dark and bright are exchanged.
     """
 
     flip: float = 0.5
@@ -46,6 +50,10 @@ class Augmentation:
     border: str = "black"
     quarter_turns: bool = False
     colour: float = 0.0
+    channels: float = 0.0
+    gamma: float = 0.0
+    blur: float = 0.0
+    invert: float = 0.0
 
     def __post_init__(self) -> None:
         if not (0 < self.zoom[0] <= self.zoom[1]):
@@ -54,15 +62,32 @@ class Augmentation:
             raise InputError(f"border must be one of {', '.join(BORDERS)}. Received: border={self.border!r}")
         if not 0 <= self.flip <= 1:
             raise InputError(f"flip must be a probability in [0, 1]. Received: flip={self.flip}")
-        if not 0 <= self.colour < 1:
-            raise InputError(f"colour must be in [0, 1). Received: colour={self.colour}")
+        for name in ("colour", "channels"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} must be in [0, 1). Received: {name}={getattr(self, name)}")
+        for name in ("gamma", "blur"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be at least 0. Received: {name}={getattr(self, name)}")
+        if not 0 <= self.invert <= 1:
+            raise InputError(f"invert must be a probability in [0, 1]. Received: invert={self.invert}")
 
 
 AUGMENTATIONS = {
     "paper": Augmentation(),
     "strong": Augmentation(rotation=20.0, zoom=(0.6, 1.1), quarter_turns=True, colour=0.25),
+    "microscopy": Augmentation(
+        rotation=20.0,
+        zoom=(0.6, 1.2),
+        quarter_turns=True,
+        colour=0.3,
+        channels=0.25,
+        gamma=0.4,
+        blur=1.2,
+        invert=0.1,
+    ),
 }
-"""Ranges by the name that `DataConfig.augmentation` uses. "strong" suits images without a natural upright direction."""
+"""Ranges by the name that `DataConfig.augmentation` uses. "strong" and "microscopy" suit images without a natural
+upright direction; "microscopy" also those whose stain, exposure and focus vary."""
 
 STILL = Augmentation(flip=0.0, rotation=0.0, translation=0.0, shear=0.0, zoom=(1.0, 1.0))
 """Changes nothing."""
@@ -188,8 +213,37 @@ def saturation(image: Image.Image, augmentation: Augmentation, rng: np.random.Ge
     return ImageEnhance.Color(image).enhance(_factor(augmentation, rng))
 
 
-COLOUR_CHANGES: tuple[ColourChange, ...] = (brightness, contrast, saturation)
-"""Applied one after the other, in this order."""
+def channel_gains(image: Image.Image, augmentation: Augmentation, rng: np.random.Generator) -> Image.Image:
+    """Multiplies each channel by a random factor of its own, as another stain or lamp does."""
+    factors = 1 + rng.uniform(-1, 1, 3) * augmentation.channels
+    return image.point([min(round(value * factor), 255) for factor in factors for value in range(256)])
+
+
+def gamma(image: Image.Image, augmentation: Augmentation, rng: np.random.Generator) -> Image.Image:
+    """Raises the image's values in 0..1 to a random power."""
+    power = np.exp(rng.uniform(-1, 1) * augmentation.gamma)
+    return image.point([round(255 * (value / 255) ** power) for value in range(256)] * 3)
+
+
+def blur(image: Image.Image, augmentation: Augmentation, rng: np.random.Generator) -> Image.Image:
+    """Blurs half of the images, as an image out of focus."""
+    sigma = max(rng.uniform(-1, 1), 0) * augmentation.blur
+    return image.filter(ImageFilter.GaussianBlur(sigma)) if sigma else image
+
+
+def invert(image: Image.Image, augmentation: Augmentation, rng: np.random.Generator) -> Image.Image:
+    """Exchanges dark and bright, or does nothing."""
+    return ImageOps.invert(image) if rng.uniform() < augmentation.invert else image
+
+
+COLOUR_CHANGES: dict[str, tuple[ColourChange, ...]] = {
+    "colour": (brightness, contrast, saturation),
+    "channels": (channel_gains,),
+    "gamma": (gamma,),
+    "blur": (blur,),
+    "invert": (invert,),
+}
+"""Range of `Augmentation` → the changes that it is for. Those whose range is not 0 are applied in this order."""
 
 
 def _factor(augmentation: Augmentation, rng: np.random.Generator) -> float:
@@ -197,19 +251,20 @@ def _factor(augmentation: Augmentation, rng: np.random.Generator) -> float:
 
 
 def jitter_colour(image: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """Applies `COLOUR_CHANGES` with random factors in [1 − colour, 1 + colour].
+    """Applies `COLOUR_CHANGES`.
 
     Args:
         image: (H, W, 3) uint8.
-        augmentation: its `colour` is the range; 0 returns the image unchanged.
+        augmentation: the ranges to draw from; without any the image is returned unchanged.
         rng: source of the random numbers.
 
     Returns:
         (H, W, 3) uint8.
     """
-    if augmentation.colour == 0:
+    changes = [change for name, group in COLOUR_CHANGES.items() if getattr(augmentation, name) for change in group]
+    if not changes:
         return image
     changed = Image.fromarray(image)
-    for change in COLOUR_CHANGES:
+    for change in changes:
         changed = change(changed, augmentation, rng)
     return np.asarray(changed)

@@ -30,3 +30,26 @@ def draw_partial_sequence(
     shuffled = classes.copy()
     shuffled[:count] = classes[order]
     return table[label_map], shuffled, remaining
+
+
+def middle_points(label_map: np.ndarray, remaining: int, max_objects: int) -> np.ndarray:
+    """Returns the pixel of each found object that is nearest to the object's centre of mass.
+
+    Args:
+        label_map: (H, W) int32, from `draw_partial_sequence`; the objects above `remaining` are found.
+        remaining: r, the number of objects left to find.
+        max_objects: N.
+
+    Returns:
+        (N, 2) int32, (y, x) of object 1 … n; -1 for objects that are left to find or do not exist.
+    """
+    points = np.full((max_objects, 2), -1, np.int32)
+    y, x = np.nonzero(label_map > remaining)
+    labels = label_map[y, x]
+    order = np.argsort(labels, kind="stable")
+    numbers, starts = np.unique(labels[order], return_index=True)
+    for number, pixels in zip(numbers.tolist(), np.split(order, starts[1:]), strict=bool(len(numbers))):
+        positions = np.stack([y[pixels], x[pixels]], axis=1)  # (P, 2)
+        distance = np.square(positions - positions.mean(axis=0)).sum(axis=1)
+        points[number - 1] = positions[distance.argmin()]
+    return points

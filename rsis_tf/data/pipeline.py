@@ -16,7 +16,8 @@ import numpy as np
 
 from rsis_tf.config import DataConfig
 from rsis_tf.data.augment import STILL, Augmentation
-from rsis_tf.data.partial_sequences import draw_partial_sequence
+from rsis_tf.data.copy_paste import paste_objects
+from rsis_tf.data.partial_sequences import draw_partial_sequence, middle_points
 from rsis_tf.data.prepare import prepare
 from rsis_tf.data.sample import PADDING, Dataset
 from rsis_tf.errors import InputError
@@ -31,13 +32,13 @@ Batch = tuple[np.ndarray | dict[str, np.ndarray], dict[str, np.ndarray]]
 If images keep their shape, the targets also have "padding" (B, H, W) uint8; "ignored" includes it.
 
 Training batches of partial sequences have {"images", "found": (B, H, W) uint8} in place of the images, and the targets
-also have "remaining" (B,) int32.
+also have "remaining" (B,) int32. With `found_by_votes` they also have "found_points" (B, N, 2) int32.
 """
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_ORDER, _AUGMENTATION, _PARTIAL_SEQUENCE = 1, 2, 3
+_ORDER, _AUGMENTATION, _PARTIAL_SEQUENCE, _COPY_PASTE = 1, 2, 3, 4
 """First number of a random generator's seed: generators for different purposes must not share their numbers."""
 
 
@@ -88,15 +89,19 @@ def plain_batches(
 
     numbers = np.arange(1, config.max_objects + 1, dtype=np.int32)[None, :, None, None]
     loaded = _ahead(load, batches, workers) if workers else map(load, batches)
-    for images, label_maps, classes, valid, remaining in loaded:
+    for images, label_maps, classes, valid, remaining, points in loaded:
         masks = (label_maps[:, None] == numbers).view(np.uint8)  # (B, N, H, W)
         ignored = (label_maps < 0).view(np.uint8)  # (B, H, W): VOID, PADDING
         targets = {"masks": masks, "classes": classes, "valid": valid, "ignored": ignored}
         if config.aspect == "keep":
             targets["padding"] = (label_maps == PADDING).view(np.uint8)  # (B, H, W)
         if training and config.partial_sequences:
-            found = (label_maps > remaining[:, None, None]).view(np.uint8)  # (B, H, W)
-            yield {"images": images, "found": found}, {**targets, "remaining": remaining}
+            found = label_maps > remaining[:, None, None]  # (B, H, W)
+            inputs = {"images": images, "found": found.view(np.uint8)}
+            if config.found_by_votes:
+                by_votes = (points >= 0).any(axis=(1, 2))
+                inputs |= {"found": (found & ~by_votes[:, None, None]).view(np.uint8), "found_points": points}
+            yield inputs, {**targets, "remaining": remaining}
         else:
             yield images, targets
 
@@ -128,7 +133,7 @@ def tf_batches(
     starts = [batch + replica * size for batch in range(0, len(order), config.batch_size) for replica in here]
     whole = len(order) % config.batch_size == 0
     height, width = config.image_size
-    types = (tf.uint8, tf.int32, tf.int32, tf.uint8, tf.int32, tf.string)
+    types = (tf.uint8, tf.int32, tf.int32, tf.uint8, tf.int32, tf.int32, tf.string)
 
     # One call per batch, because a call into Python takes about as long as a small image.
     def load(indices: np.ndarray) -> tuple[np.ndarray | str, ...]:
@@ -141,7 +146,8 @@ def tf_batches(
             return *nothing, f"InputError: {error}"
 
     def load_in_graph(indices: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        images, label_maps, classes, valid, remaining, error = tf.numpy_function(load, [indices], types, stateful=False)
+        *arrays, error = tf.numpy_function(load, [indices], types, stateful=False)
+        images, label_maps, classes, valid, remaining, points = arrays
         batch = indices.shape[0]
         with tf.control_dependencies([tf.debugging.Assert(tf.equal(error, ""), [error])]):
             images = tf.ensure_shape(images, (batch, height, width, 3))
@@ -149,6 +155,7 @@ def tf_batches(
             classes = tf.ensure_shape(classes, (batch, config.max_objects))
             valid = tf.ensure_shape(valid, (batch, config.max_objects))
             remaining = tf.ensure_shape(remaining, (batch,))
+            points = tf.ensure_shape(points, (batch, config.max_objects, 2))
         numbers = tf.range(1, config.max_objects + 1)[None, :, None, None]
         masks = tf.cast(label_maps[:, None] == numbers, tf.uint8)  # (B, N, H, W)
         ignored = tf.cast(label_maps < 0, tf.uint8)  # (B, H, W): VOID, PADDING
@@ -156,8 +163,13 @@ def tf_batches(
         if config.aspect == "keep":
             targets["padding"] = tf.cast(label_maps == PADDING, tf.uint8)  # (B, H, W)
         if training and config.partial_sequences:
-            found = tf.cast(label_maps > remaining[:, None, None], tf.uint8)  # (B, H, W)
-            return {"images": images, "found": found}, {**targets, "remaining": remaining}
+            found = label_maps > remaining[:, None, None]  # (B, H, W)
+            inputs = {"images": images, "found": tf.cast(found, tf.uint8)}
+            if config.found_by_votes:
+                by_votes = tf.reduce_any(points >= 0, axis=(1, 2))
+                inputs["found"] = tf.cast(found & ~by_votes[:, None, None], tf.uint8)
+                inputs["found_points"] = points
+            return inputs, {**targets, "remaining": remaining}
         return images, targets
 
     return (
@@ -203,11 +215,12 @@ def _load(
     epoch: int,
     augmentation: Augmentation | None,
 ) -> tuple[np.ndarray, ...]:
-    """Returns the arrays of `prepare`, stacked for several samples, and (B,) int32, the objects left to find."""
+    """Returns the arrays of `prepare`, stacked for several samples, (B,) int32, the objects left to find, and
+    (B, N, 2) int32, the points of found objects that votes cover, -1 where there is none."""
     if not len(indices):
         size, objects = config.image_size, config.max_objects
-        shapes = (*size, 3), size, (objects,), (objects,), ()
-        types = np.uint8, np.int32, np.int32, np.uint8, np.int32
+        shapes = (*size, 3), size, (objects,), (objects,), (), (objects, 2)
+        types = np.uint8, np.int32, np.int32, np.uint8, np.int32, np.int32
         return tuple(np.zeros((0, *shape), dtype) for shape, dtype in zip(shapes, types, strict=True))
     rows = []
     for index in indices.tolist():
@@ -215,13 +228,22 @@ def _load(
         if training and (config.transforms.augment or config.transforms.crop):
             rng = np.random.default_rng((_AUGMENTATION, config.seed, epoch, index))
         ranges = augmentation if config.transforms.augment else STILL
-        image, label_map, classes, valid = prepare(dataset[index], config, rng, ranges)
+        prepared = prepare(dataset[index], config, rng, ranges)
+        if training and config.transforms.copy_paste:
+            rng = np.random.default_rng((_COPY_PASTE, config.seed, epoch, index))
+            if rng.uniform() < config.transforms.copy_paste:
+                donor = prepare(dataset[int(rng.integers(len(dataset)))], config, rng, ranges)
+                prepared = paste_objects(prepared, donor, rng)
+        image, label_map, classes, valid = prepared
         remaining = int(valid.sum())
+        points = np.full((config.max_objects, 2), -1, np.int32)
         if training and config.partial_sequences:
             rng = np.random.default_rng((_PARTIAL_SEQUENCE, config.seed, epoch, index))
             if rng.uniform() < config.partial_sequences:
                 label_map, classes, remaining = draw_partial_sequence(label_map, classes, remaining, rng)
-        rows.append((image, label_map, classes, valid, np.int32(remaining)))
+                if config.found_by_votes and rng.uniform() < config.found_by_votes:
+                    points = middle_points(label_map, remaining, config.max_objects)
+        rows.append((image, label_map, classes, valid, np.int32(remaining), points))
     return tuple(np.stack(column) for column in zip(*rows, strict=True))
 
 

@@ -8,7 +8,7 @@ from keras import ops
 from rsis_tf.config import ModelConfig
 from rsis_tf.config.mask_heads import MASK_HEADS
 from rsis_tf.models.conv_lstm import ConvLSTMCell, State, Tensor
-from rsis_tf.models.mask_heads.interface import ImageContext, MaskHead, Size, StageContext, mask_head_class
+from rsis_tf.models.mask_heads.interface import Found, ImageContext, MaskHead, Size, StageContext, mask_head_class
 from rsis_tf.ops import resize, spatial_size
 
 
@@ -123,12 +123,12 @@ class Decoder(keras.layers.Layer):
         head, outputs = self._head.prepare(maps, sizes, image_size)
         return ImageContext(stages, sizes, image_size, head, outputs)
 
-    def start(self, context: ImageContext, found: Tensor | None = None) -> StepState:
+    def start(self, context: ImageContext, found: Found | None = None) -> StepState:
         """Returns the state before the first step.
 
         Args:
             context: from `prepare`.
-            found: (B, H, W), 1 where there is an object that counts as found; only some mask heads read it.
+            found: the objects that count as found; only some mask heads read them.
         """
         return StepState(None, self._head.start(context, found))
 

@@ -15,6 +15,7 @@ from rsis_tf.models.conv_lstm import State, Tensor
 from rsis_tf.models.decoder import Decoder, projection_channels
 from rsis_tf.models.encoders import ENCODERS, build_encoder
 from rsis_tf.models.keras_file import check_settings
+from rsis_tf.models.mask_heads.interface import Found
 from rsis_tf.models.neck import TopDownNeck
 from rsis_tf.models.normalization import BatchNorm
 from rsis_tf.models.probabilities import predict_probabilities
@@ -69,7 +70,8 @@ class RSIS(keras.Model):
 
     A mask head may add outputs that only training reads, as `rsis_tf.models.mask_heads.voting` does. If it works with
     partial sequences, the images may also come as a dictionary with `images` and `found` (B, H, W), which is 1 where
-    there is an object that counts as found.
+    there is an object that counts as found, and optionally `found_points` (B, N, 2), pixels of found objects that the
+    model covers by its own votes.
 
     Use `build_model` to make a model, `RSIS.from_pretrained` or `keras.models.load_model` to read one, and
     `rsis_tf.training.compile_model` before training.
@@ -121,9 +123,10 @@ class RSIS(keras.Model):
     def predict_sequence(
         self, images: Tensor | dict[str, Tensor], num_steps: int | None = None, *, training: bool | None = None
     ) -> dict[str, Tensor]:
-        """Returns the outputs of the call; `images` may be a dictionary with `images` and `found`."""
+        """Returns the outputs of the call; `images` may be a dictionary, as described there."""
         if isinstance(images, dict):
-            return self.unroll(images["images"], num_steps, found=images["found"], training=training)[0]
+            found = Found(images["found"], images.get("found_points"))
+            return self.unroll(images["images"], num_steps, found=found, training=training)[0]
         return self.unroll(images, num_steps, training=training)[0]
 
     def unroll(
@@ -131,7 +134,7 @@ class RSIS(keras.Model):
         images: Tensor,
         num_steps: int | None = None,
         *,
-        found: Tensor | None = None,
+        found: Found | None = None,
         training: bool | None = None,
     ) -> tuple[dict[str, Tensor], list[State]]:
         """Runs the encoder and T decoder steps.
@@ -139,7 +142,7 @@ class RSIS(keras.Model):
         Args:
             images: (B, H, W, 3).
             num_steps: T; None for the configuration's.
-            found: (B, H, W), 1 where there is an object that counts as found; only some mask heads read it.
+            found: the objects that count as found; only some mask heads read them.
             training: whether dropout is on and batch statistics are used and followed.
 
         Returns:

@@ -1,6 +1,7 @@
 """The parts of a training, made from settings and datasets: model, starting weights, batches, callbacks, trainer."""
 
 import functools
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 
@@ -22,6 +23,9 @@ from rsis_tf.training.loggers.interface import Callbacks, RunInfo
 from rsis_tf.training.time_limit import TimeLimit
 from rsis_tf.training.trainer import Trainer
 from rsis_tf.visualization import sequence_strip
+
+_WORKERS = 4
+"""Largest number of threads that prepare batches, where tf.data does not."""
 
 
 def fit(
@@ -51,7 +55,9 @@ def fit(
         InputError: if weights, a sample or the state cannot be read.
         rsis_tf.errors.TrainingDiverged: when the loss is no longer finite.
     """
-    batches = tf_batches if keras.backend.backend() == "tensorflow" else plain_batches
+    # Augmentation of the next batches runs beside the training step, as in tf.data.
+    ahead = functools.partial(plain_batches, workers=min(os.cpu_count() or 1, _WORKERS))
+    batches = tf_batches if keras.backend.backend() == "tensorflow" else ahead
     samples = {
         split: reduced_samples(dataset, settings.data, training=split == "train") for split, dataset in datasets.items()
     }

@@ -140,7 +140,50 @@ def test_colour_jitter():
     assert not np.array_equal(changed, image)
 
 
-@pytest.mark.parametrize("bad", [{"zoom": (0, 1)}, {"zoom": (1.0, 0.7)}, {"flip": 2}, {"colour": 1}])
+@pytest.mark.parametrize(
+    ("range_", "changes"),
+    [
+        ({"channels": 0.3}, "each channel by one factor"),
+        ({"gamma": 0.5}, "equal values stay equal"),
+        ({"blur": 2.0}, "less contrast"),
+        ({"invert": 1.0}, "the negative"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_changes_of_stain_exposure_and_focus(range_, changes):
+    image = noise(16, 16)
+    results = [jitter_colour(image, Augmentation(**range_), np.random.default_rng(seed)) for seed in range(8)]
+    assert all(result.shape == image.shape and result.dtype == np.uint8 for result in results)
+    assert any(not np.array_equal(result, image) for result in results)
+    for result in results:
+        if changes == "each channel by one factor":
+            for channel in range(3):
+                before, after = image[..., channel].astype(float), result[..., channel].astype(float)
+                kept = (before > 100) & (after < 255)
+                assert np.ptp(after[kept] / before[kept]) < 0.02
+        elif changes == "equal values stay equal":
+            table = dict(zip(image.ravel().tolist(), result.ravel().tolist(), strict=True))
+            assert [table[value] for value in image.ravel().tolist()] == result.ravel().tolist()
+            assert sorted(table.values()) == [table[value] for value in sorted(table)]
+        elif changes == "less contrast":
+            assert np.array_equal(result, image) or result.std() < image.std()
+        else:
+            np.testing.assert_array_equal(result, 255 - image)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"zoom": (0, 1)},
+        {"zoom": (1.0, 0.7)},
+        {"flip": 2},
+        {"colour": 1},
+        {"channels": -0.1},
+        {"gamma": -1},
+        {"blur": -1},
+        {"invert": 2},
+    ],
+)
 def test_impossible_ranges_are_refused(bad):
     with pytest.raises(InputError, match="Received"):
         Augmentation(**bad)

@@ -190,3 +190,37 @@ def test_the_convolution_head_works_with_a_neck():
     config = ModelConfig(**{**VOTING, "mask_head": "convolution"})
     outputs = build_model(config)(images(), num_steps=2, training=False)
     assert sorted(outputs) == ["class_probs", "mask_logits", "stop_logits"]
+
+
+def test_found_points_are_covered_as_a_step_that_points_there_covers():
+    head = VotingHead(channels=8, hidden_channels=4, kernel_size=3)
+    votes, discs = two_discs()
+    points = np.full((1, 4, 2), -1, np.int32)
+    image_size = (63, 95)  # every second pixel of the image is one of the map
+    points[0, 1], points[0, 3] = (2 * 9, 2 * 14), (2 * 21, 2 * 33)
+    covered = head.covered_by_votes(votes["candidates"], ops.convert_to_tensor(points), image_size)
+    expected = np.zeros((32, 48, 1), np.float32)
+    for place in [(9, 14), (21, 33)]:
+        pointing = np.zeros((1, 32, 48, 1), np.float32)
+        pointing[0, place[0], place[1]] = 1
+        chosen = head.choose(ops.convert_to_tensor(pointing), votes)
+        agreement = ops.sigmoid(head.agreement(votes["candidates"][..., :2], chosen))
+        expected = np.maximum(expected, ops.convert_to_numpy(agreement)[0])
+    np.testing.assert_allclose(ops.convert_to_numpy(covered)[0], expected, atol=1e-6)
+    np.testing.assert_array_equal(expected[..., 0] > 0.5, discs[0] | discs[1])
+    nothing = head.covered_by_votes(votes["candidates"], ops.full((1, 4, 2), -1, "int32"), image_size)
+    assert not ops.convert_to_numpy(nothing).any()
+
+
+def test_a_point_outside_of_all_found_objects_changes_nothing_but_its_own_image(model):
+    batch = {"images": images(), "found": np.zeros((2, 48, 64), np.uint8)}
+    points = np.full((2, 5, 2), -1, np.int32)
+    plain = model(batch, num_steps=2)
+    none = model(batch | {"found_points": points}, num_steps=2)
+    points[1, 0] = 20, 30
+    one = model(batch | {"found_points": points}, num_steps=2)
+    for name in plain:
+        first, second, third = (ops.convert_to_numpy(outputs[name]) for outputs in (plain, none, one))
+        np.testing.assert_allclose(first, second, atol=1e-6)
+        np.testing.assert_allclose(first[0], third[0], atol=1e-5)
+    assert np.abs(ops.convert_to_numpy(one["pointing_logits"] - plain["pointing_logits"])[1]).max() > 0.1

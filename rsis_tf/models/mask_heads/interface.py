@@ -44,6 +44,19 @@ class ImageContext(NamedTuple):
     outputs: dict[str, Tensor]
 
 
+class Found(NamedTuple):
+    """Objects that count as found before the first step.
+
+    Attributes:
+        covered: (B, H, W), 1 where there is a found object.
+        points: (B, N, 2) integer, (y, x) of one pixel of each found object that is not in `covered`: the model covers
+            it by its own votes, as if it had pointed there. -1 for no object; None for none at all.
+    """
+
+    covered: Tensor
+    points: Tensor | None = None
+
+
 class HeadStep(NamedTuple):
     """What a mask head returns for one step.
 
@@ -101,14 +114,14 @@ class MaskHead(keras.layers.Layer):
         """
         return {}, {}
 
-    def start(self, context: ImageContext, found: Tensor | None) -> dict[str, Tensor]:
+    def start(self, context: ImageContext, found: Found | None) -> dict[str, Tensor]:
         """Returns the head's state before the first step, each (B, h, w, C).
 
         Without found objects it must be all zero: exported graphs start with zeros.
 
         Args:
             context: of the image.
-            found: (B, H, W), 1 where there is an object that counts as found; None for none.
+            found: the objects that count as found; None for none.
         """
         return {}
 

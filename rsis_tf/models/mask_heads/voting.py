@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from rsis_tf.config import ModelConfig
-from rsis_tf.models.mask_heads.interface import HeadStep, ImageContext, MaskHead, Size, Tensor
+from rsis_tf.models.mask_heads.interface import Found, HeadStep, ImageContext, MaskHead, Size, Tensor
 from rsis_tf.ops import resize, spatial_size
 
 UNIT = 16.0
@@ -113,11 +113,33 @@ class VotingHead(MaskHead):
             context["appearance"] = ops.cast(finest, "float32")
         return context, outputs
 
-    def start(self, context: ImageContext, found: Tensor | None) -> dict[str, Tensor]:
+    def start(self, context: ImageContext, found: Found | None) -> dict[str, Tensor]:
         candidates = context.head["candidates"]
         if found is None:
             return {"found": ops.zeros_like(candidates[..., :1])}
-        return {"found": resize(ops.cast(found, candidates.dtype)[..., None], context.sizes[-1])}
+        covered = resize(ops.cast(found.covered, candidates.dtype)[..., None], context.sizes[-1])
+        if found.points is not None:
+            covered = ops.maximum(covered, self.covered_by_votes(candidates, found.points, context.image_size))
+        return {"found": covered}
+
+    def covered_by_votes(self, candidates: Tensor, points: Tensor, image_size: Size) -> Tensor:
+        """Returns (B, h', w', 1) in 0..1: pixels whose votes agree with those at some points, as in `step`.
+
+        Args:
+            candidates: (B, h', w', 4), of the image.
+            points: (B, N, 2) integer, (y, x) in the image; -1 for none.
+            image_size: (H, W).
+        """
+        batch, (height, width) = ops.shape(candidates)[0], spatial_size(candidates)
+        scale = [(small - 1) / max(large - 1, 1) for small, large in zip((height, width), image_size, strict=True)]
+        places = ops.cast(ops.round(ops.cast(points, "float32") * ops.convert_to_tensor(scale, "float32")), "int32")
+        places = ops.maximum(places[..., 0] * width + places[..., 1], 0)  # (B, N)
+        pixels = ops.reshape(candidates, (batch, -1, 4))  # (B, P, 4)
+        chosen = ops.take_along_axis(pixels, places[..., None], axis=1)  # (B, N, 4)
+        agreement = self.agreement(pixels[:, None, :, :2], chosen[:, :, None])  # (B, N, P, 1)
+        valid = ops.cast(points[..., :1] >= 0, agreement.dtype)  # (B, N, 1)
+        covered = ops.max(valid * ops.sigmoid(agreement[..., 0]), axis=1)  # (B, P)
+        return ops.stop_gradient(ops.reshape(covered, (batch, height, width, 1)))
 
     def stage_inputs(self, state: dict[str, Tensor], context: ImageContext) -> list[Tensor]:
         maps = [state["found"]]
@@ -177,7 +199,7 @@ class VotingHead(MaskHead):
 
         Args:
             votes: (B, h, w, 2).
-            chosen: (B, 1, 1, 4), from `choose`.
+            chosen: (B, 1, 1, 4), from `choose`; other shapes that broadcast work too.
         """
         offset = (votes - chosen[..., :2]) * ops.exp(-chosen[..., 2:3])
         distance = ops.minimum(ops.sum(ops.square(offset), axis=-1, keepdims=True), _FARTHEST)

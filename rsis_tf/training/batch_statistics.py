@@ -1,0 +1,40 @@
+"""The statistics of batch normalisation, computed again for the weights that are kept.
+
+The moving averages of a training follow the last ten batches or so, of weights that still change. `best.keras` holds
+averaged weights, and a few images are a small sample of a varied dataset. Means over many batches, taken with the final
+weights, fit both better (Wu and Johnson, arXiv 2105.07576, section 3).
+"""
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+from rsis_tf.models import RSIS
+from rsis_tf.models.normalization import BatchNorm
+
+
+def recompute_batch_statistics(model: RSIS, batches: Iterable[tuple[Any, Any]], *, limit: int) -> int:
+    """Replaces the moving means and variances by the means over batches; other weights stay.
+
+    Args:
+        model: with the weights that are kept. An encoder without `encoder_batch_statistics` keeps its statistics.
+        batches: of training, (images, targets) as in `rsis_tf.data.pipeline`.
+        limit: number of batches that are read.
+
+    Returns:
+        The number of batches that were read.
+    """
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    count = 0
+    try:
+        for inputs, _ in itertools.islice(batches, limit):
+            for layer in layers:
+                # The new value then counts as much as each of those before.
+                layer.momentum = count / (count + 1)
+            model.project(inputs["images"] if isinstance(inputs, dict) else inputs, training=True)
+            count += 1
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+    return count

@@ -1,0 +1,70 @@
+"""Statistics of batch normalisation that are computed again after a training."""
+
+import numpy as np
+from keras import ops
+from tiny import VOTING, tiny_model
+
+from rsis_tf.config.presets import shapes
+from rsis_tf.models.loading import load_model
+from rsis_tf.models.normalization import BatchNorm
+from rsis_tf.run import train
+from rsis_tf.training.batch_statistics import recompute_batch_statistics
+
+
+def batches(count):
+    rng = np.random.default_rng(0)
+    return [(rng.integers(0, 40 * (i + 1), (2, 32, 32, 3), np.uint8), None) for i in range(count)]
+
+
+def norms(model):
+    return [layer for layer in model._flatten_layers() if isinstance(layer, BatchNorm)]
+
+
+def test_they_are_the_means_over_the_batches_whatever_they_were_before():
+    model = tiny_model(**VOTING)
+    first = norms(model)[0]
+    seen = []
+    for images, _ in batches(3):
+        first.momentum = 0.0
+        model.project(images, training=True)
+        seen.append((ops.convert_to_numpy(first.moving_mean), ops.convert_to_numpy(first.moving_variance)))
+    first.momentum = 0.9
+    for norm in norms(model):
+        norm.moving_mean.assign(norm.moving_mean * 0 + 7)
+    weights = [ops.convert_to_numpy(weight) for weight in model.trainable_weights]
+    assert recompute_batch_statistics(model, batches(5), limit=3) == 3
+    np.testing.assert_allclose(ops.convert_to_numpy(first.moving_mean), np.mean([m for m, _ in seen], 0), atol=1e-5)
+    np.testing.assert_allclose(ops.convert_to_numpy(first.moving_variance), np.mean([v for _, v in seen], 0), rtol=1e-5)
+    assert {norm.momentum for norm in norms(model)} == {0.9}
+    for weight, before in zip(model.trainable_weights, weights, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(weight), before)
+
+
+def test_an_encoder_with_frozen_statistics_keeps_them():
+    model = tiny_model(**VOTING)
+    model.encoder_batch_statistics = False
+    before = [ops.convert_to_numpy(weight).copy() for weight in model.encoder.non_trainable_weights]
+    neck = [ops.convert_to_numpy(weight).copy() for weight in model.neck.non_trainable_weights]
+    recompute_batch_statistics(model, [({"images": images, "found": None}, None) for images, _ in batches(2)], limit=9)
+    for weight, kept in zip(model.encoder.non_trainable_weights, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(weight), kept)
+    assert any(
+        not np.array_equal(ops.convert_to_numpy(weight), kept)
+        for weight, kept in zip(model.neck.non_trainable_weights, neck, strict=True)
+    )
+
+
+def test_a_run_writes_them_to_its_best_model(tmp_path, capsys):
+    settings = shapes().changed(
+        image_size=(32, 32), hidden_size=16, train_size=4, val_size=2, batch_size=2, epochs=1, stop_threshold=0.5
+    )
+    settings = settings.changed(choose_stop_threshold=False)
+    plain = train(settings, out=tmp_path / "plain").folder
+    again = train(settings.changed(batch_norm_batches=3), out=tmp_path / "again").folder
+    assert "batch normalisation: statistics of 3 training batches" in capsys.readouterr().out
+    before, after = load_model(plain), load_model(again)
+    for one, other in zip(before.trainable_weights, after.trainable_weights, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(one), ops.convert_to_numpy(other))
+    assert not np.allclose(
+        ops.convert_to_numpy(norms(before)[0].moving_mean), ops.convert_to_numpy(norms(after)[0].moving_mean), atol=1e-4
+    )
