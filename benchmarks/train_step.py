@@ -4,6 +4,7 @@ The CPU time of the process is measured too, since other processes disturb it le
 
 Example:
     python benchmarks/train_step.py --encoder resnet50 --steps 10
+    python benchmarks/train_step.py --models nuclei --encoder compact --steps 6 --threads 1 --precision mixed_bfloat16
 """
 
 import argparse
@@ -14,9 +15,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rsis_tf.config import ENCODER_NAMES, ModelConfig, TrainConfig
+from rsis_tf.config import ENCODER_NAMES, PRECISIONS, ModelConfig, TrainConfig
 from rsis_tf.config.presets import nuclei
-from rsis_tf.engine import quiet_start
+from rsis_tf.engine import limit_threads, quiet_start
 
 
 def median_cost(run: Callable[[], object], repeats: int) -> tuple[float, float]:
@@ -34,7 +35,12 @@ def median_cost(run: Callable[[], object], repeats: int) -> tuple[float, float]:
 def main() -> None:
     """Prints one row for each model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", choices=ENCODER_NAMES, default="resnet50", help="of the paper's network")
+    parser.add_argument("--models", nargs="+", choices=("paper", "nuclei"), default=["paper", "nuclei"],
+                        help="networks to measure (default: both)")  # fmt: skip
+    parser.add_argument("--encoder", choices=ENCODER_NAMES, help="of all networks (default: resnet50 for the paper's, "
+                        "the preset's own for nuclei)")  # fmt: skip
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the computation")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: one per core)")
     parser.add_argument("--batch", type=int, default=8, help="B (default: 8)")
     parser.add_argument("--objects", type=int, default=20, help="N (default: 20)")
     parser.add_argument("--steps", type=int, default=10, help="T (default: 10)")
@@ -42,10 +48,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="measured calls (default: 3)")
     options = parser.parse_args()
     quiet_start()
+    if options.threads is not None:
+        limit_threads(options.threads, operations=options.threads)
     import tensorflow as tf
 
-    from rsis_tf.models import build_model
     from rsis_tf.training import compile_model
+    from rsis_tf.training.building import build_for_training
 
     rng = np.random.default_rng(0)
     shape = (options.batch, options.size, options.size)
@@ -58,17 +66,20 @@ def main() -> None:
         "classes": np.ones((options.batch, options.objects), np.int32),
         "valid": np.ones((options.batch, options.objects), np.uint8),
     }
+    own = nuclei().changed(**({"encoder": options.encoder} if options.encoder else {}))
     models = {
-        f"paper, {options.encoder}": (ModelConfig(encoder=options.encoder), TrainConfig(num_steps=options.steps)),
-        "nuclei preset": (nuclei().model, TrainConfig(num_steps=options.steps, mask_cross_entropy=1.0)),
+        "paper": (ModelConfig(encoder=options.encoder or "resnet50"), TrainConfig(num_steps=options.steps)),
+        "nuclei": (own.model, TrainConfig(num_steps=options.steps, mask_cross_entropy=1.0)),
     }
     print(
-        f"{platform.machine()}, {os.cpu_count()} CPUs, B {options.batch}, N {options.objects}, T {options.steps}, "
-        f"{options.size} pixels; seconds, median of {options.repeats}"
+        f"{platform.machine()}, {os.cpu_count()} CPUs, {options.threads or 'all'} threads, {options.precision}, "
+        f"B {options.batch}, N {options.objects}, T {options.steps}, {options.size} pixels; seconds, median of "
+        f"{options.repeats}"
     )
     print(f"{'model':<20} {'step CPU':>9} {'wall':>6} {'losses CPU':>11} {'share':>7}")
-    for name, (config, training) in models.items():
-        model = compile_model(build_model(config), training)
+    for name in options.models:
+        config, training = models[name]
+        model = compile_model(build_for_training(config, precision=options.precision), training)
         step = median_cost(lambda model=model: model.train_on_batch(images, targets), options.repeats)
         outputs = {key: tf.constant(value) for key, value in model.predict_on_batch(images).items()}
 
@@ -82,7 +93,8 @@ def main() -> None:
             return tape.gradient(loss, outputs)
 
         cost = median_cost(losses, options.repeats)
-        print(f"{name:<20} {step[0]:>9.2f} {step[1]:>6.2f} {cost[0]:>11.3f} {cost[0] / step[0]:>7.1%}", flush=True)
+        row = f"{name + ', ' + config.encoder:<20} {step[0]:>9.2f} {step[1]:>6.2f}"
+        print(f"{row} {cost[0]:>11.3f} {cost[0] / step[0]:>7.1%}", flush=True)
 
 
 if __name__ == "__main__":

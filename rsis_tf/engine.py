@@ -1,9 +1,11 @@
-"""What is settled when Keras starts, and what there is to compute on."""
+"""What is settled when Keras starts: notices, threads, and what there is to compute on."""
 
 import os
 import re
 import sys
 import tempfile
+
+from rsis_tf.errors import InputError
 
 _NOTICE = re.compile(r"(WARNING: All log messages before absl|To enable the following instructions|[IW]\d{4} )")
 
@@ -31,6 +33,38 @@ def quiet_start() -> None:
             caught.seek(0)
             lines = caught.read().decode(errors="replace").splitlines(keepends=True)
             sys.stderr.write("".join(line for line in lines if not _NOTICE.match(line)))
+
+
+def limit_threads(threads: int, *, operations: int | None = None) -> None:
+    """Sets how many CPU threads TensorFlow uses.
+
+    Args:
+        threads: that share the work of one operation.
+        operations: that run at the same time, each in a thread of its own; None for TensorFlow's number, one per core.
+
+    Raises:
+        InputError: if TensorFlow has started already with other numbers, or Keras runs on another backend.
+    """
+    quiet_start()
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            f"threads are set for TensorFlow only. Received: threads={threads} with {keras.backend.backend()}"
+        )
+    import tensorflow as tf
+
+    settings = tf.config.threading
+    try:
+        # TensorFlow accepts the numbers that it has.
+        settings.set_intra_op_parallelism_threads(int(threads))
+        if operations is not None:
+            settings.set_inter_op_parallelism_threads(int(operations))
+    except RuntimeError:
+        raise InputError(
+            "threads must be set before TensorFlow computes anything in this process. "
+            f"Received: threads={threads} afterwards"
+        ) from None
 
 
 def device() -> str:

@@ -24,7 +24,7 @@ from rsis_tf.config import MASK_HEADS, RunConfig, json_file
 from rsis_tf.config.checks import Between, fitting
 from rsis_tf.data import Dataset, category_ids, load_dataset
 from rsis_tf.data.preflight import check_training, require_same_classes
-from rsis_tf.engine import quiet_start
+from rsis_tf.engine import limit_threads, quiet_start
 from rsis_tf.errors import InputError
 from rsis_tf.files import locked, write_json, writing
 from rsis_tf.run_folder import SETTINGS, new_folder
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 
 _Hours = Annotated[float, Between(0, 1_000_000, open_low=True)]
+_Threads = Annotated[int, Between(1, 1024)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,7 @@ def train(
     accept_changed_data: bool = False,
     callbacks: "Sequence[Callback]" = (),
     max_hours: float | None = None,
+    threads: int | None = None,
 ) -> TrainedRun:
     """Trains a model, chooses its stop threshold if the settings say so, scores it, and writes everything to a folder.
 
@@ -98,6 +100,8 @@ def train(
             is trained. Threshold, scores and images follow as usual and are not counted. `resume` continues with the
             remaining epochs as if nothing had happened. A learning rate with a schedule has not come down then. Not
             with the strategy "multi_worker", whose workers would end at different epochs.
+        threads: CPU threads of TensorFlow, which must not have computed anything in this process; None for one per
+            core. Another number adds in another order, so the last digits of the losses differ.
 
     Returns:
         The run's folder, settings and scores.
@@ -113,6 +117,7 @@ def train(
         raise InputError("expected the folder of a run to resume. Received: out=None")
     begun = time.monotonic()
     max_hours = fitting(_Hours | None, max_hours, "max_hours")
+    threads = fitting(_Threads | None, threads, "threads")
     if max_hours is not None and settings.train.strategy == "multi_worker":
         raise InputError(f"max_hours needs a training in one process. Received: {max_hours} with multi_worker")
     with contextlib.ExitStack() as stack:
@@ -136,6 +141,7 @@ def train(
             accept_changed_data=accept_changed_data,
             callbacks=callbacks,
             max_hours=max_hours,
+            threads=threads,
             begun=begun,
             stack=stack,
         )
@@ -162,6 +168,7 @@ def _train(
     accept_changed_data: bool,
     callbacks: "Sequence[Callback]",
     max_hours: float | None,
+    threads: int | None,
     begun: float,
     stack: contextlib.ExitStack,
 ) -> TrainedRun:
@@ -173,6 +180,8 @@ def _train(
         )
     require_same_classes(dict(datasets), ids=False)
     quiet_start()
+    if threads is not None:
+        limit_threads(threads, operations=threads)
     from rsis_tf.training.data_record import recorded, require_same_data
     from rsis_tf.training.distribution import start
     from rsis_tf.training.fitting import fit

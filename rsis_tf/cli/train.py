@@ -86,6 +86,9 @@ def make_parser(argv: Sequence[str] | None = ()) -> ArgumentParser:
                      help="stop after the last epoch that fits into H hours, then choose the threshold and score as "
                      "usual, which is not counted; --resume trains the remaining epochs. A cosine schedule is not "
                      "shortened, so the learning rate has not come down then")  # fmt: skip
+    run.add_argument("--threads", type=int, metavar="N",
+                     help="CPU threads that compute (default: one per core); docs/speed.md says how fast a training is "
+                     "beside other work")  # fmt: skip
     data = parser.add_argument_group("data")
     add(data, options.DATA)
     add_coco_options(data, training=True)
@@ -121,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 accept_changed_data=arguments.accept_changed_data is not None,
                 callbacks=_callbacks(arguments.callback or ()),
                 max_hours=arguments.max_hours,
+                threads=arguments.threads,
             )
         except TrainingDiverged as error:
             print(f"error: {error}", file=sys.stderr)

@@ -22,6 +22,7 @@ NOT_SETTINGS = (
     "check",
     "accept_changed_data",
     "max_hours",
+    "threads",
     "callback",
 )
 """Names in the parsed arguments that are no settings."""

@@ -1,4 +1,4 @@
-"""Providers and threads of models that are not ONNX files."""
+"""Providers of models that are not ONNX files."""
 
 import os
 
@@ -32,31 +32,3 @@ def require_cpu(providers: Providers, path: str | os.PathLike) -> None:
             "expected a process that sees no GPU for the provider cpu (set CUDA_VISIBLE_DEVICES to an empty value). "
             f"Received: providers={providers!r} for {path}, which runs with {where}"
         )
-
-
-def limit_threads(threads: int) -> None:
-    """Sets how many CPU threads an operation of TensorFlow may use.
-
-    Raises:
-        InputError: if TensorFlow has started already with another number, or Keras runs on another backend.
-    """
-    from rsis_tf.engine import quiet_start
-
-    quiet_start()
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        raise InputError(
-            f"threads are set for TensorFlow only. Received: threads={threads} with {keras.backend.backend()}"
-        )
-    import tensorflow as tf
-
-    if tf.config.threading.get_intra_op_parallelism_threads() == threads:
-        return
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(int(threads))
-    except RuntimeError:
-        raise InputError(
-            "threads must be set before TensorFlow computes anything in this process. "
-            f"Received: threads={threads} afterwards"
-        ) from None

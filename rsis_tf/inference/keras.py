@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rsis_tf.engine import limit_threads
 from rsis_tf.inference.base import FilePredictor
-from rsis_tf.inference.devices import limit_threads, require_cpu
+from rsis_tf.inference.devices import require_cpu
 from rsis_tf.inference.model_files import load_model
 from rsis_tf.runtime import ModelInfo, Options
 

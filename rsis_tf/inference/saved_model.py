@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rsis_tf.inference.devices import limit_threads, require_cpu
+from rsis_tf.engine import limit_threads
+from rsis_tf.inference.devices import require_cpu
 from rsis_tf.inference.exported import ExportedPredictor, Run
 from rsis_tf.runtime import Options, Shape
 

@@ -7,14 +7,14 @@ from keras import ops
 
 Tensor = Any
 State = tuple[Tensor, Tensor]
-"""Hidden and cell state of one stage, each (B, h, w, filters)."""
+"""Hidden and cell state of one stage, each (B, h, w, filters); the cell state is float32 in every precision."""
 
 
 class CellContext(NamedTuple):
     """What a cell reads at every step, computed once per image.
 
     Attributes:
-        gates: (B, h, w, 4·filters), the bias and what the features contribute to the gates; only the bias,
+        gates: (B, h, w, 4·filters) float32, the bias and what the features contribute to the gates; only the bias,
             (4·filters,), without features.
         kernel: (k, k, input_channels + filters, 4·filters), the part of the kernel that reads the input and the hidden
             state. It is sliced once per image, because the gradient of every slice is as large as the whole kernel.
@@ -38,6 +38,9 @@ class ConvLSTMCell(keras.layers.Layer):
     [features, input, previous hidden]. The features of the encoder are the same at every step. A convolution is linear
     in its input, so `prepare` computes their contribution once per image, and every step adds it.
 
+    Gates and cell state are float32 in every precision: the cell sums over all steps, and CPUs compute the sigmoid and
+    tanh of 16-bit numbers slower than those of float32. Only the convolutions and the hidden state have 16 bits.
+
     Args:
         filters: channels of the hidden state.
         context_channels: channels of the features, which are the same at every step; 0 for none.
@@ -48,7 +51,7 @@ class ConvLSTMCell(keras.layers.Layer):
     def __init__(
         self, *, filters: int, context_channels: int, input_channels: int, kernel_size: int, **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # Keras would cast the cell state to 16 bits
         self.filters = filters
         self.context_channels = context_channels
         self.input_channels = input_channels
@@ -73,8 +76,8 @@ class ConvLSTMCell(keras.layers.Layer):
         kernel, gates = ops.convert_to_tensor(self.gate_kernel), ops.convert_to_tensor(self.gate_bias)
         if features is not None:
             channels = self.input_channels if shared_kernel else self.context_channels
-            gates = self._convolve(features, kernel[:, :, :channels]) + ops.cast(gates, features.dtype)
-        return CellContext(gates, kernel[:, :, self.context_channels :])
+            gates = self._convolve(features, kernel[:, :, :channels]) + ops.cast(gates, "float32")
+        return CellContext(ops.cast(gates, "float32"), kernel[:, :, self.context_channels :])
 
     def call(self, context: CellContext, inputs: Tensor | None, state: State | None) -> State:
         """Computes one step.
@@ -98,10 +101,10 @@ class ConvLSTMCell(keras.layers.Layer):
         cell = ops.sigmoid(in_gate) * ops.tanh(candidate)
         if state is not None:
             cell = cell + ops.sigmoid(forget) * state[1]
-        return ops.sigmoid(out_gate) * ops.tanh(cell), cell
+        return ops.cast(ops.sigmoid(out_gate) * ops.tanh(cell), self.compute_dtype), cell
 
     def _convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
-        return ops.conv(x, ops.cast(kernel, x.dtype), strides=1, padding="same")
+        return ops.cast(ops.conv(x, ops.cast(kernel, x.dtype), strides=1, padding="same"), "float32")
 
     def get_config(self) -> dict[str, Any]:
         return {

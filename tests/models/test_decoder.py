@@ -26,6 +26,18 @@ def unsplit_step(cell, context, inputs, hidden, state):
     return ops.sigmoid(o) * ops.tanh(new), new
 
 
+def test_gates_and_cell_state_are_float32_in_16_bits():
+    """The cell state sums over all steps: in bfloat16, 256 + 1 is 256."""
+    cell = ConvLSTMCell(filters=1, context_channels=1, input_channels=0, kernel_size=1, dtype="mixed_bfloat16")
+    cell.gate_kernel.assign(np.zeros(cell.gate_kernel.shape))
+    cell.gate_bias.assign([50.0, 50.0, 0.0, 50.0])  # adds 1 and forgets nothing
+    context = cell.prepare(ops.zeros((1, 2, 2, 1), "bfloat16"))
+    state = (ops.zeros((1, 2, 2, 1), "bfloat16"), ops.full((1, 2, 2, 1), 256.0))
+    hidden, summed = cell(context, None, state)
+    np.testing.assert_array_equal(summed, np.full((1, 2, 2, 1), 257.0, np.float32))
+    assert hidden.dtype == "bfloat16"
+
+
 @pytest.mark.parametrize("kernel_size", [1, 3])
 @pytest.mark.parametrize(("context_channels", "input_channels"), [(3, 4), (3, 0), (0, 4)])
 def test_split_cell_equals_one_convolution(kernel_size, context_channels, input_channels):
