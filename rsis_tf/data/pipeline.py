@@ -99,7 +99,7 @@ def plain_batches(
             found = label_maps > remaining[:, None, None]  # (B, H, W)
             inputs = {"images": images, "found": found.view(np.uint8)}
             if config.found_by_votes:
-                by_votes = (points >= 0).any(axis=(1, 2))
+                by_votes: np.ndarray = np.any(points >= 0, axis=(1, 2))
                 inputs |= {"found": (found & ~by_votes[:, None, None]).view(np.uint8), "found_points": points}
             yield inputs, {**targets, "remaining": remaining}
         else:
