@@ -27,7 +27,7 @@ def without_useless_roundings(content: bytes) -> bytes:
     for operator in graph.operators:  # in the order of computation
         code = model.operatorCodes[operator.opcodeIndex].builtinCode
         operator.inputs = [same.get(tensor, tensor) for tensor in operator.inputs]
-        source = rounded.get(operator.inputs[0], operator.inputs[0]) if operator.inputs else None
+        source = rounded.get(operator.inputs[0], operator.inputs[0])
         if code == schema.BuiltinOperator.QUANTIZE and graph.tensors[source].type == schema.TensorType.FLOAT32:
             operator.inputs, rounded[operator.outputs[0]] = [source], source
         elif code == schema.BuiltinOperator.DEQUANTIZE and operator.inputs[0] in rounded:
