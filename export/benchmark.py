@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from export.benchmarking.fastest import fastest
 from export.benchmarking.rows import Case, benchmark
 from export.benchmarking.table import SUFFIXES, environment, finish
 from export.formats import FORMATS
@@ -114,6 +115,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m expor
         )
         facts = environment() | {"threads": options.threads or "all", "repeat": options.repeat}
         finish(rows, facts, options.out)
+        print("\n".join(fastest(rows)))
 
 
 def check_numbers(*, warm_up: int = 0, **positive: int | None) -> None:

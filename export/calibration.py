@@ -1,4 +1,4 @@
-"""Images from which a quantiser takes the ranges of activations."""
+"""What quantisers with calibration share: images, from which they take ranges, and what stays in float32."""
 
 import pathlib
 import sys
@@ -12,6 +12,11 @@ from rsis_tf.runtime import resize_image
 
 ENOUGH = 300
 """Number of images from which the ranges of activations hardly change any more."""
+
+
+PREDICTION_CHANNELS = 8
+"""Convolutions with fewer output channels stay in float32. They predict logits and coordinates (votes, radii, pointing,
+masks), for which 256 values are too few, and cost little."""
 
 
 def read_inputs(

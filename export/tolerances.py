@@ -31,7 +31,8 @@ class Tolerances:
 
     Attributes:
         atol: largest difference of a probability.
-        min_agreement: least agreement of the instances of an input, see `rsis_tf.evaluation.metrics.agreement`.
+        min_agreement: least agreement of the instances, on average over all images, see
+            `rsis_tf.evaluation.metrics.agreement`.
         mean_difference: largest mean difference of an output, as a share of its spread (the mean distance of its
             values from their mean).
         correlation: least correlation of an output with the model's.

@@ -101,7 +101,7 @@ class Layout:
         return (self.batch, channels, height, width)
 
 
-def encoder_graph(layout: Layout, opset: int, *, first_step: bool = True) -> onnx.ModelProto:
+def encoder_graph(layout: Layout, opset: int) -> onnx.ModelProto:
     """Returns the graph `image` → what every step reads, what the first step returns, and the states after it.
 
     The states before the first step are zero, which saves it most of its convolutions.
@@ -109,7 +109,6 @@ def encoder_graph(layout: Layout, opset: int, *, first_step: bool = True) -> onn
     Args:
         layout: names and shapes.
         opset: version of the ONNX operators.
-        first_step: whether the graph computes the first step; otherwise it returns the states before it.
     """
     model, spec = layout.model, layout.spec
 
@@ -117,17 +116,14 @@ def encoder_graph(layout: Layout, opset: int, *, first_step: bool = True) -> onn
         image = inputs["image"]
         context = layout.read(resample(image, layout.size, spec.aspect) if spec.resize else image)
         outputs = {name: _first(part) for name, part in layout.tensors_of(context).items()}
-        if first_step:
-            step = model.decoder.step(context, model.decoder.start(context), training=False)
-            return outputs | layout.outputs_of(step)
-        batch = tf.shape(image)[0] if spec.batch is None else spec.batch
-        return outputs | {name: tf.zeros(tf.stack([batch, *shape])) for name, (_, *shape) in layout.states.items()}
+        step = model.decoder.step(context, model.decoder.start(context), training=False)
+        return outputs | layout.outputs_of(step)
 
     proto = convert(
         model,
         build,
         inputs={"image": (spec.named_input_shape, spec.input_type)},
-        outputs=layout.contexts | layout.states | (layout.steps if first_step else {}),
+        outputs=layout.contexts | layout.states | layout.steps,
         opset=opset,
     )
     _write_outputs_directly(proto.graph)

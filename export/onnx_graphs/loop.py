@@ -1,6 +1,7 @@
 """The layout `loop`: one ONNX file that repeats the step until no image of the batch has an object left.
 
-Only the small mask logits are collected in the loop; they are enlarged after it. The most steps and the stop threshold
+The first step is computed before the loop, because its states are zero and it needs fewer convolutions. Only the small
+mask logits are collected in the loop; they are enlarged after it. The most steps and the stop threshold
 are optional inputs, `steps` (int64) and `stop_threshold` (float32), whose defaults are in the file.
 """
 
@@ -11,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx_graphs.layouts import Layout, encoder_graph, masks_graph, step_graph
+from rsis_tf.runtime import STEP_OUTPUTS
 
 
 def loop_graph(layout: Layout, opset: int, *, stop_threshold: float) -> onnx.ModelProto:
@@ -20,7 +22,9 @@ def loop_graph(layout: Layout, opset: int, *, stop_threshold: float) -> onnx.Mod
     of the unrolled graph with the number of steps that were taken; the last step is the one that ended the sequences.
     """
     spec = layout.spec
-    model = encoder_graph(layout, opset, first_step=False)
+    model = encoder_graph(layout, opset)  # with the first step, whose states are zero: it needs fewer convolutions
+    first = [f"first/{name}" for name in STEP_OUTPUTS]
+    _rename(model.graph, dict(zip(STEP_OUTPUTS, first, strict=True)))
     body = _body(layout, step_graph(layout, opset))
     masks = _with_prefix(masks_graph(layout, opset), "enlarge/", keep=("logits", "masks"))
     states = list(layout.states)
@@ -28,20 +32,38 @@ def loop_graph(layout: Layout, opset: int, *, stop_threshold: float) -> onnx.Mod
         "steps": np.array(spec.steps, np.int64),
         "stop_threshold": np.array(stop_threshold, np.float32),
     }
-    constants: dict[str, np.ndarray] = {**defaults, "loop/go": np.array(True)}
-    stacked = ["loop/logits", "loop/classes", "loop/stop"]
+    constants: dict[str, np.ndarray] = {
+        **defaults,
+        "loop/one": np.array(1, np.int64),
+        "loop/front": np.array([0], np.int64),
+        "loop/back": np.array([1], np.int64),
+    }
+    stacked = [f"loop/{name}" for name in STEP_OUTPUTS]
+    make = helper.make_node
     nodes = [
-        helper.make_node(
+        make("Sub", ["steps", "loop/one"], ["loop/most"], name="loop/most"),
+        *_more("first/", first[-1], "loop/go"),
+        make(
             "Loop",
-            ["steps", "loop/go", *states],
+            ["loop/most", "loop/go", *states],
             [*(f"loop/last_{name}" for name in states), *stacked],
             name="loop",
             body=body,
         ),
-        helper.make_node("Transpose", [stacked[0]], ["logits"], name="loop/logits_first", perm=[1, 0, 2, 3]),
-        helper.make_node("Transpose", [stacked[1]], ["classes"], name="loop/classes_first", perm=[1, 0, 2]),
-        helper.make_node("Transpose", [stacked[2]], ["stop"], name="loop/stop_first", perm=[1, 0]),
     ]
+    for one, later, name in zip(first, stacked, ("logits", "classes", "stop"), strict=True):
+        axes = [1, 0, *range(2, len(layout.steps[one.removeprefix("first/")]) + 1)]
+        nodes += [
+            # Without a later step, dynamic axes of `later` are zero. They get the sizes of the first step.
+            make("Shape", [one], [f"{one}/shape"], name=f"{one}/shape"),
+            make("Shape", [later], [f"{later}/shape"], name=f"{later}/shape"),
+            make("Slice", [f"{later}/shape", "loop/front", "loop/back"], [f"{later}/count"], name=f"{later}/count"),
+            make("Concat", [f"{later}/count", f"{one}/shape"], [f"{later}/sizes"], name=f"{later}/sizes", axis=0),
+            make("Reshape", [later, f"{later}/sizes"], [f"{later}/sized"], name=f"{later}/sized", allowzero=1),
+            make("Unsqueeze", [one, "loop/front"], [f"{one}/stacked"], name=f"{one}/stacked"),  # (1, B, …)
+            make("Concat", [f"{one}/stacked", f"{later}/sized"], [f"{later}/all"], name=f"{later}/all", axis=0),
+            make("Transpose", [f"{later}/all"], [name], name=f"{later}/batch_first", perm=axes),  # (B, T, …)
+        ]
     model.graph.node.extend([*nodes, *masks.node])
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     model.graph.initializer.extend(masks.initializer)
@@ -65,11 +87,9 @@ def loop_graph(layout: Layout, opset: int, *, stop_threshold: float) -> onnx.Mod
 def _body(layout: Layout, step: onnx.ModelProto) -> onnx.GraphProto:
     """Returns the step as a loop's body; its contexts and the threshold come from the graph around it."""
     graph = _with_prefix(step, "step/", keep=layout.contexts)
-    largest = helper.make_node("ReduceMax", ["step/stop_of_step"], ["step/largest"], name="step/largest", keepdims=0)
-    more = helper.make_node("GreaterOrEqual", ["step/largest", "stop_threshold"], ["step/more"], name="step/more")
     value = helper.make_tensor_value_info
     return helper.make_graph(
-        [*graph.node, largest, more],
+        [*graph.node, *_more("step/", "step/stop_of_step", "step/more")],
         "step",
         [
             value("step/number", TensorProto.INT64, []),
@@ -83,6 +103,22 @@ def _body(layout: Layout, step: onnx.ModelProto) -> onnx.GraphProto:
         ],
         graph.initializer,
     )
+
+
+def _more(prefix: str, stop: str, result: str) -> list[onnx.NodeProto]:
+    """Returns the nodes that compute whether an image of the batch has an object left after a step."""
+    largest = f"{prefix}largest"
+    return [
+        helper.make_node("ReduceMax", [stop], [largest], name=largest, keepdims=0),
+        helper.make_node("GreaterOrEqual", [largest, "stop_threshold"], [result], name=result),
+    ]
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    """Gives tensors other names."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
 
 
 def _with_prefix(model: onnx.ModelProto, prefix: str, *, keep: Iterable[str]) -> onnx.GraphProto:

@@ -1,8 +1,8 @@
 """Quantises ONNX graphs to 8 bits with ONNX Runtime; parts that a measurement shows to be sensitive are left out.
 
-Convolutions hold nearly all weights and arithmetic, so only they are quantised: weights per channel to signed, inputs
-and outputs to unsigned 8 bits. Such graphs run on the CPU provider. On processors without 8-bit dot products (with AVX2
-only) sums may saturate: measure the accuracy there before use.
+Convolutions hold nearly all weights and arithmetic, so only they are quantised, except for those that predict: weights
+per channel to signed, inputs and outputs to unsigned 8 bits. Such graphs run on the CPU provider. On processors without
+8-bit dot products (with AVX2 only) sums may saturate: measure the accuracy there before use.
 """
 
 import dataclasses
@@ -20,10 +20,10 @@ from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_infer_metadata, add_pre_process_metadata
 
+from export.calibration import PREDICTION_CHANNELS
 from export.instances import compare_instances
 from export.onnx_graphs.passes import GraphEditor
 from export.options import Thresholds
-from rsis_tf.config.mask_heads import MASK_HEADS
 from rsis_tf.runtime import OUTPUTS
 
 Array = np.ndarray
@@ -73,9 +73,10 @@ def quantize(
     reference = _outputs(model, judged)
     sizes = [image.shape[1:3] for image in judged for _ in image]
     parts = parts_of(prepared)
+    convolutions = [node.name for node in prepared.graph.node if node.op_type == "Conv"]
 
     def attempt(kept_float: Sequence[str]) -> tuple[onnx.ModelProto, float]:
-        excluded = [name for name, part in parts.items() if part in kept_float]
+        excluded = [name for name in convolutions if parts.get(name) in (None, *kept_float)]
         quantized = _quantize(prepared, ranges, excluded)
         found = _outputs(quantized, judged)
         agreements = [
@@ -135,16 +136,21 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def parts_of(model: onnx.ModelProto) -> dict[str, str]:
-    """Returns the part of the network that each convolution belongs to, by the names of the nodes.
+    """Returns the part of the network that each convolution of features belongs to, by the names of the nodes.
 
-    Parts are the skip projections and stages by number, neck and heads, and the encoder in five pieces of equally many
-    layers; a kernel's name holds that of its layer.
+    Parts are the skip projections and stages by number, the neck, and the encoder in five pieces of equally many
+    layers; a kernel's name holds that of its layer. Predictions (`PREDICTION_CHANNELS`) are in no part.
     """
-    kernels = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv"}
-    heads = "|".join(spec.layer for spec in MASK_HEADS.values())
+    features = {
+        kernel.name
+        for kernel in model.graph.initializer
+        if len(kernel.dims) == 4 and kernel.dims[0] >= PREDICTION_CHANNELS  # (C_out, C_in, k, k)
+    }
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    kernels = {node.name: node.input[1] for node in convolutions if node.input[1] in features}
     parts = {}
     for name, kernel in kernels.items():
-        found = re.search(rf"(skip|stage)_\d|neck|{heads}", kernel)
+        found = re.search(r"(skip|stage)_\d|neck", kernel)
         if found:
             parts[name] = found.group(0)
     encoder = [name for name in kernels if name not in parts]

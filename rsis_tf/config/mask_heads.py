@@ -24,7 +24,6 @@ class MaskHeadSpec:
         loss_weights: loss term that it adds → default weight in the sum.
         fp16_tolerance: (largest difference of a probability, smallest agreement of the instances) that the
             verification of a float16 export accepts; None for the defaults of the exporter.
-        static_int8: whether its activations can be quantised to 8 bits in a TFLite file.
     """
 
     implementation: str
@@ -36,7 +35,6 @@ class MaskHeadSpec:
     losses: str | None = None
     loss_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     fp16_tolerance: tuple[float, float] | None = None
-    static_int8: bool = True
 
 
 MASK_HEADS: dict[str, MaskHeadSpec] = {
@@ -56,8 +54,6 @@ MASK_HEADS: dict[str, MaskHeadSpec] = {
         # Two objects with almost the same pointing logit may swap their steps in float16, and then whole masks differ.
         # The agreement of the instances decides there, not the difference of a probability.
         fp16_tolerance=(1.0, 0.9),
-        # 256 values are too few for the coordinates that pixels vote for.
-        static_int8=False,
     ),
 }
 """Mask head → what it needs and adds. A new head is one module and one row here (and one module for its losses)."""

@@ -15,6 +15,7 @@ from PIL import Image
 from export import benchmark as command
 from export.benchmarking import rows, table, worker
 from export.benchmarking.device_memory import device_memory_mb
+from export.benchmarking.fastest import fastest
 from export.benchmarking.rows import Case
 from export.formats import FORMATS
 from export.options import Thresholds
@@ -59,7 +60,9 @@ def test_rows_table_and_plot(toy_model, images, tmp_path, capsys):
     assert stored["environment"]["cores"] >= 1
     text = (tmp_path / "result.md").read_text()
     assert text.count("not measured: expected providers of the installed onnxruntime") == 2
-    assert capsys.readouterr().out.strip() == text.strip()
+    printed, last = capsys.readouterr().out.strip().rsplit("\n", 1)
+    assert printed.strip() == text.strip()
+    assert last.startswith(f"fastest here: {path.name} (cpu")
     with Image.open(tmp_path / "result.png") as plot:
         assert plot.width > 400
 
@@ -110,6 +113,21 @@ def test_agreement_is_that_with_the_first_file(toy_model, tmp_path):
     assert "Received: 2" in made[3]["error"]
     (bound,) = rows.benchmark([Case(path=other, provider="cpu:io_binding=1", batch=2)], images=[image], repeat=1)
     assert bound["error"] == "this file takes a batch size of 1 only. Received: 2"
+
+
+def test_the_fastest_file_is_named():
+    def row(file, median, agreement, batch=1):
+        facts = {"file": file, "provider": "cpu", "batch": batch, "median_ms": median, "agreement": agreement}
+        return facts
+
+    exact, small, batch = row("a.onnx", 50.0, 1.0), row("b.tflite", 20.0, 0.97), row("c.onnx", 180.0, 1.0, batch=4)
+    failed = {"file": "d.onnx", "provider": "cpu", "batch": 1, "error": "gone"}
+    assert fastest([failed, exact, small, batch]) == [
+        "fastest here: b.tflite (cpu, batch 1), 20.0 ms per image, agreement 0.970",
+        "fastest here with the instances of the first file: c.onnx (cpu, batch 4), 45.0 ms per image, agreement 1.000",
+    ]
+    assert len(fastest([exact, batch])) == 1
+    assert fastest([failed]) == []
 
 
 def test_outputs_are_decoded_with_the_threshold_of_the_file(toy_model, tmp_path):

@@ -90,6 +90,8 @@ def test_loop_ends_early_in_the_graph(run_folder, tmp_path, images):
     assert [node.name for node in session.get_inputs()] == ["image"]  # the others have defaults
     feed = {"image": _at_size(images), "steps": np.array(5), "stop_threshold": np.array(0, np.float32)}
     assert session.run(["stop"], feed)[0].shape == (3, 5)
+    feed["steps"] = np.array(1)  # the loop is not entered; the batch stays dynamic
+    assert [output.shape for output in session.run(None, feed)] == [(3, 1, 48, 64), (3, 1, 4), (3, 1)]
 
 
 def test_loop_uses_the_stop_threshold_of_the_model(run_folder, tmp_path, images):

@@ -123,18 +123,24 @@ def test_rounded_kernels_pass(trained, run, blind):
 
 
 @pytest.mark.parametrize(
-    ("exporter", "options"),
-    [(onnx, ["--calibration", "none"]), (tflite, ["--calibration", "SCENES"]), (onnx, ["--calibration", "SCENES"])],
+    ("run", "exporter", "calibration"),
+    [
+        ("paper", onnx, "none"),
+        ("paper", tflite, "SCENES"),
+        ("paper", onnx, "SCENES"),
+        ("voting", tflite, "SCENES"),
+        ("voting", onnx, "SCENES"),
+    ],
 )
-def test_sound_exports_pass(trained, tmp_path, capsys, exporter, options):
+def test_sound_exports_pass(trained, tmp_path, capsys, run, exporter, calibration):
     scenes = tmp_path / "scenes"
     scenes.mkdir()
     dataset = SyntheticDataset(length=12, seed=9)
     for index in range(12):
         Image.fromarray(dataset[index].image).save(scenes / f"{index}.png")
     out = tmp_path / "file"
-    call = [str(trained / "paper"), "--out", str(out), "--precision", "int8", *options]
-    exporter.main([str(scenes) if word == "SCENES" else word for word in call])
+    source = str(scenes) if calibration == "SCENES" else calibration
+    exporter.main([str(trained / run), "--out", str(out), "--precision", "int8", "--calibration", source])
     assert "verified masks: mean difference" in capsys.readouterr().out
     side = json.loads((tmp_path / "file.json").read_text())
     assert all(tensor["correlation"] > 0.995 for tensor in side["verification_of_tensors"].values())

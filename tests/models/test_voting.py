@@ -42,13 +42,24 @@ def two_discs():
 def test_the_mask_is_the_object_pointed_at():
     head = VotingHead(channels=8, hidden_channels=4, kernel_size=3)
     votes, discs = two_discs()
-    hidden = ops.zeros((1, 32, 48, 4))
+    refinement = ops.zeros((1, 32, 48, 1))
     for place, disc in zip([(9, 14), (21, 33)], discs, strict=True):
         pointing = np.zeros((1, 32, 48, 1), np.float32)
         pointing[0, place[0], place[1]] = 1
         chosen = head.choose(ops.convert_to_tensor(pointing), votes)
-        mask = ops.convert_to_numpy(head.mask_logits(chosen, hidden, votes))
+        mask = ops.convert_to_numpy(head.mask_logits(chosen, refinement, votes))
         np.testing.assert_array_equal(mask[0, ..., 0] > 0, disc)
+
+
+def test_one_convolution_computes_what_two_layers_do():
+    keras.utils.set_random_seed(0)
+    head = VotingHead(channels=8, hidden_channels=4, kernel_size=3)
+    for layer in (head.pointer, head.refinement):
+        layer.kernel.assign(keras.random.normal(layer.kernel.shape))
+        layer.bias.assign(keras.random.normal(layer.bias.shape))
+    hidden = keras.random.normal((2, 6, 7, 4))
+    for ours, layer in zip(head.read(hidden), (head.pointer, head.refinement), strict=True):
+        np.testing.assert_allclose(ours, layer(hidden), rtol=1e-5, atol=1e-5)
 
 
 def test_mask_pooling_is_the_mean_under_the_mask():
@@ -86,10 +97,10 @@ def test_class_features_from_under_the_mask(tmp_path):
 def test_found_objects_are_not_pointed_at_again():
     head = VotingHead(channels=8, hidden_channels=4, kernel_size=3)
     votes, discs = two_discs()
-    hidden = ops.zeros((1, 32, 48, 4))
+    evidence = ops.zeros((1, 32, 48, 1))
     for found, other in (discs, discs[::-1]):
         covered = ops.convert_to_tensor(found[None, ..., None].astype(np.float32))
-        pointing = ops.convert_to_numpy(head.point(hidden, votes, covered))[0, ..., 0]
+        pointing = ops.convert_to_numpy(head.point(evidence, votes, covered))[0, ..., 0]
         assert other.ravel()[pointing.argmax()]
 
 

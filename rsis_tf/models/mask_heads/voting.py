@@ -150,9 +150,10 @@ class VotingHead(MaskHead):
 
     def step(self, hidden: Tensor, context: ImageContext, state: dict[str, Tensor]) -> HeadStep:
         votes, found = cast(PixelVotes, context.head), state["found"]
-        pointing = self.point(hidden, votes, found)
+        evidence, refinement = self.read(hidden)
+        pointing = self.point(evidence, votes, found)
         chosen = self.choose(pointing, votes)
-        mask = self.mask_logits(chosen, hidden, votes)
+        mask = self.mask_logits(chosen, refinement, votes)
         # Pixels whose votes agree count as found whether they are foreground or not. Otherwise a background pixel that
         # votes for the object could be pointed at again in every later step.
         covered = ops.maximum(
@@ -171,15 +172,35 @@ class VotingHead(MaskHead):
             outputs={"pointing_logits": pointing},
         )
 
-    def point(self, hidden: Tensor, votes: PixelVotes, found: Tensor) -> Tensor:
-        """Returns the logits (B, h', w', 1) of pointing at each pixel; pixels that count as found get low ones.
+    def read(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what `pointer` and `refinement` compute, each (B, h', w', 1) float32.
+
+        One convolution of two channels computes both: libraries compute many channels at a time, and one alone takes as
+        long as two.
 
         Args:
             hidden: (B, h', w', C), of the last stage.
+        """
+        kernel, bias = (
+            ops.concatenate([ops.convert_to_tensor(part) for part in parts], axis=-1)
+            for parts in (
+                (self.pointer.kernel, self.refinement.kernel),
+                (self.pointer.bias, self.refinement.bias),
+            )
+        )
+        both = ops.conv(hidden, ops.cast(kernel, hidden.dtype), strides=1, padding="same")  # (B, h', w', 2)
+        both = ops.cast(both + ops.cast(bias, both.dtype), "float32")
+        return both[..., :1], both[..., 1:]
+
+    def point(self, evidence: Tensor, votes: PixelVotes, found: Tensor) -> Tensor:
+        """Returns the logits (B, h', w', 1) of pointing at each pixel; pixels that count as found get low ones.
+
+        Args:
+            evidence: (B, h', w', 1) float32, from `read`.
             votes: of the image.
             found: (B, h', w', 1) float32 in 0..1.
         """
-        pointing = ops.cast(self.pointer(hidden), "float32") + votes["candidates"][..., 3:]
+        pointing = evidence + votes["candidates"][..., 3:]
         return pointing - ops.cast(self.inhibition, "float32") * found
 
     def choose(self, pointing: Tensor, votes: PixelVotes) -> Tensor:
@@ -205,16 +226,16 @@ class VotingHead(MaskHead):
         distance = ops.minimum(ops.sum(ops.square(offset), axis=-1, keepdims=True), _FARTHEST)
         return ops.cast(self.sharpness, "float32") * (1 - distance)
 
-    def mask_logits(self, chosen: Tensor, hidden: Tensor, votes: PixelVotes) -> Tensor:
+    def mask_logits(self, chosen: Tensor, refinement: Tensor, votes: PixelVotes) -> Tensor:
         """Returns the mask logits (B, h, w, 1) of an object: positive where a pixel is foreground and its vote agrees.
 
         Args:
             chosen: from `choose`.
-            hidden: (B, h', w', C), of the last stage.
+            refinement: (B, h', w', 1) float32, from `read`.
             votes: of the image.
         """
         inside = self.agreement(votes["votes"], chosen)
-        inside = inside + resize(ops.cast(self.refinement(hidden), "float32"), spatial_size(inside))
+        inside = inside + resize(refinement, spatial_size(inside))
         # The soft minimum of the two logits, −log(e^−a + e^−b), in operations that every export format has.
         foreground = votes["foreground_logits"]
         return ops.minimum(inside, foreground) - ops.softplus(-ops.abs(inside - foreground))
