@@ -75,7 +75,7 @@ PYTORCH = {
 """Device → options of `pytorch_worker`, the most important first."""
 TRAINING = {
     "cpu": ["cpu", "cpu:channels_last=1"],
-    "cuda": ["cuda:tf32=1", "cuda:tf32=0", "cuda:tf32=1,channels_last=1", "cuda:tf32=1,precision=bf16,channels_last=1"],
+    "cuda": ["cuda:tf32=0", "cuda:tf32=1", "cuda:tf32=1,channels_last=1", "cuda:tf32=1,precision=bf16,channels_last=1"],
 }
 """Device → options of `pytorch_training`."""
 EARLY_STEPS = 4
@@ -206,6 +206,8 @@ def write_weights(model: "RSIS", path: pathlib.Path) -> None:
 def cases(folder: pathlib.Path, encoder: str, devices: list[str], batch: int) -> list[Case]:
     """Returns the cases of the predictions of one encoder at one batch size."""
     made = []
+    if "cpu" not in devices:  # the reference of all agreements is computed in full float32
+        made.append(Case(path=folder / f"{encoder}.onnx", batch=batch))
     for device in devices:
         made += matrix_cases(folder, encoder, device)
         for ending, ways in ONNX[device].items():
