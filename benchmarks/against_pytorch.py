@@ -96,10 +96,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             "--batch",
             dest="batch_sizes",
             type=int,
-            nargs="+",
+            nargs="*",
             default=[1, 8],
             metavar="B",
-            help="images in one run (default: 1 8)",
+            help="images in one prediction (default: 1 8); without a number, only training steps are measured",
         )
     add = prepare_parser.add_argument
     add(
@@ -332,7 +332,7 @@ def main(argv: list[str] | None = None) -> None:
     """Runs `prepare` or `measure`."""
     with command_line():
         options = parse(argv)
-        check_numbers(batch_size=min(options.batch_sizes))
+        check_numbers(batch_size=min(options.batch_sizes, default=None))
         {"prepare": prepare, "measure": measure}[options.command](options)
 
 
