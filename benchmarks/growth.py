@@ -10,6 +10,7 @@ Example:
 
 import argparse
 import dataclasses
+import itertools
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -119,7 +120,7 @@ def counted(axes: dict[str, list[Point]], folder: pathlib.Path) -> dict[Point, i
         return of_file[point.name]
 
     found = {}
-    for point in {point for axis in axes.values() for point in axis}:
+    for point in itertools.chain(*axes.values()):  # a point that several axes share is counted once
         plain = dataclasses.replace(point, objects=None, batch=1)
         work = of(plain)
         if point.objects is not None:
@@ -143,10 +144,15 @@ def to_markdown(axes: dict[str, list[Point]], rows: dict[Point, Row], work: dict
     for axis, found in axes.items():
         for point, expected in zip(found, expectation(found, rows, work), strict=True):
             row = rows[point]
-            cells = [AXES[axis], getattr(point, axis), f"{work[point] / 1e9:.2f}", f"{row['median_ms']:.1f}"]
-            lines.append(
-                "| " + " | ".join(map(str, [*cells, f"{expected:.1f}", f"{row['host_memory_mb']:.0f}"])) + " |"
-            )
+            cells = [
+                AXES[axis],
+                str(getattr(point, axis)),
+                f"{work[point] / 1e9:.2f}",
+                f"{row['median_ms']:.1f}",
+                f"{expected:.1f}",
+                f"{row['host_memory_mb']:.0f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

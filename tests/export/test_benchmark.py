@@ -376,14 +376,22 @@ def test_cases_are_measured_in_turns(tmp_path):
     assert "| loss |" in table.to_markdown(made, {}).replace("|", "| ").replace("|  ", "| ")
 
 
-def test_memory_is_a_difference_where_the_driver_does_not_know_the_process(nvidia_smi, tmp_path):
-    """As in containers in which processes have other ids than the driver sees."""
-    from export.benchmarking.device_memory import used_memory_mb
-
-    nvidia_smi('case "$1" in --query-gpu*) printf "900\\n100\\n";; esac')
-    assert used_memory_mb() == 1000
-    nvidia_smi('case "$1" in --query-gpu*) printf "[N/A]\\n";; esac')
-    assert used_memory_mb() is None
+def test_memory_is_a_difference_where_the_driver_does_not_know_the_process(nvidia_smi, monkeypatch, tmp_path):
+    """As in containers in which processes have other ids than the driver sees: what the end of the process frees."""
+    flag = tmp_path / "ended"
+    nvidia_smi(
+        f'case "$1" in --query-compute*) printf "4242, 900\\n";; '
+        f"--query-gpu=memory.used) if [ -e {flag} ]; then echo 400; else echo 900; echo 100; touch {flag}; fi;; esac"
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    program = tmp_path / "worker.py"
+    program.write_text(WORKER.format(root=str(pathlib.Path(__file__).parents[2]), visible="0"), encoding="utf-8")
+    case = Case(path=program, provider="cuda", worker=(str(program),))
+    (row,) = rows.benchmark([case], images=[IMAGE], repeat=1)
+    assert row["device_memory_mb"] == 600
+    nvidia_smi('case "$1" in --query-gpu=memory.used) printf "[N/A]\\n";; *) exit 9;; esac')
+    (row,) = rows.benchmark([case], images=[IMAGE], repeat=1)
+    assert row["device_memory_mb"] is None
 
 
 class _Absent(importlib.abc.MetaPathFinder):
