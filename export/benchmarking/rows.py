@@ -146,7 +146,7 @@ def _start(group: Sequence["_Measurement"], turns: Turns) -> None:
         for measurement in part:
             measurement.start()
         for measurement in part:
-            measurement.open(left())
+            measurement.wait(left())
 
 
 class _Measurement:
@@ -167,7 +167,7 @@ class _Measurement:
         environment = WITHOUT_GPU if is_cpu(self.case.provider.partition(":")[0]) else {}
         self._process = Process(self.task, worker=self.case.worker, environment=environment)
 
-    def open(self, seconds: float | None) -> None:
+    def wait(self, seconds: float | None) -> None:
         """Waits until the file is open."""
         if self._process:
             try:
