@@ -82,7 +82,8 @@ def test_pytorch_and_exports_find_the_same_instances(tmp_path):
     rows = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["rows"]
     on_cpu = [row for row in rows if row["provider"].startswith("cpu") and "multiply_adds" not in row]
     (early,) = [row for row in on_cpu if row["provider"] == "cpu:steps=4"]
-    assert early["error"] == "expected a graph that takes 4 steps. Received: 2 steps"
+    assert early["median_ms"] > 0
+    assert "agreement" not in early  # the later steps are missing
     on_cpu.remove(early)
     assert sorted({row["file"] for row in on_cpu}) == ["resnet34.keras", "resnet34.onnx", "resnet34.torch.npz"]
     for row in on_cpu:
