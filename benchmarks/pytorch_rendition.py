@@ -1,8 +1,12 @@
 """The paper's network in plain PyTorch, for comparisons of speed. The project does not use it.
 
-Nothing is computed ahead: every step convolves input, projection and hidden state again. Parameters have the names of
-the original's checkpoints, so that `rsis_tf.models.pytorch.convert.state_dicts` fits.
+By default nothing is computed ahead, as in the original: every step convolves input, projection and hidden state
+again. With `hoisted`, the projections are convolved once per image, as the project does it; this shows what the idea
+brings and what the runtime brings. Parameters have the names of the original's checkpoints, so that
+`rsis_tf.models.pytorch.convert.state_dicts` fits.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -89,9 +93,35 @@ class Cell(nn.Module):
         self.Gates = nn.Conv2d(taken + hidden, 4 * hidden, 3, padding=1)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        in_gate, forget, out_gate, candidate = self.Gates(torch.cat([x, state[0]], 1)).chunk(4, 1)
-        cell = torch.sigmoid(forget) * state[1] + torch.sigmoid(in_gate) * torch.tanh(candidate)
-        return torch.sigmoid(out_gate) * torch.tanh(cell), cell
+        return _next(self.Gates(torch.cat([x, state[0]], 1)), state[1])
+
+    def hoisted(self, projection: Tensor, before: int) -> Callable[..., tuple[Tensor, Tensor]]:
+        """Convolves the projection, which begins at the input channel `before`; returns a function for each step."""
+        after = before + projection.shape[1]
+        weight = self.Gates.weight
+        fixed = functional.conv2d(projection, weight[:, before:after], self.Gates.bias, padding=1)
+        changing = torch.cat([weight[:, :before], weight[:, after:]], 1)
+        if changing.shape[1] and projection.is_contiguous(memory_format=torch.channels_last):
+            changing = changing.contiguous(memory_format=torch.channels_last)
+
+        def step(x: Tensor | None, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+            parts = [part for part in (x, state and state[0]) if part is not None]
+            gates = fixed
+            if parts:  # without a state, the hidden channels are zero
+                kernel = changing if state else changing[:, :before]
+                gates = gates + functional.conv2d(torch.cat(parts, 1), kernel, padding=1)
+            return _next(gates, state[1] if state else None)
+
+        return step
+
+
+def _next(gates: Tensor, cell: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Returns hidden and cell state; without a cell state, that of zeros."""
+    in_gate, forget, out_gate, candidate = gates.chunk(4, 1)
+    following = torch.sigmoid(in_gate) * torch.tanh(candidate)
+    if cell is not None:
+        following = torch.sigmoid(forget) * cell + following
+    return torch.sigmoid(out_gate) * torch.tanh(following), following
 
 
 class Decoder(nn.Module):
@@ -106,12 +136,24 @@ class Decoder(nn.Module):
         self.fc_class = nn.Linear(sum(self.hidden), num_classes)
         self.fc_stop = nn.Linear(sum(self.hidden), 1)
 
-    def forward(self, maps: list[Tensor], states: list) -> tuple[Tensor, Tensor, Tensor, list]:
+    def hoisted(self, maps: list[Tensor]) -> list[Callable[..., tuple[Tensor, Tensor]]]:
+        """Convolves all projections; returns the function of each cell."""
+        return [
+            cell.hoisted(projection, 0 if stage == 0 else self.hidden[stage - 1])
+            for stage, (cell, projection) in enumerate(zip(self.clstm_list, maps, strict=True))
+        ]
+
+    def forward(
+        self, maps: list[Tensor], states: list, cells: list[Callable[..., tuple[Tensor, Tensor]]] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, list]:
         pooled, following = [], []
-        for cell, x, state in zip(self.clstm_list, maps, states, strict=True):
-            if following:
-                x = torch.cat([_resize(following[-1][0], x.shape[2:]), x], 1)
-            following.append(cell(x, state))
+        for stage, (projection, state) in enumerate(zip(maps, states, strict=True)):
+            x = _resize(following[-1][0], projection.shape[2:]) if following else None
+            if cells:
+                following.append(cells[stage](x, state))
+            else:
+                joined = projection if x is None else torch.cat([x, projection], 1)
+                following.append(self.clstm_list[stage](joined, state))
             pooled.append(following[-1][0].amax((2, 3)))
         last = following[-1][0]
         mask = self.conv_out(_resize(last, (2 * last.shape[2], 2 * last.shape[3])))
@@ -127,11 +169,15 @@ class Rendition(nn.Module):
         hidden_size: D.
         num_classes: K.
         num_steps: T.
+        hoisted: whether the projections are convolved once, not in every step.
     """
 
-    def __init__(self, *, encoder: str, hidden_size: int, num_classes: int, num_steps: int) -> None:
+    def __init__(
+        self, *, encoder: str, hidden_size: int, num_classes: int, num_steps: int, hoisted: bool = False
+    ) -> None:
         super().__init__()
         self.num_steps = num_steps
+        self.hoisted = hoisted
         self.encoder = Encoder(encoder, hidden_size)
         self.decoder = Decoder(hidden_size, num_classes)
         self.register_buffer("mean", 255 * torch.tensor(MEAN)[:, None, None], persistent=False)
@@ -139,23 +185,30 @@ class Rendition(nn.Module):
 
     def forward(self, images: Tensor, *, channels_last: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Returns masks (B, T, H, W), classes (B, T, K) and stop (B, T); `channels_last` selects the memory layout."""
+        masks, classes, stop = self.logits(images, channels_last=channels_last)
+        return torch.sigmoid(masks), torch.softmax(classes, -1), torch.sigmoid(stop)
+
+    def logits(self, images: Tensor, *, channels_last: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the same before sigmoid and softmax."""
         x = images.permute(0, 3, 1, 2)
         # Without the copy, all layers would use the memory layout of the images.
         x = x if channels_last else x.contiguous()
         x = (x.to(self.mean.dtype) - self.mean) / self.std
         maps = self.encoder(x)
-        states = [
-            (x.new_zeros(len(x), hidden, *level.shape[2:]),) * 2
-            for hidden, level in zip(self.decoder.hidden, maps, strict=True)
-        ]
+        cells = self.decoder.hoisted(maps) if self.hoisted else None
+        states: list = [None] * len(maps)
+        if cells is None:
+            states = [
+                (level.new_zeros(len(x), hidden, *level.shape[2:]),) * 2
+                for hidden, level in zip(self.decoder.hidden, maps, strict=True)
+            ]
         masks, classes, stops = [], [], []
         for _ in range(self.num_steps):
-            mask, class_logits, stop, states = self.decoder(maps, states)
+            mask, class_logits, stop, states = self.decoder(maps, states, cells)
             masks.append(mask)
             classes.append(class_logits)
             stops.append(stop)
-        masks = torch.sigmoid(_resize(torch.cat(masks, 1), images.shape[1:3]))
-        return masks, torch.softmax(torch.stack(classes, 1), -1), torch.sigmoid(torch.cat(stops, 1))
+        return _resize(torch.cat(masks, 1), images.shape[1:3]), torch.stack(classes, 1), torch.cat(stops, 1)
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

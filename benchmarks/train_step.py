@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from training_data import training_batch
 
 from rsis_tf.config import ENCODER_NAMES, PRECISIONS, ModelConfig, TrainConfig
 from rsis_tf.config.presets import nuclei
@@ -55,17 +56,7 @@ def main() -> None:
     from rsis_tf.training import compile_model
     from rsis_tf.training.building import build_for_training
 
-    rng = np.random.default_rng(0)
-    shape = (options.batch, options.size, options.size)
-    images = rng.integers(0, 256, (*shape, 3), np.uint8)
-    label_maps = np.kron(
-        rng.integers(0, options.objects + 1, (options.batch, 16, 16)), np.ones([options.size // 16] * 2)
-    )
-    targets = {
-        "masks": (label_maps[:, None] == np.arange(1, options.objects + 1)[None, :, None, None]).astype(np.uint8),
-        "classes": np.ones((options.batch, options.objects), np.int32),
-        "valid": np.ones((options.batch, options.objects), np.uint8),
-    }
+    images, targets = training_batch(batch=options.batch, objects=options.objects, size=options.size)
     own = nuclei().changed(**({"encoder": options.encoder} if options.encoder else {}))
     models = {
         "paper": (ModelConfig(encoder=options.encoder or "resnet50"), TrainConfig(num_steps=options.steps)),

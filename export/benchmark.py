@@ -25,7 +25,8 @@ enable_cuda_graph=1 implies it and needs a file of fixed batch size that was exp
 TensorRT leaves to CUDA what it cannot run. Options that begin with trt_ go to TensorRT, the others to CUDA.
 
 Rows of the CPU are measured in processes that see no GPU. "host MB" is the peak of main memory. "device MB" is the
-memory that nvidia-smi counts for the process after the runs, or – where it gives no number.
+memory that nvidia-smi counts for the process after the runs. Where it does not know the process, as in a container, it
+is the memory that the end of the process frees; – where nvidia-smi gives no number.
 The scores in FILE.scores.json, written by `rsis evaluate FILE --out FILE.scores.json`, appear in the row of the file.
 The exit code is 1 if no file could be measured.
 """

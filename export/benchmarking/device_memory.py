@@ -8,6 +8,24 @@ QUERY = ("--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"
 """Arguments with which nvidia-smi prints one line for each process and GPU, `PID, MiB`
 (`nvidia-smi --help-query-compute-apps`)."""
 
+QUERY_ALL = ("--query-gpu=memory.used", "--format=csv,noheader,nounits")
+"""Arguments with which it prints one line for each GPU, `MiB`."""
+
+
+def used_memory_mb() -> float | None:
+    """Returns the MiB that all processes hold on all GPUs, or None if it cannot be measured.
+
+    Before and after the end of a process, the difference is what it held, if no other process allocates meanwhile.
+    """
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    done = subprocess.run([program, *QUERY_ALL], capture_output=True, text=True, check=False)
+    values = [line.strip() for line in done.stdout.splitlines()]
+    if done.returncode or not values or not all(value.isdecimal() for value in values):
+        return None
+    return float(sum(map(int, values)))
+
 
 def device_memory_mb(process: int | None = None) -> float | None:
     """Returns the MiB that a process holds on all GPUs: weights, activations, workspaces and the CUDA context.

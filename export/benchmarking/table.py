@@ -24,16 +24,21 @@ COLUMNS = {
     "median_ms": "median ms",
     "p95_ms": "p95 ms",
     "p99_ms": "p99 ms",
+    "floor_ms": "floor ms",
+    "of_floor": "× floor",
     "images_per_second": "images/s",
     "load_s": "load s",
     "host_memory_mb": "host MB",
     "device_memory_mb": "device MB",
     "file_mb": "file MB",
+    "loss": "loss",
     "agreement": "agreement",
     "ap": "AP",
     "ap50": "AP50",
 }
 """Key of a row → heading of its column."""
+OPTIONAL = ("floor_ms", "of_floor", "loss")
+"""Columns that are left out if no row has a value."""
 SUFFIXES = (".json", ".md", ".png")
 """Of the files that `write` writes."""
 PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tensorflow", "keras", "ai-edge-litert", "torch")
@@ -90,13 +95,14 @@ def write(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], out: path
 
 def to_markdown(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> str:
     """Returns the table, followed by the environment. A row without a measurement gives the reason."""
-    lines = ["| " + " | ".join(COLUMNS.values()) + " |", "|" + "---|" * len(COLUMNS)]
+    keys = [key for key in COLUMNS if key not in OPTIONAL or any(key in row for row in rows)]
+    lines = ["| " + " | ".join(COLUMNS[key] for key in keys) + " |", "|" + "---|" * len(keys)]
     for row in rows:
-        cells = [_cell(row.get(key)) for key in COLUMNS]
+        cells = [_cell(row.get(key)) for key in keys]
         if "error" in row:
-            cells[list(COLUMNS).index("median_ms")] = f"not measured: {row['error']}"
+            cells[keys.index("median_ms")] = f"not measured: {row['error']}"
         elif row.get("device_memory_mb") is None:
-            cells[list(COLUMNS).index("device_memory_mb")] = "–"
+            cells[keys.index("device_memory_mb")] = "–"
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", *(f"- {name}: {value}" for name, value in facts.items())]
     return "\n".join(lines) + "\n"

@@ -1,10 +1,11 @@
 """Measures one model file on one device, in its own process, so that memory and caches are not shared.
 
-Started by `export.benchmark`. Reads a task as JSON from standard input and writes the result as JSON to standard
+Started by `export.benchmarking.process`, which describes what is read from standard input and written to standard
 output.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -40,7 +41,7 @@ class Task:
         provider: "cpu", or a provider of ONNX Runtime with options, e.g. "cuda:use_tf32=0,io_binding=1".
         batch: images in one run.
         threads: CPU threads, None for one per core.
-        warm_up, repeat: number of runs before and in the measurement.
+        warm_up: number of runs before the measurement.
         images: `.npy` file of (N, H, W, 3) uint8.
         outputs: `.npz` file to write the outputs for these images to.
         verify: whether to compare an exported file with the SHA-256 beside it.
@@ -51,7 +52,6 @@ class Task:
     batch: int
     threads: int | None
     warm_up: int
-    repeat: int
     images: str
     outputs: str
     verify: bool = True
@@ -74,17 +74,20 @@ class Opened:
     precision: str | None = None
 
 
-def measure(task: Task, open_file: Callable[[pathlib.Path, Task], Opened] | None = None) -> dict[str, Any]:
-    """Measures one file and writes its outputs.
+Step = Callable[[], object]
+"""What is timed: one run."""
+
+
+def prepare(task: Task, open_file: Callable[[pathlib.Path, Task], Opened] | None = None) -> tuple[dict[str, Any], Step]:
+    """Opens one file, writes its outputs and runs it for warm-up.
 
     Args:
         task: what to measure.
         open_file: opens the file; default: as `rsis_tf.inference.open_model` does.
 
     Returns:
-        Times in milliseconds, memory in megabytes (2²⁰ bytes), and the thresholds for decoding the outputs.
+        The seconds of loading with the thresholds for decoding the outputs, and the step to measure.
     """
-    name, _ = read_provider(task.provider)
     start = time.perf_counter()
     opened = (open_file or _open)(pathlib.Path(task.path), task)
     loaded, run = time.perf_counter() - start, opened.run
@@ -93,26 +96,27 @@ def measure(task: Task, open_file: Callable[[pathlib.Path, Task], Opened] | None
         np.take(images, range(i, i + task.batch), axis=0, mode="wrap") for i in range(0, len(images), task.batch)
     ]
     _save([run(batch) for batch in batches], len(images), pathlib.Path(task.outputs))
-    for i in range(task.warm_up):
-        run(batches[i % len(batches)])
+    turn = itertools.cycle(batches)
+    for _ in range(task.warm_up):
+        run(next(turn))
+    facts = {"load_s": loaded, "thresholds": opened.thresholds}
+    return facts | ({"precision": opened.precision} if opened.precision else {}), lambda: run(next(turn))
+
+
+def timed(step: Step, runs: int) -> list[float]:
+    """Returns the milliseconds of each run."""
     times = []
-    for i in range(task.repeat):
+    for _ in range(runs):
         start = time.perf_counter()
-        run(batches[i % len(batches)])
-        times.append(time.perf_counter() - start)
-    milliseconds = 1000 * np.array(times)
-    return {
-        "median_ms": float(np.median(milliseconds)),
-        "p95_ms": float(np.percentile(milliseconds, 95)),
-        "p99_ms": float(np.percentile(milliseconds, 99)),
-        "images_per_second": float(1000 * task.batch / np.median(milliseconds)),
-        "load_s": loaded,
-        "host_memory_mb": _peak_memory(),
-        "device_memory_mb": device_memory_mb() if device_of(name) == "cuda" else None,
-        "runs": task.repeat,
-        "thresholds": opened.thresholds,
-        **({"precision": opened.precision} if opened.precision else {}),
-    }
+        step()
+        times.append(1000 * (time.perf_counter() - start))
+    return times
+
+
+def memory(provider: str) -> dict[str, float | None]:
+    """Returns the megabytes (2²⁰ bytes) of this process, as keys of a row."""
+    on_gpu = device_of(read_provider(provider)[0]) == "cuda"
+    return {"host_memory_mb": _peak_memory(), "device_memory_mb": device_memory_mb() if on_gpu else None}
 
 
 def _save(outputs: list[Outputs], count: int, path: pathlib.Path) -> None:
@@ -225,14 +229,28 @@ def _open_bound(path: pathlib.Path, providers: list[Provider], task: Task) -> Op
     )
 
 
+def serve(prepare_task: Callable[[Task], tuple[dict[str, Any], Step]]) -> None:
+    """Does what standard input asks for; see `export.benchmarking.process`."""
+    # Libraries may print to standard output. The replies keep the file, everything else goes to standard error.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def reply(value: object) -> None:
+        print(json.dumps(value), file=replies, flush=True)
+
+    task = Task(**json.loads(sys.stdin.readline()))
+    try:
+        facts, step = prepare_task(task)
+        reply(facts)
+        for line in sys.stdin:
+            reply(timed(step, int(line)) if line.strip() != "end" else memory(task.provider))
+    except (InputError, OSError, KeyError, ImportError) as error:
+        reply({"error": " ".join(str(error).split())})
+
+
 def main(open_file: Callable[[pathlib.Path, Task], Opened] | None = None) -> None:
     """Measures the task on standard input."""
-    task = Task(**json.load(sys.stdin))
-    try:
-        result = measure(task, open_file)
-    except (InputError, OSError, KeyError, ImportError) as error:
-        result = {"error": " ".join(str(error).split())}
-    json.dump(result, sys.stdout)
+    serve(lambda task: prepare(task, open_file))
 
 
 if __name__ == "__main__":

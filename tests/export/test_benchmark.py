@@ -82,11 +82,13 @@ def test_number_of_runs(tmp_path):
 
     np.save(tmp_path / "images.npy", np.zeros((5, 8, 8, 3), np.uint8))
     paths = {"path": "", "images": str(tmp_path / "images.npy"), "outputs": str(tmp_path / "outputs.npz")}
-    task = worker.Task(provider="cpu", batch=2, threads=None, warm_up=4, repeat=6, **paths)
+    task = worker.Task(provider="cpu", batch=2, threads=None, warm_up=4, **paths)
     thresholds = Thresholds(stop_threshold=0.5, mask_threshold=0.5)
-    result = worker.measure(task, lambda path, task: worker.Opened(run=run, size=(8, 8), thresholds=thresholds))
+    facts, step = worker.prepare(task, lambda path, task: worker.Opened(run=run, size=(8, 8), thresholds=thresholds))
+    assert facts["thresholds"] == thresholds
+    assert sizes == [2] * (3 + 4)
+    assert len(worker.timed(step, 6)) == 6
     assert sizes == [2] * (3 + 4 + 6)
-    assert result["runs"] == 6
     with np.load(tmp_path / "outputs.npz") as stored:
         assert stored["arr_2"].tolist() == [[0], [1], [0], [1], [0]]  # of five images, without the filler
 
@@ -346,6 +348,68 @@ def test_exit_code_is_1_if_no_file_could_be_measured(toy_model, tmp_path, capsys
     assert "error: no file could be measured" in capsys.readouterr().err
     assert "not measured: " in (tmp_path / "result.md").read_text(encoding="utf-8")
     command.main([str(tmp_path / "broken.onnx"), str(toy_model()), "--repeat", "1", "--out", str(tmp_path / "other")])
+
+
+LOGGING_WORKER = """
+import sys
+sys.path.insert(0, {root!r})
+from export.benchmarking.worker import serve
+
+def prepare(task):
+    print("libraries may print")  # must not be taken for an answer
+    if task.provider == "cpu:slow=1":
+        import time
+        time.sleep(60)
+    if task.provider == "cpu:broken=1":
+        sys.exit("out of memory")
+    def step():
+        with open({log!r}, "a") as file:
+            print(task.batch, file=file)
+    return {{"loss": 2.0 / task.batch}}, step
+
+serve(prepare)
+"""
+
+
+def test_cases_are_measured_in_turns(tmp_path):
+    """A case that ends or is late gets a reason and stops no other; losses are compared with the first."""
+    program, log = tmp_path / "worker.py", tmp_path / "log.txt"
+    program.write_text(LOGGING_WORKER.format(root=str(pathlib.Path(__file__).parents[2]), log=str(log)), "utf-8")
+    asked = [("cpu:slow=1", 1), ("cpu", 1), ("cpu:broken=1", 1), ("cpu", 2)]
+    cases = [Case(path=program, provider=name, batch=batch, worker=(str(program),)) for name, batch in asked]
+    reported = []
+    turns = rows.Turns(together=4, starting=4, rounds=2, start_seconds=5)
+    made = rows.benchmark(
+        cases,
+        images=[IMAGE],
+        repeat=3,
+        turns=turns,
+        report=lambda found: reported.append([row.get("runs") for row in found]),
+    )
+    assert log.read_text().split() == ["1", "1", "2", "2", "1", "2"]
+    assert reported == [[None, 2, None, 2], [None, 3, None, 3]]
+    assert made[0]["error"].startswith("no answer in ")
+    assert made[2]["error"] == "ended with code 1: out of memory"
+    assert (made[1]["agreement"], made[3]["agreement"]) == (1, 0.5)
+    assert "| loss |" in table.to_markdown(made, {}).replace("|", "| ").replace("|  ", "| ")
+
+
+def test_memory_is_a_difference_where_the_driver_does_not_know_the_process(nvidia_smi, monkeypatch, tmp_path):
+    """As in containers in which processes have other ids than the driver sees: what the end of the process frees."""
+    flag = tmp_path / "ended"
+    nvidia_smi(
+        f'case "$1" in --query-compute*) printf "4242, 900\\n";; '
+        f"--query-gpu=memory.used) if [ -e {flag} ]; then echo 400; else echo 900; echo 100; touch {flag}; fi;; esac"
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    program = tmp_path / "worker.py"
+    program.write_text(WORKER.format(root=str(pathlib.Path(__file__).parents[2]), visible="0"), encoding="utf-8")
+    case = Case(path=program, provider="cuda", worker=(str(program),))
+    (row,) = rows.benchmark([case], images=[IMAGE], repeat=1)
+    assert row["device_memory_mb"] == 600
+    nvidia_smi('case "$1" in --query-gpu=memory.used) printf "[N/A]\\n";; *) exit 9;; esac')
+    (row,) = rows.benchmark([case], images=[IMAGE], repeat=1)
+    assert row["device_memory_mb"] is None
 
 
 class _Absent(importlib.abc.MetaPathFinder):
