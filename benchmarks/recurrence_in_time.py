@@ -2,10 +2,9 @@
 
 python benchmarks/recurrence_in_time.py
 
-1. A network learns to segment single frames.
-2. Two copies of it are trained further on the same clips: one frame by frame, as `rsis train` does, and one that also
-   reads the hidden states of the frame before (`temporal_decoder.py`).
-3. Both predict longer sequences at several speeds. Identities are those of `rsis_tf.tracking.Tracker`, or the number of
+1. Two copies of the model `shapes` of the package are trained further on the same clips: one frame by frame, as
+   `rsis train` does, and one that also reads the hidden states of the frame before (`temporal_decoder.py`).
+2. Both predict longer sequences at several speeds. Identities are those of `rsis_tf.tracking.Tracker`, or the number of
    the step that found the object.
 
 Columns: IoU, mean over the visible objects of the IoU with the object found for it in the frame, whatever its identity;
@@ -19,9 +18,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from moving_clips import MOST, SIDE, Clip, batch, clip
+from moving_clips import SIDE, Clip, batch, clip
 
-from rsis_tf.config import LossConfig, ModelConfig
+from rsis_tf.config.presets import preset
 from rsis_tf.engine import quiet_start
 from rsis_tf.runtime import Instances, decode
 
@@ -34,7 +33,7 @@ from scipy.optimize import linear_sum_assignment  # noqa: E402
 from temporal_decoder import RecurrenceInTime, clip_loss  # noqa: E402
 from tracking_scores import Frame, iou, score  # noqa: E402
 
-from rsis_tf.models import RSIS, build_model  # noqa: E402
+from rsis_tf.models import RSIS  # noqa: E402
 from rsis_tf.tracking import Tracker  # noqa: E402
 from rsis_tf.training.losses.criterion import Criterion  # noqa: E402
 
@@ -42,17 +41,7 @@ Tensor = Any
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Images (B, F, H, W, 3) and masks (B, F, N, H, W) → a scalar."""
 
-CONFIG = ModelConfig(
-    encoder="compact",
-    hidden_size=32,
-    min_channels=8,
-    mask_head="convolution",
-    decoder_stages=4,
-    num_classes=2,
-    num_steps=MOST,
-    image_size=(SIDE, SIDE),
-)
-LOSSES = LossConfig(mask_cross_entropy=5.0, stop_weight=1.0)
+SETTINGS = preset("shapes", dataset="shapes")
 TRAINING_SPEED = 0.2, 1.5
 """Smallest and largest speed of the clips of a training, in radii of the object a frame."""
 
@@ -67,7 +56,7 @@ def visible_first(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def frame_loss(model: RSIS) -> Loss:
     """Returns the loss of frames one by one: the criterion of `rsis train`, without classes."""
-    criterion = Criterion(LOSSES, use_class_loss=False)
+    criterion = Criterion(SETTINGS.train.losses, mask_head=model.config.mask_head, use_class_loss=False)
 
     def loss(images: Tensor, masks: Tensor) -> Tensor:
         outputs = model.unroll(tf.reshape(images, (-1, *images.shape[2:])), training=True)[0]
@@ -85,9 +74,7 @@ def frame_loss(model: RSIS) -> Loss:
 
 def time_loss(model: RecurrenceInTime) -> Loss:
     """Returns the loss of clips."""
-    return lambda images, masks: clip_loss(
-        masks, model(images, training=True)[0], cross_entropy=LOSSES.mask_cross_entropy
-    )
+    return lambda images, masks: clip_loss(masks, model(images, training=True)[0], SETTINGS.train.losses)
 
 
 def train(name: str, loss: Loss, variables: list, batches: Iterable[list[Clip]], rates: Sequence[float]) -> None:
@@ -96,7 +83,7 @@ def train(name: str, loss: Loss, variables: list, batches: Iterable[list[Clip]],
     Args:
         name: for the screen.
         loss: of a batch.
-        variables: to train; those of the class head are left out, because there is one class.
+        variables: to train; those of the class head are left out: classes do not matter here.
         batches: of clips.
         rates: learning rate of each update.
     """
@@ -140,11 +127,10 @@ def predict(model: RecurrenceInTime, sequences: list[Clip], *, carry: bool) -> l
             because its object may return.
     """
     images, _ = batch(sequences)
-    step = tf.function(lambda images, carried: model(images, carried, training=False))
     carried, found = None, [[] for _ in sequences]
-    classes = np.tile(np.array([0, 1], np.float32), (CONFIG.num_steps, 1))  # (T, K)
+    classes = np.tile(np.array([0, 1], np.float32), (model.model.config.num_steps, 1))  # (T, K)
     for frame in range(images.shape[1]):
-        outputs, hidden = step(tf.constant(images[:, frame : frame + 1]), carried)
+        outputs, hidden = model(images[:, frame : frame + 1], carried, training=False)
         carried = hidden if carry else None
         masks, stop = (tf.sigmoid(outputs[f"{name}_logits"][:, 0]).numpy() for name in ("mask", "stop"))
         for b, objects in enumerate(found):
@@ -199,8 +185,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one experiment each (default: 0 1 2)")
-    parser.add_argument("--single", type=int, default=600, help="updates on single frames (default: %(default)s)")
-    parser.add_argument("--updates", type=int, default=400, help="of each copy afterwards (default: %(default)s)")
+    parser.add_argument("--updates", type=int, default=300, help="of each copy (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate at the start (default: %(default)s)")
     parser.add_argument("--clips", type=int, default=4, help="of a batch (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=4, help="of a clip in training (default: %(default)s)")
     parser.add_argument("--sequences", type=int, default=32, help="to predict (default: %(default)s)")
@@ -209,15 +195,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     for seed in arguments.seeds:
         keras.utils.set_random_seed(seed)
-        shape = arguments.clips, arguments.frames
-        alone, joined = (RecurrenceInTime(build_model(CONFIG)) for _ in range(2))
-        frames_alone, in_time, variables = frame_loss(alone.model), time_loss(joined), alone.model.trainable_variables
-        single = batches((seed, 0), arguments.clips * arguments.frames, 1)
-        train("single frames", frames_alone, variables, single, [3e-3] * arguments.single)
-        joined.set_weights(alone.get_weights())
-        rates = 1.5e-3 * (1 + np.cos(np.pi * np.arange(arguments.updates) / arguments.updates))
-        train("frame by frame", frames_alone, variables, batches((seed, 1), *shape), rates)
-        train("recurrence in time", in_time, joined.trainable_variables, batches((seed, 1), *shape), rates)
+        alone, joined = (RecurrenceInTime(RSIS.from_pretrained("shapes")) for _ in range(2))
+        rates = arguments.rate * (1 + np.cos(np.pi * np.arange(arguments.updates) / arguments.updates)) / 2
+        for name, loss, variables in (
+            ("frame by frame", frame_loss(alone.model), alone.model.trainable_variables),
+            ("recurrence in time", time_loss(joined), joined.trainable_variables),
+        ):
+            train(name, loss, variables, batches((seed, 1), arguments.clips, arguments.frames), rates)
         for speed in arguments.speeds:
             generator = np.random.default_rng((seed, 2))
             sequences = [clip(arguments.length, speed, generator) for _ in range(arguments.sequences)]

@@ -12,11 +12,13 @@ import tensorflow as tf
 from keras import layers, ops
 from scipy.optimize import linear_sum_assignment
 
+from rsis_tf.config import LossConfig
 from rsis_tf.models import RSIS
 from rsis_tf.models.conv_lstm import CellContext
 from rsis_tf.models.decoder import stage_channels
 from rsis_tf.ops import pairwise_soft_iou, resize
 from rsis_tf.training.losses.criterion import number_of, pairwise_cross_entropy
+from rsis_tf.training.losses.voting import fit_discs, pointing_loss, voting_loss
 
 Tensor = Any
 Carried = list[list[Tensor]]
@@ -29,7 +31,7 @@ class RecurrenceInTime(layers.Layer):
     The kernels of the frame before begin at zero. The outputs are then those of the network on each frame alone.
 
     Args:
-        model: with the paper's mask head, "convolution".
+        model: with the mask head "voting".
     """
 
     def __init__(self, model: RSIS, **kwargs: Any) -> None:
@@ -53,7 +55,7 @@ class RecurrenceInTime(layers.Layer):
             training: whether batch statistics are used and followed.
 
         Returns:
-            `mask_logits` (B, F, T, H, W) and `stop_logits` (B, F, T), and the hidden states of the last frame.
+            The outputs of the network, each (B, F, …), without `class_probs`, and the hidden states of the last frame.
         """
         shape = ops.shape(images)
         flat = ops.reshape(images, (-1, *shape[2:]))  # (B·F, H, W, 3)
@@ -86,7 +88,10 @@ class RecurrenceInTime(layers.Layer):
             hidden.append([h for h, _ in state.stages])
         masks = resize(ops.concatenate([step.mask_logits for step in steps], axis=-1), image_size)  # (B, H, W, T)
         _, stop = decoder.heads(ops.stack([step.features for step in steps], axis=1), training=training)
-        return {"mask_logits": ops.transpose(masks, (0, 3, 1, 2)), "stop_logits": stop}, hidden
+        outputs = {"mask_logits": ops.transpose(masks, (0, 3, 1, 2)), "stop_logits": stop, **context.outputs}
+        for name in steps[0].outputs:
+            outputs[name] = ops.concatenate([step.outputs[name] for step in steps], axis=-1)  # (B, h, w, T)
+        return outputs, hidden
 
 
 def _reading(cell: CellContext, hidden: Tensor, kernel: Tensor) -> CellContext:
@@ -122,23 +127,50 @@ def assign_steps(cost: np.ndarray, visible: np.ndarray) -> np.ndarray:
     return pairs
 
 
-def clip_loss(masks: Tensor, outputs: dict[str, Tensor], *, cross_entropy: float) -> Tensor:
-    """Returns the loss of clips, a scalar: that of the masks and that of the presence of an object at each step.
+def clip_loss(masks: Tensor, outputs: dict[str, Tensor], config: LossConfig) -> Tensor:
+    """Returns the loss of clips, a scalar.
+
+    Its terms are those of the criterion with two differences: the stop logit of a step says whether the object of the
+    step is visible in the frame, and a step has to point at its own object, not at any that is left.
 
     Args:
         masks: (B, F, N, H, W) of 0 and 1; an object that is not visible has an empty mask.
         outputs: of `RecurrenceInTime`.
-        cross_entropy: weight of the masks' cross-entropy beside their soft IoU.
+        config: weights of the losses.
     """
-    masks, logits, stop = ops.cast(masks, "float32"), outputs["mask_logits"], outputs["stop_logits"]
-    true = ops.reshape(masks, (-1, *masks.shape[2:]))  # (B·F, N, H, W)
-    drawn = ops.reshape(logits, (-1, *logits.shape[2:]))  # (B·F, T, H, W)
-    shape = (*logits.shape[:2], masks.shape[2], logits.shape[2])
-    cost = ops.reshape(1 - pairwise_soft_iou(true, ops.sigmoid(drawn)), shape)  # (B, F, N, T)
-    visible = ops.any(masks > 0, axis=(3, 4))  # (B, F, N)
-    pairs = ops.stop_gradient(tf.numpy_function(assign_steps, [cost, visible], tf.float32))
-    pairs = ops.reshape(pairs, shape)  # (B, F, N, T)
-    cost = cost + cross_entropy * ops.reshape(pairwise_cross_entropy(true, drawn), shape)
-    present = ops.sum(pairs, axis=2)  # (B, F, T)
-    presence = ops.mean(ops.softplus(ops.where(present > 0, -stop, stop)))
-    return ops.sum(pairs * cost) / number_of(pairs) + presence
+    clips, frames = masks.shape[:2]
+    masks = _joined(ops.cast(masks, "float32"))  # (B·F, N, H, W)
+    outputs = {name: _joined(output) for name, output in outputs.items()}
+    logits, stop = outputs["mask_logits"], outputs["stop_logits"]  # (B·F, T, H, W), (B·F, T)
+    shape = masks.shape[1], logits.shape[1]
+    cost = 1 - pairwise_soft_iou(masks, ops.sigmoid(logits))  # (B·F, N, T)
+    visible = ops.any(masks > 0, axis=(2, 3))  # (B·F, N)
+    clip_cost = ops.reshape(cost, (clips, frames, *shape))  # (B, F, N, T)
+    pairs = tf.numpy_function(
+        assign_steps, [clip_cost, ops.reshape(visible, (clips, frames, -1))], tf.float32, stateful=False
+    )
+    pairs = ops.stop_gradient(ops.reshape(pairs, cost.shape))  # (B·F, N, T)
+    cost = cost + config.mask_cross_entropy * pairwise_cross_entropy(masks, logits)
+    present = ops.sum(pairs, axis=1)  # (B·F, T)
+    seen = ops.sum(ops.cast(visible, "int32"), axis=1)  # (B·F,)
+    # Each step of each frame is an image with one object, the one of the step.
+    own = ops.einsum("bnt,bnhw->bthw", pairs, masks)
+    own = ops.reshape(own, (-1, 1, *masks.shape[2:]))  # (B·F·T, 1, H, W)
+    pointing = ops.transpose(outputs["pointing_logits"], (0, 3, 1, 2))  # (B·F, T, h, w)
+    pointing = ops.reshape(pointing, (-1, *pointing.shape[2:], 1))  # (B·F·T, h, w, 1)
+    alone = ops.zeros((own.shape[0], 1, 1))
+    terms = {
+        "voting_loss": voting_loss(fit_discs(masks), seen, outputs),
+        "pointing_loss": pointing_loss(fit_discs(own), alone, ops.cast(ops.reshape(present, (-1,)), "int32"), pointing),
+    }
+    weights = config.of_head("voting")
+    return (
+        config.mask_weight * ops.sum(pairs * cost) / number_of(pairs)
+        + config.stop_weight * ops.mean(ops.softplus(ops.where(present > 0, -stop, stop)))
+        + sum(weights[name] * term for name, term in terms.items())
+    )
+
+
+def _joined(x: Tensor) -> Tensor:
+    """Returns (B·F, …) from (B, F, …)."""
+    return ops.reshape(x, (-1, *x.shape[2:]))

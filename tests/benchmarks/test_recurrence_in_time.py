@@ -27,7 +27,7 @@ def frames():
 
 
 def test_kernels_of_zero_give_the_outputs_of_each_frame_alone(frames):
-    network = build_model(recurrence_in_time.CONFIG)
+    network = build_model(recurrence_in_time.SETTINGS.model)
     model, carried = RecurrenceInTime(network), None
     for frame in range(3):
         outputs, carried = model(frames[:, frame : frame + 1], carried)
@@ -37,17 +37,17 @@ def test_kernels_of_zero_give_the_outputs_of_each_frame_alone(frames):
 
 
 def test_a_frame_reads_the_one_before_and_not_the_one_after(frames):
-    model = RecurrenceInTime(build_model(recurrence_in_time.CONFIG))
+    model = RecurrenceInTime(build_model(recurrence_in_time.SETTINGS.model))
     for kernel in model.kernels:
         kernel.assign(np.random.default_rng(0).normal(0, 0.1, kernel.shape))
-    whole = model(frames)[0]["mask_logits"].numpy()
+    whole = model(frames)[0]["pointing_logits"].numpy()  # (B, F, h, w, T)
     other = frames.copy()
     other[:, 1] = 255 - other[:, 1]
-    changed = np.abs(model(other)[0]["mask_logits"].numpy() - whole).max(axis=(0, 2, 3, 4))  # (F,)
+    changed = np.abs(model(other)[0]["pointing_logits"].numpy() - whole).max(axis=(0, 2, 3, 4))  # (F,)
     assert changed[0] < 1e-4 < 1e-3 < changed[1:].min()
     # The order of the steps counts: step t reads step t of the frame before.
     _, carried = model(frames[:, :1])
-    here, turned = (model(frames[:, 1:2], states)[0]["mask_logits"] for states in (carried, carried[::-1]))
+    here, turned = (model(frames[:, 1:2], states)[0]["pointing_logits"] for states in (carried, carried[::-1]))
     np.testing.assert_allclose(here[:, 0], whole[:, 1], atol=1e-4)
     assert np.abs(turned - here).max() > 1e-3
 
@@ -93,7 +93,7 @@ def test_scores_of_steps_and_of_the_tracker():
 
 @pytest.mark.slow
 def test_the_command_runs(capsys):
-    recurrence_in_time.main("--seeds 0 --single 1 --updates 1 --clips 1 --frames 2 --sequences 1 --length 2".split())
+    recurrence_in_time.main("--seeds 0 --updates 1 --clips 1 --frames 2 --sequences 1 --length 2".split())
     lines = capsys.readouterr().out.splitlines()
-    assert sum("loss" in line for line in lines) == 3
+    assert sum("loss" in line for line in lines) == 2
     assert sum("IDF1" in line for line in lines) == 12
