@@ -20,6 +20,17 @@ from work import multiply_adds_of_nodes
 from rsis_tf.config.presets import PRESETS
 from rsis_tf.engine import quiet_start
 
+PARTS = (
+    "encoder",
+    "neck or skip projections",
+    "dense head",
+    "context, once per image",
+    *(f"gates of stage {stage}" for stage in range(5)),
+    "mask head",
+    "class head and stop head",
+    "resizes before the steps",
+    "resizes in the steps",
+)
 NAMED = {
     r"/(skip_\d_convolution|neck)_": "neck or skip projections",
     r"/(stop|class)_head_": "class head and stop head",
@@ -31,7 +42,7 @@ _ENCODER = re.compile(r"^[^/]+/[^/]+/[^/]+/")
 
 
 def parts(path: pathlib.Path) -> dict[str, int]:
-    """Returns part of the network → multiply-adds for one image, in the order of the graph.
+    """Returns part of the network, one of `PARTS` → multiply-adds for one image.
 
     Args:
         path: an unrolled ONNX export that was made with `--no-resize`.
@@ -84,7 +95,7 @@ def table(columns: Mapping[str, dict[str, int]]) -> str:
 
     The sum is that of convolutions and matrix products; resizes stand below it.
     """
-    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    names = [name for name in PARTS if any(name in column for column in columns.values())]
     below = [name for name in names if name.startswith("resizes")]
     above = [name for name in names if name not in below]
     sums = {graph: sum(column.get(name, 0) for name in above) for graph, column in columns.items()}
