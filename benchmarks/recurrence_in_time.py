@@ -1,4 +1,4 @@
-"""Recurrence in time against tracking: two trainings that differ in nothing else, on generated clips.
+"""Compares recurrence in time with tracking, on generated clips.
 
 python benchmarks/recurrence_in_time.py
 
