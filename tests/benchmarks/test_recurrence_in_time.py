@@ -113,6 +113,8 @@ def test_scores_of_steps_and_of_the_tracker():
     step = recurrence_in_time.evaluate([sequence], [found], tracked=False)
     assert step == (1.0, 0.75, 2, 0.0, 2, 2)
     assert recurrence_in_time.evaluate([sequence], [found], tracked=True) == (1.0, 1.0, 0, 0.0, 2, 2)
+    nothing = [Instances([], size=(64, 64))] * 4
+    assert recurrence_in_time.evaluate([sequence], [nothing], tracked=False) == (0.0, 0.0, 0, 2.0, 0, 2)
 
 
 @pytest.mark.slow
