@@ -16,6 +16,20 @@ def multiply_adds(path: pathlib.Path, *, batch: int) -> int:
     Raises:
         ValueError: if the shape of a tensor is not fixed.
     """
+    return sum(multiply_adds_of_nodes(path, batch=batch, resizes=False).values())
+
+
+def multiply_adds_of_nodes(path: pathlib.Path, *, batch: int, resizes: bool) -> dict[str, int]:
+    """Returns first output of a node → multiply-adds, for the nodes that have any.
+
+    Args:
+        path: an ONNX file of fixed image size.
+        batch: images in one run.
+        resizes: whether to count bilinear resizing, with four for each value: its neighbours and their weights.
+
+    Raises:
+        ValueError: if the shape of a tensor is not fixed.
+    """
     model = onnx.load(path)
     for value in model.graph.input:
         value.type.tensor_type.shape.dim[0].dim_value = batch
@@ -34,12 +48,15 @@ def multiply_adds(path: pathlib.Path, *, batch: int) -> int:
             raise ValueError(f"expected a graph of fixed shapes. Received: {path}, where {name} has none")
         return shapes[name]
 
-    total = 0
+    counts = {}
     for node in graph.node:
         if node.op_type == "Conv":
             # Weights (O, I/groups, h, w), output (B, O, H, W).
-            total += math.prod(shape(node.output[0])) * math.prod(shape(node.input[1])[1:])
+            counts[node.output[0]] = math.prod(shape(node.output[0])) * math.prod(shape(node.input[1])[1:])
         elif node.op_type in ("MatMul", "Gemm"):
             transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-            total += math.prod(shape(node.output[0])) * shape(node.input[0])[-2 if transposed else -1]
-    return total
+            inner = shape(node.input[0])[-2 if transposed else -1]
+            counts[node.output[0]] = math.prod(shape(node.output[0])) * inner
+        elif node.op_type == "Resize" and resizes:
+            counts[node.output[0]] = 4 * math.prod(shape(node.output[0]))
+    return counts

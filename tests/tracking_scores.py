@@ -45,7 +45,8 @@ def score(truth: Sequence[Frame], found: Sequence[Frame], *, least: float = 0.5)
         missed += len(numbers) - len(matched)
         surplus += len(ids) - len(matched)
     names = sorted({n for n, _ in shared}), sorted({i for _, i in shared})
-    table = np.array([[shared.get((n, i), 0) for i in names[1]] for n in names[0]]).reshape(len(names[0]), -1)
+    table = np.array([[shared.get((n, i), 0) for i in names[1]] for n in names[0]])
+    table = table.reshape([len(part) for part in names])
     agreed = int(table[linear_sum_assignment(-table)].sum()) if table.size else 0
     return Scores(
         mota=1 - (missed + surplus + switches) / max(true, 1),
