@@ -58,7 +58,7 @@ def test_gpu_installs_all_that_train_does():
     assert set(on_cpu) - {"onnxruntime"} == set(everything) - {"onnxruntime-gpu"}
     assert everything["tensorflow"].startswith("tensorflow[and-cuda]")
     # Both are built for CUDA 12; the extras install NVIDIA's libraries, also without TensorFlow.
-    assert everything["onnxruntime-gpu"] == "onnxruntime-gpu[cuda,cudnn]>=1.21,<1.27"
+    assert everything["onnxruntime-gpu"] == "onnxruntime-gpu[cuda,cudnn]>=1.24.4,<1.27"
 
 
 def test_extras_for_applications_install_no_training_packages():

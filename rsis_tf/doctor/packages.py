@@ -82,7 +82,7 @@ def onnxruntimes(machine: Machine) -> Finding:
     if gpu and release(gpu) >= (1, 27) and machine.first(*TENSORFLOWS):
         return problem(
             f"{found} is built for CUDA 13, TensorFlow for CUDA 12",
-            'pip install "onnxruntime-gpu[cuda,cudnn]>=1.21,<1.27"',
+            'pip install "onnxruntime-gpu[cuda,cudnn]>=1.24.4,<1.27"',
         )
     return ok(found)
 
