@@ -52,7 +52,7 @@ class Turns:
         rounds: parts of the measurement. In each round every case of the group is measured once, so that other work on
             the machine slows all of them alike.
         start_seconds: seconds in which a group has to open its files; None for no limit.
-        seconds: no round begins after so many seconds; None for no limit.
+        seconds: time after which no further round begins; None for no limit.
         pause: seconds before each measurement, in which the threads of the process before it go to sleep.
     """
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rsis_tf.data.labels import relabel
+from rsis_tf.data.labels import keep_largest
 from rsis_tf.data.sample import PADDING, VOID
 
 Prepared = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -30,9 +30,6 @@ def paste_objects(target: Prepared, donor: Prepared, rng: np.random.Generator) -
     padding = label_map == PADDING
     label_map = np.where(pasted, donor_map + count, np.maximum(label_map, VOID))
     together = np.concatenate([classes[:count], donor_classes[:donor_count]])
-    label_map, kept = relabel(label_map, together, by_area=True, keep=len(classes), rest=VOID)
+    label_map, classes, valid = keep_largest(label_map, together, max_objects=len(classes))
     label_map[padding] = PADDING
-    classes, valid = np.zeros_like(classes), np.zeros_like(valid)
-    classes[: len(kept)] = kept
-    valid[: len(kept)] = 1
     return image, label_map, classes, valid

@@ -31,6 +31,26 @@ def relabel(
     return table[label_map], classes[order].astype(np.int32)
 
 
+def keep_largest(
+    label_map: np.ndarray, classes: np.ndarray, *, max_objects: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers the largest N objects by descending area; the pixels of the others become void.
+
+    Args:
+        label_map: (H, W) int32: 0 background, i = the i-th object, `VOID` = ignored.
+        classes: (m,) int32, class of object i at i − 1.
+        max_objects: N.
+
+    Returns:
+        (H, W) int32 label map with 1 … n; (N,) int32 classes, 0 beyond n; (N,) uint8, 1 for the n objects.
+    """
+    label_map, kept = relabel(label_map, classes, by_area=True, keep=max_objects, rest=VOID)
+    padded, valid = np.zeros(max_objects, np.int32), np.zeros(max_objects, np.uint8)
+    padded[: len(kept)] = kept
+    valid[: len(kept)] = 1
+    return label_map, padded, valid
+
+
 def middle_pixels(ids: np.ndarray, factor: int) -> np.ndarray:
     """Reduces (H, W) labels by an integer factor: takes the middle pixel of each block.
 

@@ -12,8 +12,8 @@ from rsis_tf.data.augment import (
     random_matrix,
     random_part,
 )
-from rsis_tf.data.labels import relabel
-from rsis_tf.data.sample import PADDING, VOID, Sample
+from rsis_tf.data.labels import keep_largest
+from rsis_tf.data.sample import PADDING, Sample
 from rsis_tf.data.warp import quarter_turn_matrix, resize_matrix, warp_image, warp_labels
 from rsis_tf.runtime import letterbox
 
@@ -59,13 +59,8 @@ def prepare(
     else:
         image = np.asarray(Image.fromarray(sample.image).resize(size[::-1], Image.Resampling.BILINEAR))
         label_map = np.array(Image.fromarray(sample.label_map).resize(size[::-1], Image.Resampling.NEAREST))
-    label_map, kept = relabel(label_map, sample.classes, by_area=True, keep=config.max_objects, rest=VOID)
-    image, label_map = _padded(image, frame, 0), _padded(label_map, frame, PADDING)
-    classes = np.zeros(config.max_objects, np.int32)
-    valid = np.zeros(config.max_objects, np.uint8)
-    classes[: len(kept)] = kept
-    valid[: len(kept)] = 1
-    return image, label_map, classes, valid
+    label_map, classes, valid = keep_largest(label_map, sample.classes, max_objects=config.max_objects)
+    return _padded(image, frame, 0), _padded(label_map, frame, PADDING), classes, valid
 
 
 def _padded(pixels: np.ndarray, frame: tuple[int, int], value: int) -> np.ndarray:
