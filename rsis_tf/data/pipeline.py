@@ -8,6 +8,7 @@ the batches in flight need memory for masks.
 import collections
 import concurrent.futures
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
@@ -40,6 +41,8 @@ Result = TypeVar("Result")
 
 _ORDER, _AUGMENTATION, _PARTIAL_SEQUENCE, _COPY_PASTE = 1, 2, 3, 4
 """First number of a random generator's seed: generators for different purposes must not share their numbers."""
+
+_MOST_THREADS = 4
 
 
 def epoch_order(length: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
@@ -172,12 +175,22 @@ def tf_batches(
             return inputs, {**targets, "remaining": remaining}
         return images, targets
 
+    # Autotuning gains nothing here, and the end of a pass would wait for its thread, which may sleep for as long as the
+    # pass took (docs/speed.md, "The end of an epoch").
+    options = tf.data.Options()
+    options.autotune.enabled = False
     return (
         tf.data.Dataset.from_tensor_slices(starts)
         .map(lambda start: tf.ensure_shape(tf.constant(order)[start : start + size], [size if whole else None]))
-        .map(load_in_graph, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(load_in_graph, num_parallel_calls=preparing_threads(), deterministic=True)
         .prefetch(2)
+        .with_options(options)
     )
+
+
+def preparing_threads() -> int:
+    """Returns the number of threads that prepare batches beside the training step."""
+    return min(os.cpu_count() or 1, _MOST_THREADS)
 
 
 @contextlib.contextmanager

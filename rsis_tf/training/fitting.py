@@ -1,7 +1,6 @@
 """The parts of a training, made from settings and datasets: model, starting weights, batches, callbacks, trainer."""
 
 import functools
-import os
 import pathlib
 from collections.abc import Callable, Mapping
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from rsis_tf.config import RunConfig
 from rsis_tf.data import Dataset, Sample
-from rsis_tf.data.pipeline import num_batches, plain_batches, reader_errors, tf_batches
+from rsis_tf.data.pipeline import num_batches, plain_batches, preparing_threads, reader_errors, tf_batches
 from rsis_tf.data.reduced_samples import reduced_samples
 from rsis_tf.engine import device
 from rsis_tf.inference import KerasPredictor, load_model
@@ -23,9 +22,6 @@ from rsis_tf.training.loggers.interface import Callbacks, RunInfo
 from rsis_tf.training.time_limit import TimeLimit
 from rsis_tf.training.trainer import Trainer
 from rsis_tf.visualization import sequence_strip
-
-_WORKERS = 4
-"""Largest number of threads that prepare batches, where tf.data does not."""
 
 
 def fit(
@@ -56,7 +52,7 @@ def fit(
         rsis_tf.errors.TrainingDiverged: when the loss is no longer finite.
     """
     # Augmentation of the next batches runs beside the training step, as in tf.data.
-    ahead = functools.partial(plain_batches, workers=min(os.cpu_count() or 1, _WORKERS))
+    ahead = functools.partial(plain_batches, workers=preparing_threads())
     batches = tf_batches if keras.backend.backend() == "tensorflow" else ahead
     samples = {
         split: reduced_samples(dataset, settings.data, training=split == "train") for split, dataset in datasets.items()

@@ -111,6 +111,11 @@ def test_tensorflow_batches_have_static_shapes():
     assert images.shape.as_list() == [None, 8, 8, 3]
 
 
+def test_nothing_sleeps_beside_tensorflow_batches():
+    """The thread of tf.data's autotuning can hold up the end of an epoch for as long as the epoch took."""
+    assert tf_batches(NumberedDataset(9), TINY, training=True).options().autotune.enabled is False
+
+
 def test_an_unreadable_file_raises_the_readers_error():
     class Broken(NumberedDataset):
         def __getitem__(self, index):
