@@ -92,6 +92,9 @@ def test_cvat_tasks_in_a_folder_per_split(tmp_path):
 
 
 def test_brush_masks_of_cvat_are_objects(tmp_path):
+    (tmp_path / "polygons").mkdir()
+    tools.cvat(tmp_path / "polygons")
+    assert not load(tmp_path / "polygons", "all").masks_marked_as_crowds
     tools.cvat(tmp_path, brush=True)
     dataset = load(tmp_path, "all")
     assert dataset.masks_marked_as_crowds

@@ -118,12 +118,13 @@ class AnnotationFile:
 
     @property
     def brush_masks(self) -> bool:
-        """Whether run lengths with `iscrowd` 1 are single objects, as the brush masks of CVAT are.
+        """Whether there are run lengths with `iscrowd` 1 that are single objects, as the brush masks of CVAT are.
 
         CVAT's exporter (datumaro) sets `iscrowd` for all run lengths; CVAT's own annotations all have the attribute
         `occluded`.
         """
-        return self.datumaro and all("occluded" in _attributes(entry) for entry in self.annotations)
+        marked = any(entry.iscrowd and isinstance(entry.segmentation, dict) for entry in self.annotations)
+        return self.datumaro and marked and all("occluded" in _attributes(entry) for entry in self.annotations)
 
 
 def read_annotation_file(path: pathlib.Path, siblings: Iterable[pathlib.Path] = ()) -> AnnotationFile:
