@@ -199,6 +199,8 @@ OPTIMIZATION = (
     Option("--ema", "validate and save a moving average of the weights with this decay, such as 0.999", "M", float),
     Option("--encoder-batch-norm", "use and update the batch's statistics, or keep the stored ones",
            choices=ENCODER_BATCH_NORMS),
+    Option("--frozen-batch-norm", "share of the epochs, the last ones, in which batch normalisation keeps its "
+           "statistics, so that training and prediction compute the same", "SHARE", float),
     Option("--batch-norm-batches", "after the training, average the statistics of batch normalisation over N training "
            "batches; 0 keeps the moving averages", "N", int),
     Option("--precision", "precision of the computation; weights stay float32", choices=config.PRECISIONS),

@@ -96,6 +96,8 @@ class OptimizerConfig:
         ema: decay of an exponential moving average of the weights, updated every step. The averages are validated and
             saved to `best.keras`. None for no average.
         encoder_batch_norm: "train" uses and updates the batch's statistics, "frozen" keeps the stored ones.
+        frozen_batch_norm: share of the epochs, the last ones, in which batch normalisation no longer uses the batch's
+            statistics but those that prediction will use (`rsis_tf.training.batch_statistics`); 0 for none.
         batch_norm_batches: number of training batches over whose statistics those of the best model are averaged after
             the training (`rsis_tf.training.batch_statistics`); 0 keeps the moving averages.
     """
@@ -111,10 +113,14 @@ class OptimizerConfig:
     clip_norm: Annotated[float, Between(0, 1_000_000_000, open_low=True)] | None = None
     ema: ShareInside | None = None
     encoder_batch_norm: Annotated[str, OneOf(ENCODER_BATCH_NORMS)] = "train"
+    frozen_batch_norm: Share = 0.0
     batch_norm_batches: Annotated[int, Between(0, 100_000)] = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
+        # Other statistics than those that the last epochs were trained with would make the model worse.
+        fits = not (self.frozen_batch_norm and self.batch_norm_batches)
+        require(fits, "batch_norm_batches", "0 with frozen_batch_norm", self.batch_norm_batches)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

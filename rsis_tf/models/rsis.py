@@ -83,7 +83,8 @@ class RSIS(keras.Model):
     Attributes:
         config: the `ModelConfig` it was built from.
         update_encoder: whether gradients flow into the encoder.
-        encoder_batch_statistics: whether the encoder's batch normalisation uses the batch's statistics in training.
+        batch_statistics: whether batch normalisation uses and follows the batch's statistics in training.
+        encoder_batch_statistics: the same for that of the encoder alone, which needs both.
         objective: what the model is trained for; set by `compile_model`, None before.
     """
 
@@ -92,6 +93,7 @@ class RSIS(keras.Model):
         super().__init__(**kwargs)
         self.config = config
         self.update_encoder = True
+        self.batch_statistics = True
         self.encoder_batch_statistics = True
         self.objective: Objective | None = None
         self.encoder = build_encoder(config.encoder)
@@ -181,6 +183,7 @@ class RSIS(keras.Model):
         encoder.
         """
         features = self.encode(images, training=training)
+        training = bool(training) and self.batch_statistics
         if self.neck:
             return self.neck(features, training=training)
         return [
@@ -202,7 +205,8 @@ class RSIS(keras.Model):
         x = ops.cast(images, "float32") * ops.convert_to_tensor(scale, "float32")
         x = x + ops.convert_to_tensor(shift, "float32")
         features = self.encoder(
-            ops.cast(x, self.compute_dtype), training=bool(training) and self.encoder_batch_statistics
+            ops.cast(x, self.compute_dtype),
+            training=bool(training) and self.batch_statistics and self.encoder_batch_statistics,
         )
         if training and not self.update_encoder:
             features = [ops.stop_gradient(feature) for feature in features]

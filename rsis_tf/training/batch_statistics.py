@@ -1,8 +1,12 @@
-"""The statistics of batch normalisation, computed again for the weights that are kept.
+"""The statistics of batch normalisation, computed again as means over many batches.
 
-The moving averages of a training follow the last ten batches or so, of weights that still change. `best.keras` holds
-averaged weights, and a few images are a small sample of a varied dataset. Means over many batches, taken with the final
-weights, fit both better (Wu and Johnson, arXiv 2105.07576, section 3).
+The moving averages of a training follow the last ten batches or so, of weights that still change, and a few images are
+a small sample of a varied dataset. Means over many batches fit better (Wu and Johnson, arXiv 2105.07576, section 3).
+Two options use them:
+
+- `frozen_batch_norm` before the last epochs, which are then trained with these statistics in place of each batch's (the
+  same, section 4). Training and prediction compute the same function there.
+- `batch_norm_batches` after the training, for the averaged weights of `best.keras`.
 """
 
 import itertools

@@ -55,6 +55,7 @@ def apply_stage(model: RSIS, config: TrainConfig, stage: Stage) -> None:
         use_stop_loss=stage.use_stop_loss,
     )
     model.update_encoder = stage.update_encoder
+    model.batch_statistics = not stage.frozen_batch_norm
     parts = optimizer_parts(model.optimizer)
     parts["encoder"].enabled = stage.update_encoder
     parts["class_head"].enabled = stage.use_class_loss

@@ -31,6 +31,7 @@ class Stage:
         num_steps: T, steps predicted in training and validation.
         use_class_loss, use_stop_loss: whether the loss is in the sum.
         update_encoder: whether the encoder's weights are updated.
+        frozen_batch_norm: whether batch normalisation keeps its statistics.
         best_loss: the lowest validation loss since it was last reset.
         waited: epochs since then without a better one.
         smoothed_loss: with `smooth_curves`, the average of the validation losses since the last switch; None if there
@@ -42,6 +43,7 @@ class Stage:
     use_class_loss: bool = False
     use_stop_loss: bool = False
     update_encoder: bool = False
+    frozen_batch_norm: bool = False
     best_loss: float = math.inf
     waited: Patience = 0
     smoothed_loss: float | None = None
@@ -56,7 +58,7 @@ class Switch:
     """One change of stage.
 
     Attributes:
-        what: "class loss", "stop loss", "encoder" or "steps".
+        what: "class loss", "stop loss", "encoder", "steps" or "batch norm".
         reason: "epoch" or "patience".
         restore_best: whether training continues from the best weights so far instead of the last ones.
     """
@@ -74,6 +76,7 @@ class StageEntry:
         epoch: counted from 1.
         num_steps: T, steps predicted in training and validation.
         class_loss, stop_loss, encoder: whether the loss is in the sum, and the encoder's weights are updated.
+        frozen_batch_norm: whether batch normalisation keeps its statistics.
         switch, reason: of the `Switch` that began the stage; None for the first one.
     """
 
@@ -82,7 +85,8 @@ class StageEntry:
     class_loss: bool
     stop_loss: bool
     encoder: bool
-    switch: Annotated[str, OneOf(("class loss", "stop loss", "encoder", "steps"))] | None = None
+    frozen_batch_norm: bool = False
+    switch: Annotated[str, OneOf(("class loss", "stop loss", "encoder", "steps", "batch norm"))] | None = None
     reason: Annotated[str, OneOf(("epoch", "patience"))] | None = None
 
     def __post_init__(self) -> None:
@@ -97,6 +101,7 @@ class StageEntry:
             class_loss=stage.use_class_loss,
             stop_loss=stage.use_stop_loss,
             encoder=stage.update_encoder,
+            frozen_batch_norm=stage.frozen_batch_norm,
             switch=None if switch is None else switch.what,
             reason=None if switch is None else switch.reason,
         )
@@ -135,6 +140,11 @@ def begin_epoch(stage: Stage, config: TrainConfig, epoch: int) -> tuple[Stage, t
         if epoch >= after and _may_start(stage, config, what):
             stage = _started(stage, config, what, keep_best=what == "encoder")
             switches.append(Switch(what=what, reason="epoch"))
+    frozen = round(config.epochs * config.optimization.frozen_batch_norm)
+    if frozen and epoch >= config.epochs - frozen and not stage.frozen_batch_norm:
+        # The sum of losses stays the same, so the best loss does too.
+        stage = dataclasses.replace(stage, frozen_batch_norm=True, waited=0)
+        switches.append(Switch(what="batch norm", reason="epoch"))
     return stage, tuple(switches)
 
 

@@ -1,6 +1,7 @@
 """The training loop: epochs over given batches, with stages, checkpoints, log and progress."""
 
 import contextlib
+import itertools
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -10,10 +11,12 @@ from rsis_tf.config import TrainConfig
 from rsis_tf.errors import InputError
 from rsis_tf.files import remove_leftovers, write_json
 from rsis_tf.models import RSIS
+from rsis_tf.training.batch_statistics import recompute_batch_statistics
 from rsis_tf.training.callbacks import CsvLog, CurvesImage, Progress, StopOnNaN
 from rsis_tf.training.checkpoint import save_model
 from rsis_tf.training.compilation import apply_stage, compile_model
 from rsis_tf.training.curriculum import (
+    Stage,
     StageEntry,
     Switch,
     begin_epoch,
@@ -30,6 +33,9 @@ from rsis_tf.training.state import RunState, StateFolder
 from rsis_tf.training.time_limit import TimeLimit
 
 Batches = Iterable[tuple[Any, dict[str, Any]]]
+
+_STATISTICS_BATCHES = 64
+"""Training batches over whose statistics those of batch normalisation are averaged before they are kept."""
 
 
 class Trainer:
@@ -195,13 +201,23 @@ class Trainer:
                 self.state.load_arrays(self.model, self.best_arrays, generators=False)
                 self.distribution.barrier()
             self.stages.append(StageEntry.of(self.stage, epoch, switch))
-            what = f"{self.stage.num_steps} steps" if switch.what == "steps" else f"{switch.what} on"
+            what = _description(switch, self.stage)
             reason = "patience ran out" if switch.reason == "patience" else "scheduled"
             back = ", back to the best weights" if switch.restore_best else ""
             print(f"from epoch {epoch + 1}: {what} ({reason}{back})", flush=True)
+            if switch.what == "batch norm":
+                self._settle_batch_statistics(epoch)
         if switches:
             apply_stage(self.model, self.config, self.stage)
             self._write_stages()
+
+    def _settle_batch_statistics(self, epoch: int) -> None:
+        """Replaces the moving averages, which the rest of the training will use, by means over many batches."""
+        if self.distribution.strategy is not None:
+            return  # its batches are divided; the moving averages are those of all replicas
+        batches = itertools.chain.from_iterable(self.train_batches(epoch + later) for later in itertools.count())
+        with self.reading():
+            recompute_batch_statistics(self.model, batches, limit=_STATISTICS_BATCHES)
 
     def _write_stages(self) -> None:
         if self.writes:
@@ -244,3 +260,13 @@ class Trainer:
         self.state.load_arrays(self.model, self.arrays)
         apply_stage(self.model, self.config, self.stage)
         return True
+
+
+def _description(switch: Switch, stage: Stage) -> str:
+    """Returns what a switch begins, for the screen."""
+    match switch.what:
+        case "steps":
+            return f"{stage.num_steps} steps"
+        case "batch norm":
+            return "statistics of batch normalisation kept"
+    return f"{switch.what} on"

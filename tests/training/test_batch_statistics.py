@@ -1,10 +1,14 @@
 """Statistics of batch normalisation that are computed again after a training."""
 
+import json
+
 import numpy as np
+import pytest
 from keras import ops
-from tiny import VOTING, tiny_model
+from tiny import DATA, SCENES, VOTING, arrays, tiny_model, tiny_trainer
 
 from rsis_tf.config.presets import shapes
+from rsis_tf.data.pipeline import plain_batches
 from rsis_tf.models.loading import load_model
 from rsis_tf.models.normalization import BatchNorm
 from rsis_tf.run import train
@@ -68,3 +72,47 @@ def test_a_run_writes_them_to_its_best_model(tmp_path, capsys):
     assert not np.allclose(
         ops.convert_to_numpy(norms(before)[0].moving_mean), ops.convert_to_numpy(norms(after)[0].moving_mean), atol=1e-4
     )
+
+
+def test_the_last_epochs_are_trained_with_kept_statistics(tmp_path, capsys):
+    trainer = tiny_trainer(tmp_path / "run", tiny_model(**VOTING), epochs=4, frozen_batch_norm=0.5)
+    seen = []
+
+    class Statistics:
+        def on_epoch_end(self, epoch, logs):
+            seen.append([np.asarray(norm.moving_mean).copy() for norm in norms(trainer.model)])
+
+    trainer.callbacks = (Statistics(),)
+    trainer.fit()
+    assert "from epoch 3: statistics of batch normalisation kept (scheduled)" in capsys.readouterr().out
+    assert any((one != other).any() for one, other in zip(seen[0], seen[1], strict=True))
+    assert any((one != other).any() for one, other in zip(seen[1], seen[2], strict=True))  # the means over many batches
+    for one, other in zip(seen[2], seen[3], strict=True):
+        np.testing.assert_array_equal(one, other)
+    stages = json.loads((tmp_path / "run/stages.json").read_text(encoding="utf-8"))
+    assert [(entry["epoch"], entry["frozen_batch_norm"]) for entry in stages] == [(1, False), (3, True)]
+    batch = next(plain_batches(SCENES, DATA, training=True))
+    trained, predicted = (trainer.model(batch[0], training=training)["mask_logits"] for training in (True, False))
+    np.testing.assert_allclose(trained, predicted, atol=1e-5)
+
+
+def test_a_run_resumed_in_its_last_epochs_ends_like_an_uninterrupted_one(tmp_path):
+    options = {"epochs": 4, "frozen_batch_norm": 0.5}
+    whole = tiny_trainer(tmp_path / "whole", tiny_model(**VOTING), **options)
+    whole.fit()
+    for stop in (2, 3):
+        run = tmp_path / str(stop)
+        first = tiny_trainer(run, tiny_model(**VOTING), **options)
+
+        class Interrupt:
+            def on_epoch_end(self, epoch, logs, stop=stop):
+                if epoch == stop:
+                    raise KeyboardInterrupt
+
+        first.callbacks = (Interrupt(),)
+        with pytest.raises(KeyboardInterrupt):
+            first.fit()
+        resumed = tiny_trainer(run, tiny_model(seed=5, **VOTING), **options)
+        resumed.fit(resume=True)
+        for one, other in zip(arrays(resumed.model.weights), arrays(whole.model.weights), strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -136,3 +136,14 @@ def test_small_gains_do_not_count_and_nan_is_never_better():
 def test_settings_out_of_range_are_refused(fields):
     with pytest.raises(InputError, match=rf"Received: {next(iter(fields))}="):
         TrainConfig(**fields)
+
+
+def test_statistics_of_batch_normalisation_are_kept_at_the_end():
+    config = TrainConfig(epochs=5, frozen_batch_norm=0.4)
+    switches, stages = play(config, [0.5, 0.6, 0.7, 0.8, 0.9])
+    assert switches == [(3, "batch norm", "epoch")]
+    assert [stage.frozen_batch_norm for stage in stages] == [False] * 3 + [True] * 2
+    assert stages[3].best_loss == 0.5  # the sum of losses is the same
+    assert play(TrainConfig(epochs=2, frozen_batch_norm=1.0), [1.0, 1.0])[0] == []
+    with pytest.raises(InputError, match="Received: batch_norm_batches=7"):
+        TrainConfig(frozen_batch_norm=0.4, batch_norm_batches=7)
