@@ -10,6 +10,7 @@ Example:
 import argparse
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable
 
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=20, help="N (default: 20)")
     parser.add_argument("--steps", type=int, default=10, help="T (default: 10)")
     parser.add_argument("--size", type=int, default=256, help="side in pixels (default: 256)")
+    parser.add_argument("--recompute", action="store_true", help="run the steps again for their gradients")
     parser.add_argument("--repeats", type=int, default=3, help="measured calls (default: 3)")
     options = parser.parse_args()
     quiet_start()
@@ -58,20 +60,23 @@ def main() -> None:
 
     images, targets = training_batch(batch=options.batch, objects=options.objects, size=options.size)
     own = nuclei().changed(**({"encoder": options.encoder} if options.encoder else {}))
+    both = {"num_steps": options.steps, "recompute": options.recompute}
     models = {
-        "paper": (ModelConfig(encoder=options.encoder or "resnet50"), TrainConfig(num_steps=options.steps)),
-        "nuclei": (own.model, TrainConfig(num_steps=options.steps, mask_cross_entropy=1.0)),
+        "paper": (ModelConfig(encoder=options.encoder or "resnet50"), TrainConfig(**both)),
+        "nuclei": (own.model, TrainConfig(**both, mask_cross_entropy=1.0)),
     }
     print(
         f"{platform.machine()}, {os.cpu_count()} CPUs, {options.threads or 'all'} threads, {options.precision}, "
         f"B {options.batch}, N {options.objects}, T {options.steps}, {options.size} pixels; seconds, median of "
         f"{options.repeats}"
     )
-    print(f"{'model':<20} {'step CPU':>9} {'wall':>6} {'losses CPU':>11} {'share':>7}")
+    print(f"{'model':<20} {'step CPU':>9} {'wall':>6} {'losses CPU':>11} {'share':>7} {'peak MiB':>9}")
     for name in options.models:
         config, training = models[name]
         model = compile_model(build_for_training(config, precision=options.precision), training)
+        # The largest memory of the process so far: each model needs a process of its own for it.
         step = median_cost(lambda model=model: model.train_on_batch(images, targets), options.repeats)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         outputs = {key: tf.constant(value) for key, value in model.predict_on_batch(images).items()}
 
         @tf.function
@@ -85,7 +90,7 @@ def main() -> None:
 
         cost = median_cost(losses, options.repeats)
         row = f"{name + ', ' + config.encoder:<20} {step[0]:>9.2f} {step[1]:>6.2f}"
-        print(f"{row} {cost[0]:>11.3f} {cost[0] / step[0]:>7.1%}", flush=True)
+        print(f"{row} {cost[0]:>11.3f} {cost[0] / step[0]:>7.1%} {peak:>9.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -203,6 +203,8 @@ OPTIMIZATION = (
            "statistics, so that training and prediction compute the same", "SHARE", float),
     Option("--batch-norm-batches", "after the training, average the statistics of batch normalisation over N training "
            "batches; 0 keeps the moving averages", "N", int),
+    Option("--recompute", "run the decoder's steps again for their gradients instead of keeping their values: less "
+           "memory, more time", ""),
     Option("--precision", "precision of the computation; weights stay float32", choices=config.PRECISIONS),
     Option("--strategy", "devices that share every batch (TensorFlow only)", choices=config.STRATEGIES),
 )  # fmt: skip

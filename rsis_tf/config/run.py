@@ -37,6 +37,8 @@ class RunConfig:
         for part, names in FOLLOWING.items():
             values = {name: getattr(self.model, name) for name in names}
             object.__setattr__(self, part, getattr(self, part).changed(**values))
+        expected = "0 with recompute, whose second pass would drop other channels"
+        require(not (self.train.optimization.recompute and self.model.dropout), "dropout", expected, self.model.dropout)
         head, given = MASK_HEADS[self.model.mask_head], f"with mask_head={self.model.mask_head!r}"
         share = self.data.partial_sequences
         expected = f"0 {given}, which cannot mark objects as found"

@@ -12,13 +12,14 @@ from rsis_tf import runtime
 from rsis_tf.config import ModelConfig
 from rsis_tf.config.json_file import from_dict
 from rsis_tf.models.conv_lstm import State, Tensor
-from rsis_tf.models.decoder import Decoder, projection_channels
+from rsis_tf.models.decoder import Decoder, Step, StepState, projection_channels
 from rsis_tf.models.encoders import ENCODERS, build_encoder
 from rsis_tf.models.keras_file import check_settings
-from rsis_tf.models.mask_heads.interface import Found
+from rsis_tf.models.mask_heads.interface import Found, ImageContext
 from rsis_tf.models.neck import TopDownNeck
 from rsis_tf.models.normalization import BatchNorm
 from rsis_tf.models.probabilities import predict_probabilities
+from rsis_tf.models.recomputation import recomputed
 from rsis_tf.ops import resize, spatial_size
 
 NETWORK_FIELDS = (
@@ -85,6 +86,8 @@ class RSIS(keras.Model):
         update_encoder: whether gradients flow into the encoder.
         batch_statistics: whether batch normalisation uses and follows the batch's statistics in training.
         encoder_batch_statistics: the same for that of the encoder alone, which needs both.
+        recompute_steps: whether decoder steps run again for their gradients in training
+            (`rsis_tf.models.recomputation`).
         objective: what the model is trained for; set by `compile_model`, None before.
     """
 
@@ -95,6 +98,7 @@ class RSIS(keras.Model):
         self.update_encoder = True
         self.batch_statistics = True
         self.encoder_batch_statistics = True
+        self.recompute_steps = False
         self.objective: Objective | None = None
         self.encoder = build_encoder(config.encoder)
         self.neck = None
@@ -157,10 +161,20 @@ class RSIS(keras.Model):
         image_size = spatial_size(images)
         context = self.decoder.prepare(self.project(images, training=training), image_size)
         state = self.decoder.start(context, found)
+
+        def advance(state: StepState, context: ImageContext) -> tuple[StepState, ImageContext, Step]:
+            step = self.decoder.step(context, state, training=training)
+            return step.state, context, step._replace(state=StepState(None, {}))
+
+        if training and self.recompute_steps:
+            # TensorFlow runs a step again when the gradient of its first result is there. That is the state, so one
+            # step after the other is held in memory. For the same reason the context passes through: its gradient is
+            # then one sum that grows step by step.
+            advance = recomputed(advance)
         steps = []
         for _ in range(num_steps):
-            steps.append(self.decoder.step(context, state, training=training))
-            state = steps[-1].state
+            state, context, step = advance(state, context)
+            steps.append(step)
         # The steps lie on the channel axis, so that one resize serves all.
         masks = resize(ops.concatenate([step.mask_logits for step in steps], axis=-1), image_size)  # (B, H, W, T)
         features = ops.stack([step.features for step in steps], axis=1)  # (B, T, F)

@@ -27,6 +27,7 @@ def compile_model(model: RSIS, config: TrainConfig, *, total_steps: int | None =
     """
     model.objective = Objective(model.config.mask_head)
     model.encoder_batch_statistics = config.optimization.encoder_batch_norm == "train"
+    model.recompute_steps = config.optimization.recompute
     # The matcher runs on the host. TensorFlow's XLA cannot call the host; JAX has a callback for that.
     jit = "auto" if keras.backend.backend() == "jax" else False
     model.compile(optimizer=build_optimizer(model, config, total_steps=total_steps), jit_compile=jit)

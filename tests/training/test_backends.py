@@ -53,6 +53,7 @@ def test_backend_trains_the_same(start, backend):
     assert result["losses"][:3] == [pytest.approx(step, rel=1e-4) for step in losses[:3]]
     # Biases before batch normalisation have gradients of rounding noise; the stored statistics lag behind them.
     assert result["losses"][3] == pytest.approx(losses[3], rel=1e-3)
+    assert result["recomputed"] == pytest.approx(losses[1], rel=1e-4)
 
     images, _ = batch()
     theirs = keras.models.load_model(folder / f"after-{backend}.keras").predict_on_batch(images)
