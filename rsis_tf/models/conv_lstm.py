@@ -79,12 +79,13 @@ class ConvLSTMCell(keras.layers.Layer):
             gates = self._convolve(features, kernel[:, :, :channels]) + ops.cast(gates, "float32")
         return CellContext(ops.cast(gates, "float32"), kernel[:, :, self.context_channels :])
 
-    def call(self, context: CellContext, inputs: Tensor | None, state: State | None) -> State:
+    def call(self, context: CellContext, inputs: list[Tensor], state: State | None) -> State:
         """Computes one step.
 
         Args:
             context: from `prepare`.
-            inputs: (B, h, w, input_channels), or None if the cell has no input.
+            inputs: (B, h, w, C) each, with `input_channels` together; empty if the cell has no input. They are joined
+                with the hidden state here, because each concatenation copies all maps.
             state: hidden and cell state, or None at the first step (both zero).
 
         Returns:
@@ -93,7 +94,7 @@ class ConvLSTMCell(keras.layers.Layer):
         gates, kernel = context
         if state is None:
             kernel = kernel[:, :, : self.input_channels]
-        parts = [part for part in (inputs, state and state[0]) if part is not None]
+        parts = [*inputs, *(() if state is None else state[:1])]
         if parts:
             changing = parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
             gates = gates + self._convolve(changing, kernel)

@@ -150,7 +150,7 @@ class Decoder(keras.layers.Layer):
             if head_inputs is not None:
                 inputs.append(head_inputs[stage])
             last = None if state.stages is None else state.stages[stage]
-            stages.append(cell(cell_context, _joined(inputs), last))
+            stages.append(cell(cell_context, inputs, last))
             hidden = self.drop_hidden(stages[-1][0], training=training)
             pooled.append(ops.max(hidden, axis=(1, 2)))  # (B, D/2^stage)
         drawn = self._head.step(hidden, context, state.head)
@@ -164,9 +164,3 @@ class Decoder(keras.layers.Layer):
         # Softmax and losses in float32: float16 has too few digits for the log of a small probability.
         class_probs = ops.softmax(ops.cast(class_logits, "float32"), axis=-1)
         return class_probs, ops.cast(stop_logits[..., 0], "float32")
-
-
-def _joined(parts: list[Tensor]) -> Tensor | None:
-    if len(parts) > 1:
-        return ops.concatenate(parts, axis=-1)
-    return parts[0] if parts else None

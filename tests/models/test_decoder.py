@@ -33,7 +33,7 @@ def test_gates_and_cell_state_are_float32_in_16_bits():
     cell.gate_bias.assign([50.0, 50.0, 0.0, 50.0])  # adds 1 and forgets nothing
     context = cell.prepare(ops.zeros((1, 2, 2, 1), "bfloat16"))
     state = (ops.zeros((1, 2, 2, 1), "bfloat16"), ops.full((1, 2, 2, 1), 256.0))
-    hidden, summed = cell(context, None, state)
+    hidden, summed = cell(context, [], state)
     np.testing.assert_array_equal(summed, np.full((1, 2, 2, 1), 257.0, np.float32))
     assert hidden.dtype == "bfloat16"
 
@@ -51,14 +51,16 @@ def test_split_cell_equals_one_convolution(kernel_size, context_channels, input_
     def random(channels):
         return ops.convert_to_tensor(rng.normal(size=(2, 6, 7, channels)).astype("float32")) if channels else None
 
-    context, inputs, hidden, state = random(context_channels), random(input_channels), random(5), random(5)
+    context, given, hidden, state = random(context_channels), random(input_channels), random(5), random(5)
     prepared = cell.prepare(context)
-    expected = unsplit_step(cell, context, inputs, hidden, state)
+    expected = unsplit_step(cell, context, given, hidden, state)
+    # A part for each channel is the same as one with all.
+    inputs = [] if given is None else ops.split(given, input_channels, axis=-1)
     for got, wanted in zip(cell(prepared, inputs, (hidden, state)), expected, strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-5)
     zeros = ops.zeros_like(hidden)
     first = cell(prepared, inputs, None)
-    for got, wanted in zip(first, unsplit_step(cell, context, inputs, zeros, zeros), strict=True):
+    for got, wanted in zip(first, unsplit_step(cell, context, given, zeros, zeros), strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
