@@ -97,7 +97,8 @@ class OptimizerConfig:
             saved to `best.keras`. None for no average.
         encoder_batch_norm: "train" uses and updates the batch's statistics, "frozen" keeps the stored ones.
         frozen_batch_norm: share of the epochs, the last ones, in which batch normalisation no longer uses the batch's
-            statistics but those that prediction will use (`rsis_tf.training.batch_statistics`); 0 for none.
+            statistics but those that prediction will use (`rsis_tf.training.batch_statistics`); 0 for none. The first
+            epoch is never one of them.
         recompute: whether the decoder's steps run again for their gradients instead of keeping their values. It needs
             less memory and more time (`rsis_tf.models.recomputation`), and a model without dropout of hidden channels.
         batch_norm_batches: number of training batches over whose statistics those of the best model are averaged after
@@ -115,7 +116,7 @@ class OptimizerConfig:
     clip_norm: Annotated[float, Between(0, 1_000_000_000, open_low=True)] | None = None
     ema: ShareInside | None = None
     encoder_batch_norm: Annotated[str, OneOf(ENCODER_BATCH_NORMS)] = "train"
-    frozen_batch_norm: Share = 0.0
+    frozen_batch_norm: ShareBelowOne = 0.0
     recompute: bool = False
     batch_norm_batches: Annotated[int, Between(0, 100_000)] = 0
 

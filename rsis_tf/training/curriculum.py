@@ -140,7 +140,7 @@ def begin_epoch(stage: Stage, config: TrainConfig, epoch: int) -> tuple[Stage, t
         if epoch >= after and _may_start(stage, config, what):
             stage = _started(stage, config, what, keep_best=what == "encoder")
             switches.append(Switch(what=what, reason="epoch"))
-    frozen = round(config.epochs * config.optimization.frozen_batch_norm)
+    frozen = min(round(config.epochs * config.optimization.frozen_batch_norm), config.epochs - 1)
     if frozen and epoch >= config.epochs - frozen and not stage.frozen_batch_norm:
         # The sum of losses stays the same, so the best loss does too.
         stage = dataclasses.replace(stage, frozen_batch_norm=True, waited=0)

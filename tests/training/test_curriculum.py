@@ -144,6 +144,8 @@ def test_statistics_of_batch_normalisation_are_kept_at_the_end():
     assert switches == [(3, "batch norm", "epoch")]
     assert [stage.frozen_batch_norm for stage in stages] == [False] * 3 + [True] * 2
     assert stages[3].best_loss == 0.5  # the sum of losses is the same
-    assert play(TrainConfig(epochs=2, frozen_batch_norm=1.0), [1.0, 1.0])[0] == []
+    # Without an epoch before, there would be no statistics to keep.
+    assert play(TrainConfig(epochs=2, frozen_batch_norm=0.9), [1.0, 1.0])[0] == [(1, "batch norm", "epoch")]
+    assert play(TrainConfig(epochs=1, frozen_batch_norm=0.9), [1.0])[0] == []
     with pytest.raises(InputError, match="Received: batch_norm_batches=7"):
         TrainConfig(frozen_batch_norm=0.4, batch_norm_batches=7)
