@@ -80,6 +80,7 @@ def fit(
         train_batches=lambda epoch: distribution.batches(
             functools.partial(batches, samples["train"], settings.data, training=True, epoch=epoch)
         ),
+        whole_batches=lambda epoch: batches(samples["train"], settings.data, training=True, epoch=epoch),
         val_batches=lambda: distribution.batches(
             functools.partial(batches, samples["val"], settings.data, training=False)
         ),

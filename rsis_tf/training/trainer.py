@@ -51,6 +51,7 @@ class Trainer:
         run: the run's folder; it must exist.
         train_batches: epoch number → batches of (images, targets). The same number must give the same batches.
         val_batches: → batches for validation.
+        whole_batches: the same as `train_batches`, but never divided over replicas; None if `train_batches` are not.
         steps_per_epoch: number of batches that `train_batches` returns.
         validation_steps: number of batches that `val_batches` returns; None if unknown.
         reading: a context in which batches are read, to turn errors of the input pipeline into readable ones.
@@ -70,6 +71,7 @@ class Trainer:
         train_batches: Callable[[int], Batches],
         val_batches: Callable[[], Batches],
         steps_per_epoch: int,
+        whole_batches: Callable[[int], Batches] | None = None,
         validation_steps: int | None = None,
         reading: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
         callbacks: Iterable[Callback] = (),
@@ -81,6 +83,7 @@ class Trainer:
         self.config = config
         self.run = run
         self.train_batches = train_batches
+        self.whole_batches = whole_batches or train_batches
         self.val_batches = val_batches
         self.steps_per_epoch = steps_per_epoch
         self.validation_steps = validation_steps
@@ -213,9 +216,7 @@ class Trainer:
 
     def _settle_batch_statistics(self, epoch: int) -> None:
         """Replaces the moving averages, which the rest of the training will use, by means over many batches."""
-        if self.distribution.strategy is not None:
-            return  # its batches are divided; the moving averages are those of all replicas
-        batches = itertools.chain.from_iterable(self.train_batches(epoch + later) for later in itertools.count())
+        batches = itertools.chain.from_iterable(self.whole_batches(epoch + later) for later in itertools.count())
         with self.reading():
             recompute_batch_statistics(self.model, batches, limit=_STATISTICS_BATCHES)
 

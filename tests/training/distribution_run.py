@@ -57,7 +57,8 @@ def main(strategy, folder, encoder, head):
         # With the voting head, half of the sequences are partial.
         form = VOTING if head == "voting" else {}
         model = tiny_model(encoder=encoder, **form)
-        compile_model(model, TRAIN)
+        # Steps that run again for their gradients give the same ones.
+        compile_model(model, TRAIN.changed(recompute=head == "voting" and strategy != "none"))
     distribution.prepare(model)
     steps = Steps()
     data = dataclasses.replace(DATA, partial_sequences=0.5 if head == "voting" else 0.0)
