@@ -6,7 +6,7 @@ model.
 
 Every switch resets the patience. It also resets the best loss, with one exception from the original: an encoder that
 starts at its epoch keeps it, because it does not change the sum of losses. If patience starts the encoder, the best
-loss is reset.
+loss is reset. Statistics of batch normalisation that are kept from an epoch on leave the sum as it is too.
 """
 
 import dataclasses
@@ -136,15 +136,12 @@ def begin_epoch(stage: Stage, config: TrainConfig, epoch: int) -> tuple[Stage, t
         ("encoder", plan.finetune_after),
         ("class loss", plan.class_loss_after),
         ("stop loss", plan.stop_loss_after),
+        ("batch norm", _kept_after(config)),
     ):
         if epoch >= after and _may_start(stage, config, what):
-            stage = _started(stage, config, what, keep_best=what == "encoder")
+            # With these two, the sum of losses stays the same.
+            stage = _started(stage, config, what, keep_best=what in ("encoder", "batch norm"))
             switches.append(Switch(what=what, reason="epoch"))
-    frozen = min(round(config.epochs * config.optimization.frozen_batch_norm), config.epochs - 1)
-    if frozen and epoch >= config.epochs - frozen and not stage.frozen_batch_norm:
-        # The sum of losses stays the same, so the best loss does too.
-        stage = dataclasses.replace(stage, frozen_batch_norm=True, waited=0)
-        switches.append(Switch(what="batch norm", reason="epoch"))
     return stage, tuple(switches)
 
 
@@ -202,6 +199,11 @@ def may_restore(stage: Stage, config: TrainConfig) -> bool:
     return config.curriculum.patience is not None and any(_may_start(later, config, what) for what in pending)
 
 
+def _kept_after(config: TrainConfig) -> int:
+    """Returns the epoch from which batch normalisation keeps its statistics, that after the last one for never."""
+    return max(config.epochs - round(config.epochs * config.optimization.frozen_batch_norm), 1)
+
+
 def _may_start(stage: Stage, config: TrainConfig, what: str) -> bool:
     plan = config.curriculum
     match what:
@@ -214,6 +216,8 @@ def _may_start(stage: Stage, config: TrainConfig, what: str) -> bool:
             return plan.finetune_after != -1 and not stage.update_encoder
         case "steps":
             return plan.curriculum_learning and stage.num_steps < config.num_steps
+        case "batch norm":
+            return _kept_after(config) < config.epochs and not stage.frozen_batch_norm
     raise ValueError(f"what must name a switch. Received: what={what!r}")
 
 
@@ -227,5 +231,7 @@ def _started(stage: Stage, config: TrainConfig, what: str, *, keep_best: bool = 
             return dataclasses.replace(stage, use_class_loss=True)
         case "stop loss":
             return dataclasses.replace(stage, use_stop_loss=True)
+        case "batch norm":
+            return dataclasses.replace(stage, frozen_batch_norm=True)
     steps = min(stage.num_steps + config.curriculum.steps_cl, config.num_steps)
     return dataclasses.replace(stage, num_steps=steps)
