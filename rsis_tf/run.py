@@ -289,20 +289,16 @@ def _with_form_of(source: str, settings: RunConfig, explicit: Collection[str]) -
 
 def _recompute_batch_statistics(settings: RunConfig, run: pathlib.Path, dataset: Dataset) -> None:
     """Computes the statistics of batch normalisation of the best model again, on training batches."""
-    import itertools
-
     from rsis_tf.data.pipeline import plain_batches
     from rsis_tf.data.reduced_samples import reduced_samples
     from rsis_tf.inference import load_model
-    from rsis_tf.training.batch_statistics import recompute_batch_statistics
+    from rsis_tf.training.batch_statistics import passes, recompute_batch_statistics
     from rsis_tf.training.checkpoint import save_model
 
     model = load_model(run / "best.keras")
     model.encoder_batch_statistics = settings.train.optimization.encoder_batch_norm == "train"
     samples = reduced_samples(dataset, settings.data, training=True)
-    batches = itertools.chain.from_iterable(
-        plain_batches(samples, settings.data, training=True, epoch=epoch) for epoch in itertools.count()
-    )
+    batches = passes(lambda epoch: plain_batches(samples, settings.data, training=True, epoch=epoch))
     count = recompute_batch_statistics(model, batches, limit=settings.train.optimization.batch_norm_batches)
     save_model(model, run / "best.keras")
     print(f"batch normalisation: statistics of {count} training batches", flush=True)

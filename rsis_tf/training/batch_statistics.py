@@ -10,19 +10,32 @@ Two options use them:
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from rsis_tf.models import RSIS
 from rsis_tf.models.normalization import BatchNorm
 
+Batch = tuple[Any, Any]
+"""(images, targets) as in `rsis_tf.data.pipeline`."""
 
-def recompute_batch_statistics(model: RSIS, batches: Iterable[tuple[Any, Any]], *, limit: int) -> int:
+
+def passes(batches: Callable[[int], Iterable[Batch]], *, first: int = 0) -> Iterator[Batch]:
+    """Returns the batches of one epoch after the other, without an end.
+
+    Args:
+        batches: epoch → its batches.
+        first: epoch to begin with.
+    """
+    return itertools.chain.from_iterable(map(batches, itertools.count(first)))
+
+
+def recompute_batch_statistics(model: RSIS, batches: Iterable[Batch], *, limit: int) -> int:
     """Replaces the moving means and variances by the means over batches; other weights stay.
 
     Args:
         model: with the weights that are kept. An encoder without `encoder_batch_statistics` keeps its statistics.
-        batches: of training, (images, targets) as in `rsis_tf.data.pipeline`.
+        batches: of training.
         limit: number of batches that are read.
 
     Returns:

@@ -73,14 +73,13 @@ def fit(
         callbacks = Callbacks()
     images = _images(model, settings, datasets["val"], distribution)
     callbacks.on_run_begin(RunInfo(folder=run, settings=settings, model=model, resumed=resume, images=images))
+    train_batches = functools.partial(batches, samples["train"], settings.data, training=True)
     Trainer(
         model=model,
         config=settings.train,
         run=run,
-        train_batches=lambda epoch: distribution.batches(
-            functools.partial(batches, samples["train"], settings.data, training=True, epoch=epoch)
-        ),
-        whole_batches=lambda epoch: batches(samples["train"], settings.data, training=True, epoch=epoch),
+        train_batches=lambda epoch: distribution.batches(functools.partial(train_batches, epoch=epoch)),
+        whole_batches=lambda epoch: train_batches(epoch=epoch),
         val_batches=lambda: distribution.batches(
             functools.partial(batches, samples["val"], settings.data, training=False)
         ),

@@ -1,7 +1,6 @@
 """The training loop: epochs over given batches, with stages, checkpoints, log and progress."""
 
 import contextlib
-import itertools
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +10,7 @@ from rsis_tf.config import TrainConfig
 from rsis_tf.errors import InputError
 from rsis_tf.files import remove_leftovers, write_json
 from rsis_tf.models import RSIS
-from rsis_tf.training.batch_statistics import recompute_batch_statistics
+from rsis_tf.training.batch_statistics import passes, recompute_batch_statistics
 from rsis_tf.training.callbacks import CsvLog, CurvesImage, Progress, StopOnNaN
 from rsis_tf.training.checkpoint import save_model
 from rsis_tf.training.compilation import apply_stage, compile_model
@@ -216,9 +215,8 @@ class Trainer:
 
     def _settle_batch_statistics(self, epoch: int) -> None:
         """Replaces the moving averages, which the rest of the training will use, by means over many batches."""
-        batches = itertools.chain.from_iterable(self.whole_batches(epoch + later) for later in itertools.count())
         with self.reading():
-            recompute_batch_statistics(self.model, batches, limit=_STATISTICS_BATCHES)
+            recompute_batch_statistics(self.model, passes(self.whole_batches, first=epoch), limit=_STATISTICS_BATCHES)
 
     def _write_stages(self) -> None:
         if self.writes:
