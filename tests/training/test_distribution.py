@@ -43,7 +43,9 @@ def tf_config(ports, index):
 
 
 def start_process(*command, **variables):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"} | variables
+    # Sums over another number of threads are rounded in another way; the bounds below are those of two.
+    fixed = {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1", "TF_NUM_INTRAOP_THREADS": "2"}
+    environment = os.environ | fixed | variables
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
         cwd=ROOT,
@@ -84,11 +86,7 @@ def compare(folder, strategy):
             a, b = ours[key], theirs[key]
             weight = i < len(one["weights"]) or name.endswith("_average")
             # Three steps of 1e-3 move a weight by up to 3e-3. Moments tell the scale of the gradients as well.
-            if weight:
-                # One weight in ten thousand may have such a gradient; on a single core, one in 82,944 had.
-                assert np.mean(np.abs(b - a) > 2e-4) < 1e-4, name
-            atol = 1e-3 if weight else 2e-3 * np.abs(a).max()
-            np.testing.assert_allclose(b, a, rtol=0, atol=atol, err_msg=name)
+            np.testing.assert_allclose(b, a, rtol=0, atol=2e-4 if weight else 2e-3 * np.abs(a).max(), err_msg=name)
     return two
 
 
