@@ -78,6 +78,12 @@ TRAINING = {
     "cuda": ["cuda:tf32=0", "cuda:tf32=1", "cuda:tf32=1,channels_last=1", "cuda:tf32=1,precision=bf16,channels_last=1"],
 }
 """Device → options of `pytorch_training`."""
+KERAS_TRAINING = {
+    "cpu": ["cpu"],
+    # The comparison cannot rely on TensorFlow's GPU build, which needs CUDA 12.
+    "cuda": ["cuda:backend=jax", "cuda:backend=jax,tf32=1", "cuda:backend=jax,tf32=1,precision=bf16"],
+}
+"""Device → options of `keras_training`."""
 EARLY_STEPS = 4
 """Steps of the row that stops early: those of an image with three objects."""
 MATRIX = {"cpu": ["cpu"], "cuda": ["cuda:tf32=1", "cuda:precision=fp16", "cuda:tf32=0"]}
@@ -238,13 +244,12 @@ def training_cases(folder: pathlib.Path, encoder: str, devices: list[str], batch
     facts = {"layout": "training step"}
     made = []
     for device in devices:
-        if device == "cpu":  # TensorFlow has no GPU build that the comparison could rely on
-            keras = (str(HERE / "keras_training.py"),)
-            path = folder / f"{encoder}.keras"
-            made.append(Case(path=path, provider=device, batch=batch, worker=keras, facts=facts))
-        worker = (str(HERE / "pytorch_training.py"),)
-        path = folder / f"{encoder}.torch.npz"
-        made += [Case(path=path, provider=way, batch=batch, worker=worker, facts=facts) for way in TRAINING[device]]
+        for ending, script, ways in (
+            (".keras", "keras_training.py", KERAS_TRAINING[device]),
+            (".torch.npz", "pytorch_training.py", TRAINING[device]),
+        ):
+            path, worker = folder / (encoder + ending), (str(HERE / script),)
+            made += [Case(path=path, provider=way, batch=batch, worker=worker, facts=facts) for way in ways]
     return made
 
 
