@@ -8,8 +8,9 @@ if __name__ == "__main__" and not __package__:
     sys.exit(2)
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,7 +63,6 @@ def export_onnx(
     from export.metadata import as_text, describe
     from export.onnx_graphs.convert import add_metadata
     from export.onnx_graphs.layouts import Layout, encoder_graph, masks_graph, step_graph
-    from export.onnx_graphs.loop import loop_graph
     from export.publish import publish
 
     model, options = open_source(options)
@@ -73,11 +73,8 @@ def export_onnx(
         graphs = [make(shapes, opset) for make in (encoder_graph, step_graph, masks_graph)]
         files = {f"{name}.onnx": graph for name, graph in zip(GRAPHS, graphs, strict=True)}
         extra["graphs"] = list(GRAPHS)
-    elif layout == "loop":
-        threshold = options.thresholds["stop_threshold"]
-        files = {"": loop_graph(Layout(model, spec), opset, stop_threshold=threshold)}
     else:
-        proto, quantization = _unrolled(model, spec, options, opset)
+        proto, quantization = (_loop if layout == "loop" else _unrolled)(model, spec, options, opset)
         files, extra = {"": proto}, extra | quantization
     described = describe(model, spec, options, format="onnx", **extra)
     for proto in files.values():
@@ -147,13 +144,13 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
 
 def _check_layout(options: Options, layout: str) -> None:
     check_format(options, FORMAT if layout != "stepwise" else STEPWISE)
-    if layout == "unrolled":
+    if layout != "stepwise":
         return
     if options.size is None:
         raise InputError(f"the states of --layout {layout} have a fixed shape. Received: --size dynamic")
     if options.precision != "fp32":
         raise InputError(
-            f"--layout {layout} keeps its states in float32 and supports no other precision; --layout unrolled does. "
+            f"--layout {layout} keeps its states in float32 and supports no other precision; the other layouts do. "
             f"Received: --precision {options.precision}"
         )
 
@@ -194,21 +191,62 @@ def _unrolled(
     if options.precision == "fp16":
         to_half(proto)
     if options.precision == "int8":
-        return _to_int8(proto, model, spec, options)
+        return _to_int8([proto], model, spec, options)
     return proto, {}
 
 
+def _loop(model: "RSIS", spec: "GraphSpec", options: Options, opset: int) -> tuple["onnx.ModelProto", dict[str, Any]]:
+    """Returns the graph with a loop in the precision of the options, and the metadata of its quantisation."""
+    from export.onnx_graphs.half_precision import to_half
+    from export.onnx_graphs.layouts import Layout
+    from export.onnx_graphs.loop import LoopParts, loop_graph, loop_parts, step_feeds
+
+    layout, threshold = Layout(model, spec), options.thresholds["stop_threshold"]
+    parts = loop_parts(layout, opset)
+
+    def join(graphs: Sequence["onnx.ModelProto"]) -> "onnx.ModelProto":
+        encoder, step = graphs
+        return loop_graph(layout, LoopParts(encoder=encoder, step=step), opset, stop_threshold=threshold)
+
+    if options.precision == "fp16":
+        to_half(parts.encoder)
+        to_half(parts.step)
+    if options.precision == "int8":
+        feeds = functools.partial(step_feeds, layout, parts, stop_threshold=threshold)
+        return _to_int8([parts.encoder, parts.step], model, spec, options, join=join, later_feeds=feeds)
+    return join([parts.encoder, parts.step]), {}
+
+
 def _to_int8(
-    proto: "onnx.ModelProto", model: "RSIS", spec: "GraphSpec", options: Options
+    graphs: Sequence["onnx.ModelProto"],
+    model: "RSIS",
+    spec: "GraphSpec",
+    options: Options,
+    *,
+    join: Callable[[Sequence["onnx.ModelProto"]], "onnx.ModelProto"] = lambda graphs: graphs[0],
+    later_feeds: Callable[[Sequence[np.ndarray]], Iterator[dict[str, np.ndarray]]] | None = None,
 ) -> tuple["onnx.ModelProto", dict[str, Any]]:
-    """Returns the 8-bit graph and the metadata of its quantisation."""
+    """Returns the 8-bit file and the metadata of its quantisation.
+
+    Args:
+        graphs: that make up the file; the first one reads images.
+        model: the network.
+        spec: of the file.
+        options: of the export.
+        join: makes the file of the graphs.
+        later_feeds: from the images to what the second graph reads.
+    """
     from export.calibration import read_inputs
-    from export.onnx_graphs.quantize import quantize, quantize_weights
+    from export.onnx_graphs.quantize import Calibrated, calibrated, quantize, quantize_weights
 
     if options.calibration is None:
-        return quantize_weights(proto), {"quantization": {"kind": "weights"}}
+        return join([quantize_weights(graph) for graph in graphs]), {"quantization": {"kind": "weights"}}
     inputs = read_inputs(options.calibration, spec, model.config.image_size, limit=options.limit)
-    quantized = quantize(proto, inputs, thresholds=options.thresholds)
+    first, *later = graphs
+    sources = [calibrated(first, inputs)]
+    if later_feeds is not None:
+        sources += [Calibrated(graph=graph, feeds=functools.partial(later_feeds, inputs)) for graph in later]
+    quantized = quantize(sources, inputs, thresholds=options.thresholds, join=join)
     print(f"quantised: agreement with float32 {quantized.agreement:.4f}, left in float32: {list(quantized.excluded)}")
     return quantized.model, {
         "quantization": {

@@ -14,7 +14,7 @@ from export.onnx_graphs.convert import Shape, convert
 from rsis_tf.models import RSIS
 from rsis_tf.models.decoder import Step, StepState, stage_channels
 from rsis_tf.models.mask_heads.interface import ImageContext, StageContext
-from rsis_tf.ops import resize
+from rsis_tf.ops import resize, spatial_size
 from rsis_tf.runtime import STEP_OUTPUTS
 
 Tensor = Any
@@ -25,42 +25,45 @@ class Layout:
 
     Args:
         model: the network.
-        spec: shape of the graph, of fixed size.
+        spec: shape of the graph. Its size may be dynamic; then steps and masks read the size off the image.
 
     Attributes:
+        size: (height, width) at which the network runs; None for the size of the image.
+        image: name → shape of `image`, for the graphs after the encoder that read its size; empty for a fixed size.
         contexts: what every step reads, computed once per image.
         states: what passes from step to step.
         steps: what a step returns, see `STEP_OUTPUTS`.
     """
 
     def __init__(self, model: RSIS, spec: GraphSpec) -> None:
-        if spec.size is None:
-            raise ValueError("expected a graph of fixed size. Received: spec.size=None")
         self.model, self.spec, self.size = model, spec, spec.size
-        context = self.read(tf.zeros((1, *self.size, 3)))
-        self.sizes = [(int(height), int(width)) for height, width in context.sizes]
         self.batch = spec.named_input_shape[0]
+        self.image: dict[str, Shape] = {} if self.size else {"image": spec.named_input_shape}
+        context = self.read(tf.zeros((1, *(self.size or model.config.image_size), 3)))
+        self._sizes = [(int(height), int(width)) for height, width in context.sizes] if self.size else None
         self.contexts: dict[str, Shape] = {
-            name: self._shape(part.shape) for name, part in self.tensors_of(context).items()
+            name: self._shape(name, part.shape) for name, part in self.tensors_of(context).items()
         }
         self.states: dict[str, Shape] = {
-            f"{kind}_{stage}": (self.batch, channels, *self.sizes[stage])
+            f"{kind}_{stage}": self._shape(f"stage_{stage}", (1, *context.sizes[stage], channels))
             for stage, channels in enumerate(stage_channels(model.config))
             for kind in ("hidden", "cell")
         }
         start = model.decoder.start(context)
-        self.states |= {name: self._shape(part.shape) for name, part in start.head.items()}
+        self.states |= {name: self._shape(name, part.shape) for name, part in start.head.items()}
         self.head_contexts, self.head_states = tuple(context.head), tuple(start.head)
-        _, *mask_size, _ = model.decoder.step(context, start, training=False).mask_logits.shape
+        logits = model.decoder.step(context, start, training=False).mask_logits
+        batch, _, *mask_size = self._shape("logits", logits.shape)
         self.steps: dict[str, Shape] = {
-            "logits_of_step": (self.batch, *mask_size),
+            "logits_of_step": (batch, *mask_size),
             "classes_of_step": (self.batch, model.config.num_classes),
             "stop_of_step": (self.batch,),
         }
 
     def read(self, images: Tensor) -> ImageContext:
         """Returns what every step reads of (B, H, W, 3) images."""
-        return self.model.decoder.prepare(self.model.project(images, training=False), self.size)
+        maps = self.model.project(images, training=False)
+        return self.model.decoder.prepare(maps, self.size or spatial_size(images))
 
     def tensors_of(self, context: ImageContext) -> dict[str, Tensor]:
         """Returns the parts of a context that depend on the image, by name, each (B, h, w, C)."""
@@ -73,14 +76,19 @@ class Layout:
         return tensors
 
     def context_from(self, tensors: dict[str, Tensor]) -> ImageContext:
-        """Returns the context whose parts are these tensors: the inverse of `tensors_of`."""
+        """Returns the context whose parts are these tensors: the inverse of `tensors_of`.
+
+        Args:
+            tensors: contexts and states, each (B, h, w, C), and the image (B, H, W, 3) if the size is dynamic.
+        """
         stages = []
         for stage, cell in enumerate(self.model.decoder.cells):
             constant = cell.prepare(None)
             gates = tensors.get(f"gates_{stage}", constant.gates)
             stages.append(StageContext(constant._replace(gates=gates), tensors.get(f"skip_{stage}")))
         head = {name: tensors[name] for name in self.head_contexts}
-        return ImageContext(stages, self.sizes, self.size, head, {})
+        sizes = self._sizes or [spatial_size(tensors[f"hidden_{stage}"]) for stage in range(len(stages))]
+        return ImageContext(stages, sizes, self.size or spatial_size(tensors["image"]), head, {})
 
     def state_from(self, tensors: dict[str, Tensor]) -> StepState:
         """Returns the state whose parts are these tensors, by the names in `states`."""
@@ -96,9 +104,10 @@ class Layout:
             outputs[f"hidden_{stage}"], outputs[f"cell_{stage}"] = _first(hidden), _first(cell)
         return outputs | {name: _first(part) for name, part in step.state.head.items()}
 
-    def _shape(self, channels_last: Any) -> Shape:
+    def _shape(self, name: str, channels_last: Any) -> Shape:
+        """Returns the shape of a tensor of the graphs; a dynamic size gets names that begin with `name`."""
         _, height, width, channels = channels_last
-        return (self.batch, channels, height, width)
+        return (self.batch, channels, *((height, width) if self.size else (f"{name}_height", f"{name}_width")))
 
 
 def encoder_graph(layout: Layout, opset: int) -> onnx.ModelProto:
@@ -114,7 +123,7 @@ def encoder_graph(layout: Layout, opset: int) -> onnx.ModelProto:
 
     def build(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         image = inputs["image"]
-        context = layout.read(resample(image, layout.size, spec.aspect) if spec.resize else image)
+        context = layout.read(resample(image, spec.fixed_size, spec.aspect) if spec.resize else image)
         outputs = {name: _first(part) for name, part in layout.tensors_of(context).items()}
         step = model.decoder.step(context, model.decoder.start(context), training=False)
         return outputs | layout.outputs_of(step)
@@ -133,16 +142,17 @@ def encoder_graph(layout: Layout, opset: int) -> onnx.ModelProto:
 def step_graph(layout: Layout, opset: int) -> onnx.ModelProto:
     """Returns the graph of one step: contexts and states → what the step returns, and the next states (`next_…`)."""
     decoder = layout.model.decoder
+    passed = layout.contexts | layout.states
 
     def build(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        last = {name: _last(value) for name, value in inputs.items()}
+        last = {name: _last(value) if name in passed else value for name, value in inputs.items()}
         step = decoder.step(layout.context_from(last), layout.state_from(last), training=False)
         return {f"next_{name}" if name in layout.states else name: x for name, x in layout.outputs_of(step).items()}
 
     proto = convert(
         layout.model,
         build,
-        inputs={name: (shape, "float32") for name, shape in (layout.contexts | layout.states).items()},
+        inputs={name: (shape, "float32") for name, shape in passed.items()} | _typed(layout.image, layout),
         outputs=layout.steps | {f"next_{name}": shape for name, shape in layout.states.items()},
         opset=opset,
     )
@@ -152,16 +162,18 @@ def step_graph(layout: Layout, opset: int) -> onnx.ModelProto:
 
 def masks_graph(layout: Layout, opset: int) -> onnx.ModelProto:
     """Returns the graph `logits` (B, T, h, w) → `masks` (B, T, H, W), probabilities at the size the network runs at."""
+    _, height, width, _ = layout.spec.named_input_shape
 
     def build(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"masks": tf.sigmoid(_first(resize(_last(inputs["logits"]), layout.size)))}
+        size = layout.size or spatial_size(inputs["image"])
+        return {"masks": tf.sigmoid(_first(resize(_last(inputs["logits"]), size)))}
 
     _, *mask_size = layout.steps["logits_of_step"]
     return convert(
         layout.model,
         build,
-        inputs={"logits": ((layout.batch, "step", *mask_size), "float32")},
-        outputs={"masks": (layout.batch, "step", *layout.size)},
+        inputs={"logits": ((layout.batch, "step", *mask_size), "float32")} | _typed(layout.image, layout),
+        outputs={"masks": (layout.batch, "step", *(layout.size or (height, width)))},
         opset=opset,
     )
 
@@ -183,6 +195,10 @@ def _write_outputs_directly(graph: onnx.GraphProto) -> None:
         kept.append(node)
     del graph.node[:]
     graph.node.extend(kept)
+
+
+def _typed(image: dict[str, Shape], layout: Layout) -> dict[str, tuple[Shape, str]]:
+    return {name: (shape, layout.spec.input_type) for name, shape in image.items()}
 
 
 def _first(x: Tensor) -> Tensor:

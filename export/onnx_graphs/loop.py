@@ -3,30 +3,59 @@
 The first step is computed before the loop, because its states are zero and it needs fewer convolutions. Only the small
 mask logits are collected in the loop; they are enlarged after it. The most steps and the stop threshold
 are optional inputs, `steps` (int64) and `stop_threshold` (float32), whose defaults are in the file.
+
+Encoder and step are graphs of their own until they are joined, so each can be converted to another precision before.
+States and contexts pass from one to the other in float32.
 """
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx_graphs.layouts import Layout, encoder_graph, masks_graph, step_graph
 from rsis_tf.runtime import STEP_OUTPUTS
 
 
-def loop_graph(layout: Layout, opset: int, *, stop_threshold: float) -> onnx.ModelProto:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoopParts:
+    """The graphs that `loop_graph` joins.
+
+    Attributes:
+        encoder: with the first step, whose states are zero: it needs fewer convolutions.
+        step: one further step.
+    """
+
+    encoder: onnx.ModelProto
+    step: onnx.ModelProto
+
+
+def loop_parts(layout: Layout, opset: int) -> LoopParts:
+    """Returns the graphs in float32."""
+    return LoopParts(encoder=encoder_graph(layout, opset), step=step_graph(layout, opset))
+
+
+def loop_graph(layout: Layout, parts: LoopParts, opset: int, *, stop_threshold: float) -> onnx.ModelProto:
     """Returns one graph that repeats the step until no image has an object left, `steps` times at most.
 
     The defaults of its inputs `steps` and `stop_threshold` are `spec.steps` and `stop_threshold`. Its outputs are those
     of the unrolled graph with the number of steps that were taken; the last step is the one that ended the sequences.
+
+    Args:
+        layout: names and shapes.
+        parts: from `loop_parts`, in any precision; they are not changed.
+        opset: version of the ONNX operators.
+        stop_threshold: the default.
     """
     spec = layout.spec
-    model = encoder_graph(layout, opset)  # with the first step, whose states are zero: it needs fewer convolutions
+    model = _copy(parts.encoder)
     first = [f"first/{name}" for name in STEP_OUTPUTS]
     _rename(model.graph, dict(zip(STEP_OUTPUTS, first, strict=True)))
-    body = _body(layout, step_graph(layout, opset))
-    masks = _with_prefix(masks_graph(layout, opset), "enlarge/", keep=("logits", "masks"))
+    body = _body(layout, _copy(parts.step))
+    masks = _with_prefix(masks_graph(layout, opset), "enlarge/", keep=("logits", "masks", *layout.image))
     states = list(layout.states)
     defaults: dict[str, np.ndarray] = {
         "steps": np.array(spec.steps, np.int64),
@@ -67,8 +96,9 @@ def loop_graph(layout: Layout, opset: int, *, stop_threshold: float) -> onnx.Mod
     model.graph.node.extend([*nodes, *masks.node])
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     model.graph.initializer.extend(masks.initializer)
+    _, height, width, _ = spec.named_input_shape
     shapes = {
-        "masks": (layout.batch, "step", *layout.size),
+        "masks": (layout.batch, "step", *(layout.size or (height, width))),
         "classes": (layout.batch, "step", layout.model.config.num_classes),
         "stop": (layout.batch, "step"),
     }
@@ -84,9 +114,38 @@ def loop_graph(layout: Layout, opset: int, *, stop_threshold: float) -> onnx.Mod
     return model
 
 
+def step_feeds(
+    layout: Layout, parts: LoopParts, images: Iterable[np.ndarray], *, stop_threshold: float
+) -> Iterator[dict[str, np.ndarray]]:
+    """Runs the loop step by step and yields what the step reads each time; every image has a second step.
+
+    Args:
+        layout: names and shapes.
+        parts: in float32.
+        images: for the file, each (B, H, W, 3).
+        stop_threshold: at which a sequence ends.
+    """
+    encoder, step = (
+        onnxruntime.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
+        for part in (parts.encoder, parts.step)
+    )
+    read = {value.name for value in step.get_inputs()}
+    names = [value.name for value in step.get_outputs()]
+    for image in images:
+        outputs = encoder.run(None, {"image": image})
+        known = dict(zip((value.name for value in encoder.get_outputs()), outputs, strict=True)) | {"image": image}
+        for _ in range(layout.spec.steps - 1):
+            feed = {name: value for name, value in known.items() if name in read}
+            yield feed
+            after = dict(zip(names, step.run(names, feed), strict=True))
+            if after[STEP_OUTPUTS[-1]].max() < stop_threshold:
+                break
+            known |= {name: after[f"next_{name}"] for name in layout.states}
+
+
 def _body(layout: Layout, step: onnx.ModelProto) -> onnx.GraphProto:
-    """Returns the step as a loop's body; its contexts and the threshold come from the graph around it."""
-    graph = _with_prefix(step, "step/", keep=layout.contexts)
+    """Returns the step as a loop's body; its contexts, the threshold and the image come from the graph around it."""
+    graph = _with_prefix(step, "step/", keep=(*layout.contexts, *layout.image))
     value = helper.make_tensor_value_info
     return helper.make_graph(
         [*graph.node, *_more("step/", "step/stop_of_step", "step/more")],
@@ -112,6 +171,12 @@ def _more(prefix: str, stop: str, result: str) -> list[onnx.NodeProto]:
         helper.make_node("ReduceMax", [stop], [largest], name=largest, keepdims=0),
         helper.make_node("GreaterOrEqual", [largest, "stop_threshold"], [result], name=result),
     ]
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:

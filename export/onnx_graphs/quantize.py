@@ -9,7 +9,7 @@ import dataclasses
 import pathlib
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -48,40 +48,62 @@ class Quantized:
     excluded: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """A float32 graph to quantise.
+
+    Attributes:
+        graph: as the exporter made it.
+        feeds: returns what it is run with to measure the ranges of its activations, one feed after the other.
+    """
+
+    graph: onnx.ModelProto
+    feeds: Callable[[], Iterator[dict[str, Array]]]
+
+
+def calibrated(model: onnx.ModelProto, inputs: Sequence[Array]) -> Calibrated:
+    """Returns a graph that reads images only, with its calibration images from `export.calibration.read_inputs`."""
+    return Calibrated(graph=model, feeds=lambda: ({"image": image} for image in inputs))
+
+
 def quantize(
-    model: onnx.ModelProto, inputs: Sequence[Array], *, thresholds: Thresholds, target: float = 0.97
+    graphs: Sequence[Calibrated],
+    inputs: Sequence[Array],
+    *,
+    thresholds: Thresholds,
+    join: Callable[[Sequence[onnx.ModelProto]], onnx.ModelProto] = lambda graphs: graphs[0],
+    target: float = 0.97,
 ) -> Quantized:
     """Quantises statically: the ranges of activations are measured on images.
 
-    If the agreement of the 8-bit graph with the float32 graph is less than `target`, every part of the network is
+    If the agreement of the 8-bit file with the float32 file is less than `target`, every part of the network is
     quantised alone. Then the parts with the lowest agreement are left in float32, one more at a time, until the target
     is reached.
 
     Args:
-        model: float32 graph with the input `image`.
-        inputs: images for it, from `export.calibration.read_inputs`.
+        graphs: that make up the file.
+        inputs: images for the file, from `export.calibration.read_inputs`.
         thresholds: those of the file.
+        join: makes the file of the graphs, float32 or 8 bits.
         target: agreement to reach.
     """
-    prepared = onnx.ModelProto()
-    prepared.CopyFrom(model)
-    prepared = onnx.shape_inference.infer_shapes(prepared)
-    add_infer_metadata(prepared)  # the passes of the exporter have prepared the graph
-    add_pre_process_metadata(prepared)
-    ranges = _ranges(prepared, inputs)
+    prepared = [_prepared(one.graph) for one in graphs]
+    ranges = [_ranges(graph, one.feeds()) for graph, one in zip(prepared, graphs, strict=True)]
     judged = [inputs[i] for i in np.linspace(0, len(inputs) - 1, min(len(inputs), JUDGED)).round().astype(int)]
-    reference = _outputs(model, judged)
+    reference = _outputs(join([one.graph for one in graphs]), judged)
     sizes = [image.shape[1:3] for image in judged for _ in image]
-    parts = parts_of(prepared)
-    convolutions = [node.name for node in prepared.graph.node if node.op_type == "Conv"]
+    parts = [parts_of(graph) for graph in prepared]
 
     def attempt(kept_float: Sequence[str]) -> tuple[onnx.ModelProto, float]:
-        excluded = [name for name in convolutions if parts.get(name) in (None, *kept_float)]
-        quantized = _quantize(prepared, ranges, excluded)
-        found = _outputs(quantized, judged)
+        quantized = join(
+            [
+                _quantize(graph, found, [name for name in _convolutions(graph) if of.get(name) in (None, *kept_float)])
+                for graph, found, of in zip(prepared, ranges, parts, strict=True)
+            ]
+        )
         agreements = [
             compare_instances(wanted, got, size, thresholds).value
-            for wanted, got, size in zip(reference, found, sizes, strict=True)
+            for wanted, got, size in zip(reference, _outputs(quantized, judged), sizes, strict=True)
         ]
         return quantized, float(np.mean(agreements))
 
@@ -89,7 +111,7 @@ def quantize(
     alone: dict[str, float] = {}
     excluded: list[str] = []
     if reached < target:
-        every = sorted(set(parts.values()))
+        every = sorted({part for of in parts for part in of.values()})
         alone = {part: attempt([other for other in every if other != part])[1] for part in every}
         for part in sorted(every, key=lambda part: alone[part]):
             excluded.append(part)
@@ -158,15 +180,28 @@ def parts_of(model: onnx.ModelProto) -> dict[str, str]:
 
 
 class _Reader(CalibrationDataReader):
-    def __init__(self, inputs: Sequence[Array]) -> None:
-        self._inputs = iter(inputs)
+    def __init__(self, feeds: Iterator[dict[str, Array]]) -> None:
+        self._feeds = feeds
 
     def get_next(self) -> dict[str, Array] | None:
-        image = next(self._inputs, None)
-        return None if image is None else {"image": image}
+        return next(self._feeds, None)
 
 
-def _ranges(model: onnx.ModelProto, inputs: Sequence[Array]) -> TensorsData:
+def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns a copy as the quantiser expects it."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy = onnx.shape_inference.infer_shapes(copy)
+    add_infer_metadata(copy)  # the passes of the exporter have prepared the graph
+    add_pre_process_metadata(copy)
+    return copy
+
+
+def _convolutions(model: onnx.ModelProto) -> list[str]:
+    return [node.name for node in model.graph.node if node.op_type == "Conv"]
+
+
+def _ranges(model: onnx.ModelProto, feeds: Iterator[dict[str, Array]]) -> TensorsData:
     """Returns the smallest and the largest value of each input and output of a convolution."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "float.onnx"
@@ -177,7 +212,7 @@ def _ranges(model: onnx.ModelProto, inputs: Sequence[Array]) -> TensorsData:
             augmented_model_path=str(pathlib.Path(folder) / "augmented.onnx"),
             calibrate_method=CalibrationMethod.MinMax,
         )
-        calibrator.collect_data(_Reader(inputs))
+        calibrator.collect_data(_Reader(feeds))
         return calibrator.compute_data()
 
 
@@ -197,12 +232,15 @@ def _quantize(model: onnx.ModelProto, ranges: TensorsData, excluded: list[str]) 
         extra_options={},
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()  # the quantiser adds its nodes at the end
     return quantizer.model.model
 
 
 def _outputs(model: onnx.ModelProto, inputs: Sequence[Array]) -> list[dict[str, Array]]:
     """Returns the outputs for each image."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3  # it warns of inputs with defaults, which a loop has
+    session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
     found = []
     for image in inputs:
         outputs = session.run(list(OUTPUTS), {"image": image})

@@ -150,7 +150,10 @@ def voting_run(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-@pytest.mark.parametrize("options", ["", "--layout stepwise", "--layout loop", "--size dynamic", "--opset 18"])
+@pytest.mark.parametrize(
+    "options",
+    ["", "--layout stepwise", "--layout loop", "--size dynamic", "--size dynamic --layout loop", "--opset 18"],
+)
 def test_exports_of_a_voting_model_equal_keras(voting_run, options: str, tmp_path, images):
     out = tmp_path / ("stepwise" if "stepwise" in options else "model.onnx")
     exporter.main([str(voting_run), *options.split(), "--out", str(out)])  # the exporter verifies the file
@@ -162,6 +165,22 @@ def test_exports_of_a_voting_model_equal_keras(voting_run, options: str, tmp_pat
         for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(one.mask, other.mask)
             np.testing.assert_allclose(one.class_probs, other.class_probs, atol=1e-4)
+
+
+def test_loop_at_the_size_of_the_image_equals_unrolled(voting_run, tmp_path):
+    runs = {}
+    for layout in ("unrolled", "loop"):
+        out = tmp_path / f"{layout}.onnx"
+        exporter.main([str(voting_run), "--layout", layout, "--size", "dynamic", "--no-verify", "--out", str(out)])
+        runs[layout] = Predictor(out, stop_threshold=0.0)
+    declared = [side.dim_param for side in onnx.load(tmp_path / "loop.onnx").graph.output[0].type.tensor_type.shape.dim]
+    assert declared == ["batch", "step", "height", "width"]
+    for size in ((48, 64), (33, 70), (96, 41)):
+        image = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+        ours, theirs = runs["loop"].run(image), runs["unrolled"].run(image)
+        assert ours[0].shape == (2, 3, *size)
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-4)
 
 
 @pytest.mark.parametrize("layout", ["stepwise", "loop"])
@@ -177,9 +196,10 @@ def test_masks_stay_small_until_the_last_step(voting_run, layout: str, tmp_path)
     assert Predictor(out).run(np.zeros((2, 48, 64, 3), np.uint8))[0].shape[2:] == (48, 64)
 
 
-def test_half_precision_of_a_voting_model_finds_the_same_objects(voting_run, tmp_path, images):
+@pytest.mark.parametrize("layout", ["unrolled", "loop"])
+def test_half_precision_of_a_voting_model_finds_the_same_objects(voting_run, layout: str, tmp_path, images):
     out = tmp_path / "half.onnx"
-    exporter.main([str(voting_run), "--precision", "fp16", "--out", str(out)])
+    exporter.main([str(voting_run), "--precision", "fp16", "--layout", layout, "--out", str(out)])
     wanted = KerasPredictor(voting_run).stream(images)
     assert np.mean([agreement(*pair) for pair in zip(Predictor(out).batch(images), wanted, strict=True)]) > 0.9
 
@@ -195,12 +215,14 @@ def test_every_skip_mode_can_be_exported_stepwise(fields: dict, tmp_path):
     for layout in ("stepwise", "loop"):
         exporter.main([str(tmp_path), "--layout", layout, "--no-resize", "--batch", "2", "--stop-threshold", "0.1"])
     assert Predictor(tmp_path / "model_stepwise").run(np.zeros((2, 33, 50, 3), np.uint8))[0].shape == (2, 2, 33, 50)
+    options = ["--layout", "loop", "--size", "dynamic", "--stop-threshold", "0.1"]
+    exporter.main([str(tmp_path), *options, "--out", str(tmp_path / "dynamic.onnx")])
 
 
 def test_wrong_calls(run_folder, exported, tmp_path, capsys):
     (tmp_path / "letters").mkdir()
     calls = {
-        "--layout loop --size dynamic": "Received: --size dynamic",
+        "--layout stepwise --size dynamic": "Received: --size dynamic",
         "--layout stepwise --precision fp16": "Received: --precision fp16",
         f"--layout stepwise --out {tmp_path / 'letters'}": "letters",
         "--layout spiral": "invalid choice: 'spiral'",

@@ -76,11 +76,13 @@ def test_scaling_stays_in_single_precision(run_folder, single, tmp_path):
     assert len(nodes_before_convolutions(onnx.load(single))) > 20
 
 
+@pytest.mark.parametrize("layout", ["unrolled", "loop"])
 @pytest.mark.parametrize("kind", ["static", "weights"])
-def test_eight_bits(run_folder, single, folder, tmp_path, images, kind, capsys):
+def test_eight_bits(run_folder, single, folder, tmp_path, images, kind, layout, capsys):
     out = tmp_path / "int8.onnx"
     source = str(folder) if kind == "static" else "none"
-    exporter.main([str(run_folder), "--out", str(out), "--precision", "int8", "--calibration", source, *STEPS])
+    options = ["--precision", "int8", "--calibration", source, "--layout", layout, *STEPS]
+    exporter.main([str(run_folder), "--out", str(out), *options])
     assert out.stat().st_size < (0.5 if kind == "static" else 0.35) * single.stat().st_size
     side = json.loads((tmp_path / "int8.onnx.json").read_text())
     assert side["quantization"]["kind"] == kind
@@ -88,14 +90,31 @@ def test_eight_bits(run_folder, single, folder, tmp_path, images, kind, capsys):
         assert side["quantization"]["pictures"] == 6
         assert side["quantization"]["agreement"] > 0.9
         assert "warning: 6 images to calibrate on, 300 or more are better" in capsys.readouterr().err
-        operators = [node.op_type for node in onnx.load(out).graph.node]
-        assert operators.count("QuantizeLinear") > 10
+        for graph in graphs_of(onnx.load(out)):
+            assert [node.op_type for node in graph.node].count("QuantizeLinear") >= 10
     eight, full = Predictor(out).batch(images), Predictor(single).batch(images)
     assert np.mean([agreement(*pair) for pair in zip(eight, full, strict=True)]) > 0.9
 
 
-def test_eight_bit_weights_are_restored_once(single, tmp_path):
-    """ONNX Runtime computes the float32 values when it opens the file, not in every run."""
+def graphs_of(model: onnx.ModelProto) -> list[onnx.GraphProto]:
+    """Returns the graph, and the body of its loop if it has one."""
+    bodies = [node.attribute[0].g for node in model.graph.node if node.op_type == "Loop"]
+    return [model.graph, *bodies]
+
+
+def assert_no_integers_are_left(path: pathlib.Path, folder: pathlib.Path) -> None:
+    """Checks that ONNX Runtime restores the kernels of all graphs when it opens the file."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    for graph in graphs_of(onnx.load(folder / "optimised.onnx")):
+        assert not [tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.INT8]
+        assert not [node.name for node in graph.node if node.op_type == "DequantizeLinear"]
+
+
+def test_eight_bit_weights_are_restored_once(single, run_folder, tmp_path):
+    """ONNX Runtime computes the float32 values when it opens the file, not in every run or step."""
     full = onnx.load(single)
     eight = quantize.quantize_weights(full)
     kernels, stored = (
@@ -107,13 +126,15 @@ def test_eight_bit_weights_are_restored_once(single, tmp_path):
         step = np.abs(kernels[name]).max(axis=(1, 2, 3), keepdims=True) / 127
         error = np.abs(stored[f"{name}/int8"] * stored[f"{name}/scale"] - kernels[name])
         assert (error <= 0.501 * step).all()
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    options.log_severity_level = 3
-    onnxruntime.InferenceSession(eight.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    left = onnx.load(tmp_path / "optimised.onnx").graph
-    assert not [tensor.name for tensor in left.initializer if tensor.data_type == TensorProto.INT8]
-    assert not [node.name for node in left.node if node.op_type == "DequantizeLinear"]
+    onnx.save(eight, tmp_path / "int8.onnx")
+    assert_no_integers_are_left(tmp_path / "int8.onnx", tmp_path)
+    loop = tmp_path / "loop.onnx"
+    options = ["--precision", "int8", "--calibration", "none", "--layout", "loop", "--no-verify"]
+    exporter.main([str(run_folder), "--out", str(loop), *options])
+    assert len(graphs_of(onnx.load(loop))) == 2
+    for graph in graphs_of(onnx.load(loop)):
+        assert [tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.INT8]
+    assert_no_integers_are_left(loop, tmp_path)
 
 
 def test_sensitive_parts_stay_in_single_precision(single, folder):
@@ -123,9 +144,11 @@ def test_sensitive_parts_stay_in_single_precision(single, folder):
     model = onnx.load(single)
     parts = set(quantize.parts_of(model).values())
     assert parts >= {"encoder_0", "encoder_4", "skip_0", "skip_3", "stage_0", "stage_4"}
-    easy = quantize.quantize(model, inputs, thresholds=thresholds, target=0.0)
+    easy = quantize.quantize([quantize.calibrated(model, inputs)], inputs, thresholds=thresholds, target=0.0)
     assert (easy.excluded, easy.parts) == ((), {})
-    strict = quantize.quantize(model, inputs, thresholds=thresholds, target=(easy.agreement + 1) / 2)
+    strict = quantize.quantize(
+        [quantize.calibrated(model, inputs)], inputs, thresholds=thresholds, target=(easy.agreement + 1) / 2
+    )
     assert strict.agreement > easy.agreement
     worst = min(strict.parts, key=strict.parts.get)
     assert strict.excluded[0] == worst
@@ -140,7 +163,7 @@ def test_predictions_stay_in_single_precision(single, folder):
     inputs = calibration.read_inputs(folder, GraphSpec(size=(48, 64), batch=None, steps=2), (48, 64))
     thresholds = {"stop_threshold": 0.5, "mask_threshold": 0.5}
     model = onnx.load(single)
-    quantized = quantize.quantize(model, inputs, thresholds=thresholds, target=0.0).model
+    quantized = quantize.quantize([quantize.calibrated(model, inputs)], inputs, thresholds=thresholds, target=0.0).model
     channels = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if len(tensor.dims) == 4}
     wanted = [node.name for node in model.graph.node if node.op_type == "Conv" and channels[node.input[1]] < 8]
     kept = [node.name for node in quantized.graph.node if node.op_type == "Conv" and node.input[1] in channels]
