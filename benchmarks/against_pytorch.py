@@ -176,7 +176,7 @@ def prepare(options: argparse.Namespace) -> None:
             variants.append((f"_fp16_batch{batch}.onnx", {"batch": batch, "precision": "fp16"}))
         for ending, variant in variants:
             out = options.folder / (encoder + ending)
-            export_onnx(Options(source=source, out=out, resize=False, **variant))
+            export_onnx(Options(source=source, out=out, resize=False, **variant), layout="unrolled")
             print(f"wrote {out}", flush=True)
         export_onnx(Options(source=source, out=options.folder / f"{encoder}_loop.onnx", resize=False), layout="loop")
         counted = multiply_adds(options.folder / f"{encoder}.onnx", batch=1)

@@ -86,7 +86,7 @@ def export_preset(name: str, folder: pathlib.Path) -> pathlib.Path:
     keras.utils.set_random_seed(0)
     model, graph = folder / f"{name}.keras", folder / f"{name}.onnx"
     build_model(PRESETS[name]().model).save(model)
-    exporter.main([str(model), "--no-resize", "--no-verify", "--out", str(graph)])
+    exporter.main([str(model), "--layout", "unrolled", "--no-resize", "--no-verify", "--out", str(graph)])
     return graph
 
 

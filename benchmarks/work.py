@@ -14,7 +14,7 @@ def multiply_adds(path: pathlib.Path, *, batch: int) -> int:
         batch: images in one run.
 
     Raises:
-        ValueError: if the shape of a tensor is not fixed.
+        ValueError: if the shape of a tensor is not fixed, or the graph has a loop.
     """
     return sum(multiply_adds_of_nodes(path, batch=batch, resizes=False).values())
 
@@ -28,9 +28,11 @@ def multiply_adds_of_nodes(path: pathlib.Path, *, batch: int, resizes: bool) -> 
         resizes: whether to count bilinear resizing, with four for each value: its neighbours and their weights.
 
     Raises:
-        ValueError: if the shape of a tensor is not fixed.
+        ValueError: if the shape of a tensor is not fixed, or the graph has a loop.
     """
     model = onnx.load(path)
+    if any(node.op_type == "Loop" for node in model.graph.node):
+        raise ValueError(f"expected a graph without a loop (--layout unrolled). Received: {path}")
     for value in model.graph.input:
         value.type.tensor_type.shape.dim[0].dim_value = batch
     for values in (model.graph.value_info, model.graph.output):

@@ -32,21 +32,21 @@ if TYPE_CHECKING:
 FORMAT = FORMATS["onnx"]
 STEPWISE = dataclasses.replace(FORMAT, default_out="model_stepwise", folder_with="step.onnx")
 """The format of --layout stepwise, a folder of three graphs."""
-LAYOUTS = ("unrolled", "stepwise", "loop")
+LAYOUTS = ("loop", "unrolled", "stepwise")
 VERIFY_PROVIDERS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 """Provider on which a file can be compared with the model → options that make it compute in full float32. By default,
 ONNX Runtime lets GPUs since Ampere round to TensorFloat-32."""
 
 
 def export_onnx(
-    options: Options, *, opset: int = 17, layout: str = "unrolled", verify_provider: str = "cpu"
+    options: Options, *, opset: int = 17, layout: str = "loop", verify_provider: str = "cpu"
 ) -> pathlib.Path:
     """Converts a model and compares the file with it.
 
     Args:
         options: what to export and how.
         opset: version of the ONNX operators, 17 or 18.
-        layout: "unrolled", "stepwise" (a folder with three files) or "loop", see `export.onnx_graphs`.
+        layout: "loop", "unrolled" or "stepwise" (a folder with three files), see `export.onnx_graphs`.
         verify_provider: provider that runs the file in the comparison, one of `VERIFY_PROVIDERS`.
 
     Returns:
@@ -104,13 +104,54 @@ def open_run(path: pathlib.Path, provider: str = "cpu") -> Callable[[np.ndarray]
         provider: one of `VERIFY_PROVIDERS`.
 
     Returns:
-        A function from (B, H, W, 3) images, of the dtype of the graph's input, to the outputs by name.
+        A function from (B, H, W, 3) images, of the dtype of the graph's input, to the outputs by name. With the layout
+        loop it returns all steps and checks the early end.
 
     Raises:
         InputError: if the file or the provider cannot be used.
     """
     graph = open_graph(path, providers=[(provider, VERIFY_PROVIDERS[provider])])
-    return lambda images: dict(zip(OUTPUTS, graph.run(list(OUTPUTS), {"image": images}), strict=True))
+
+    def run(images: np.ndarray, **settings: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(OUTPUTS, graph.run(list(OUTPUTS), {"image": images, **settings}), strict=True))
+
+    metadata = graph.get_modelmeta().custom_metadata_map
+    if metadata.get("layout") != "loop":
+        return run
+    threshold = float(np.float32(metadata["stop_threshold"]))  # as the graph holds it
+
+    def run_all_steps(images: np.ndarray) -> dict[str, np.ndarray]:
+        whole = run(images, stop_threshold=np.array(0, np.float32))
+        check_early_end(whole, run(images), threshold)
+        return whole
+
+    return run_all_steps
+
+
+def check_early_end(whole: dict[str, np.ndarray], early: dict[str, np.ndarray], threshold: float) -> None:
+    """Checks that a file with a loop ends after the right step, and returns the same outputs until then.
+
+    Args:
+        whole: its outputs by name, of all steps.
+        early: its outputs when it may end early.
+        threshold: objectness that a step must reach in an image of the batch, so that another step follows.
+
+    Raises:
+        export.verify.VerificationError: if not.
+    """
+    from export.verify import VerificationError
+
+    ended = whole["stop"].max(axis=0) < threshold  # (T,)
+    steps = int(np.argmax(ended)) + 1 if ended.any() else len(ended)
+    for name in OUTPUTS:
+        wanted, got = whole[name][:, :steps], early[name]
+        if got.shape != wanted.shape:
+            raise VerificationError(f"expected {name} of {steps} steps: {wanted.shape}. Received: {got.shape}")
+        difference = float(np.abs(got - wanted).max())
+        if not difference <= 1e-5:
+            raise VerificationError(
+                f"expected the same {name} whether the loop ends early or not. Received: a difference of {difference:g}"
+            )
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:
@@ -120,9 +161,10 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
     parser.add_argument(
         "--layout",
         choices=LAYOUTS,
-        default="unrolled",
-        help="unrolled: one graph of all steps; stepwise: a folder with graphs of the encoder, of one step "
-        "and of the masks, which stops early; loop: one graph that stops early",
+        default="loop",
+        help="loop: one graph that ends when no object is left; unrolled: one graph that always takes all steps, for "
+        "CUDA graphs and accelerators; stepwise: a folder with graphs of the encoder, of one step and of the masks, "
+        "which ends early image by image",
     )
     parser.add_argument(
         "--verify-provider",

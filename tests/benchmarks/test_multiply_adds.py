@@ -29,7 +29,11 @@ def test_the_parts_of_a_network(tmp_path, capsys):
     model = build_model(config)
     widths = [output.shape[-1] for output in model.encoder.outputs[:2]]
     model.save(tmp_path / "model.keras")
-    export([str(tmp_path / "model.keras"), "--no-resize", "--no-verify", "--out", str(tmp_path / "model.onnx")])
+    for layout, out in (("unrolled", "model.onnx"), ("loop", "loop.onnx")):
+        options = ["--layout", layout, "--no-resize", "--no-verify", "--out", str(tmp_path / out)]
+        export([str(tmp_path / "model.keras"), *options])
+    with pytest.raises(ValueError, match=r"--layout unrolled\)\. Received: .*loop\.onnx"):
+        parts(tmp_path / "loop.onnx")
     found = parts(tmp_path / "model.onnx")
     # Maps of 2×2 and 4×4 pixels, hidden states of 16 and 8 channels, kernels of 3×3.
     assert found["neck or skip projections"] == 9 * (4 * widths[0] * 16 + 16 * widths[1] * 16)

@@ -236,6 +236,22 @@ def test_wrong_calls(run_folder, exported, tmp_path, capsys):
         Predictor(tmp_path / "letters")
 
 
+def test_a_loop_that_ends_at_the_wrong_step_is_noticed():
+    rng = np.random.default_rng(0)
+    whole = {"masks": rng.random((2, 3, 4, 4)), "classes": rng.random((2, 3, 2)), "stop": np.zeros((2, 3))}
+    whole["stop"][0] = [0.9, 0.2, 0.9]
+    whole["stop"][1] = [0.1, 0.4, 0.1]
+    right = {name: value[:, :2] for name, value in whole.items()}
+    exporter.check_early_end(whole, right, 0.5)
+    exporter.check_early_end(whole, whole, 0.3)  # in each step, one of the images has an object
+    for steps, threshold in ((1, 0.5), (3, 0.5), (2, 0.3)):
+        with pytest.raises(VerificationError, match=r"expected masks of . steps"):
+            exporter.check_early_end(whole, {name: value[:, :steps] for name, value in whole.items()}, threshold)
+    other = right | {"classes": right["classes"] + 1e-3}
+    with pytest.raises(VerificationError, match="the same classes whether the loop ends early"):
+        exporter.check_early_end(whole, other, 0.5)
+
+
 def test_stopping_too_early_is_noticed():
     wanted = {"masks": np.zeros((2, 3, 4, 4)), "classes": np.zeros((2, 3, 2)), "stop": np.array([[1, 0, 1], [1, 1, 0]])}
     early = {name: value[:, :2] for name, value in wanted.items()}

@@ -23,6 +23,13 @@ PROJECT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
+def unrolled(run_folder: pathlib.Path, tmp_path_factory) -> pathlib.Path:
+    path = tmp_path_factory.mktemp("unrolled") / "model.onnx"
+    exporter.main([str(run_folder), "--layout", "unrolled", "--out", str(path)])
+    return path
+
+
+@pytest.fixture(scope="module")
 def exported(run_folder: pathlib.Path) -> pathlib.Path:
     exporter.main([str(run_folder)])
     return run_folder / "model.onnx"
@@ -49,25 +56,31 @@ def test_graph_resizes_images(exported: pathlib.Path, images: list[np.ndarray]):
         assert (np.abs(masks - scaled) > 0.1).mean() < 0.01
 
 
-def test_names_axes_and_metadata(exported: pathlib.Path):
-    model = onnx.load(exported)
-    shapes = {
+def _shapes(path: pathlib.Path) -> dict[str, list]:
+    graph = onnx.load(path).graph
+    return {
         value.name: [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
-        for value in (*model.graph.input, *model.graph.output)
+        for value in (*graph.input, *graph.output)
     }
-    assert shapes == {
-        "image": ["batch", "height", "width", 3],
-        "masks": ["batch", 4, 48, 64],
-        "classes": ["batch", 4, 4],
-        "stop": ["batch", 4],
-    }
+
+
+def test_names_axes_and_metadata(exported: pathlib.Path, unrolled: pathlib.Path):
+    for path, steps, settings in ((exported, "step", {"steps": [], "stop_threshold": []}), (unrolled, 4, {})):
+        assert _shapes(path) == {
+            "image": ["batch", "height", "width", 3],
+            **settings,
+            "masks": ["batch", steps, 48, 64],
+            "classes": ["batch", steps, 4],
+            "stop": ["batch", steps],
+        }
+    model = onnx.load(exported)
     text = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(text["class_names"]) == ["background", "leaf", "stone", "stick"]
     assert (text["num_steps"], text["stop_threshold"], text["image_size"]) == ("4", "0.5", "[48, 64]")
     assert (text["encoder"], text["precision"], text["layout"], text["license"]) == (
         "compact",
         "fp32",
-        "unrolled",
+        "loop",
         "MIT",
     )
     assert json.loads(text["normalization"])["mean"] == [0.485, 0.456, 0.406]
@@ -82,14 +95,14 @@ def test_names_axes_and_metadata(exported: pathlib.Path):
     assert [case["shape"] for case in side["verification"]] == [[1, 48, 64, 3], [2, 81, 111, 3]]
 
 
-def test_graph_is_lean(exported: pathlib.Path):
-    graph = onnx.load(exported).graph
+def test_graph_is_lean(unrolled: pathlib.Path, run_folder: pathlib.Path):
+    graph = onnx.load(unrolled).graph
     operators = Counter(node.op_type for node in graph.node)
     assert operators["Transpose"] <= 3  # image in, masks out: none between the cells
     values = sum(int(np.prod(tensor.dims)) for tensor in graph.initializer)
-    variables = KerasPredictor(exported.with_name("best.keras")).model.count_params()
+    variables = KerasPredictor(run_folder).model.count_params()
     assert values < 1.05 * variables  # no kernel is stored once per step
-    assert exported.stat().st_size < 4.4 * variables
+    assert unrolled.stat().st_size < 4.4 * variables
 
 
 def _config(**fields) -> ModelConfig:
@@ -127,7 +140,8 @@ def test_every_kind_of_network_converts(fields: dict, size: tuple[int, int]):
 def test_size_batch_steps_type_and_thresholds_of_the_options(run_folder: pathlib.Path, tmp_path: pathlib.Path):
     out = tmp_path / "small.onnx"
     options = "--size 40x32 --no-resize --batch-size 2 --steps 3 --input-type float32 --opset 18 --stop-threshold 0.25"
-    exporter.main([str(run_folder / "best.keras"), "--out", str(out), *options.split(), "--license", "CC0-1.0"])
+    options = ["--layout", "unrolled", *options.split(), "--license", "CC0-1.0"]
+    exporter.main([str(run_folder / "best.keras"), "--out", str(out), *options])
     session = open_session(out)
     assert (session.get_inputs()[0].shape, session.get_inputs()[0].type) == ([2, 40, 32, 3], "tensor(float)")
     assert [output.shape for output in session.get_outputs()] == [[2, 3, 40, 32], [2, 3, 4], [2, 3]]

@@ -38,7 +38,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def single(run_folder, tmp_path_factory) -> pathlib.Path:
     out = tmp_path_factory.mktemp("single") / "model.onnx"
-    exporter.main([str(run_folder), "--out", str(out), *STEPS, "--no-verify"])
+    exporter.main([str(run_folder), "--layout", "unrolled", "--out", str(out), *STEPS, "--no-verify"])
     return out
 
 
@@ -50,7 +50,7 @@ def _types(path: pathlib.Path) -> dict[int, int]:
     return stored
 
 
-@pytest.mark.parametrize("options", ["", "--size dynamic --opset 18"])
+@pytest.mark.parametrize("options", ["--layout unrolled", "", "--size dynamic --opset 18"])
 def test_half_precision(run_folder, single, tmp_path, images, options):
     out = tmp_path / "half.onnx"
     exporter.main([str(run_folder), "--out", str(out), "--precision", "fp16", *STEPS, *options.split()])

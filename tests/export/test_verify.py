@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+import types
 
 import numpy as np
 import onnx
@@ -223,7 +224,14 @@ def test_tensor_float_32_is_off_during_the_comparison_only(model, tensor_float_3
 @pytest.mark.parametrize("provider", ["cpu", "cuda"])
 def test_onnx_runtime_computes_in_float32_too(provider, monkeypatch):
     asked = []
-    monkeypatch.setattr(exporter, "open_graph", lambda path, *, providers: asked.extend(providers))
+
+    def open_graph(path, *, providers):
+        asked.extend(providers)
+        return types.SimpleNamespace(
+            get_modelmeta=lambda: types.SimpleNamespace(custom_metadata_map={"layout": "unrolled"})
+        )
+
+    monkeypatch.setattr(exporter, "open_graph", open_graph)
     exporter.open_run("model.onnx", provider)
     assert asked == [(provider, {"cuda": {"use_tf32": "0"}}.get(provider, {}))]
 
