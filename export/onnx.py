@@ -241,14 +241,14 @@ def _loop(model: "RSIS", spec: "GraphSpec", options: Options, opset: int) -> tup
     """Returns the graph with a loop in the precision of the options, and the metadata of its quantisation."""
     from export.onnx_graphs.half_precision import to_half
     from export.onnx_graphs.layouts import Layout
-    from export.onnx_graphs.loop import LoopParts, loop_graph, loop_parts, step_feeds
+    from export.onnx_graphs.loop import loop_graph, loop_parts, step_feeds
 
     layout, threshold = Layout(model, spec), options.thresholds["stop_threshold"]
     parts = loop_parts(layout, opset)
 
     def join(graphs: Sequence["onnx.ModelProto"]) -> "onnx.ModelProto":
         encoder, step = graphs
-        return loop_graph(layout, LoopParts(encoder=encoder, step=step), opset, stop_threshold=threshold)
+        return loop_graph(layout, dataclasses.replace(parts, encoder=encoder, step=step), stop_threshold=threshold)
 
     if options.precision == "fp16":
         to_half(parts.encoder)

@@ -27,18 +27,21 @@ class LoopParts:
     Attributes:
         encoder: with the first step, whose states are zero: it needs fewer convolutions.
         step: one further step.
+        masks: enlarges the masks of all steps.
     """
 
     encoder: onnx.ModelProto
     step: onnx.ModelProto
+    masks: onnx.ModelProto
 
 
 def loop_parts(layout: Layout, opset: int) -> LoopParts:
     """Returns the graphs in float32."""
-    return LoopParts(encoder=encoder_graph(layout, opset), step=step_graph(layout, opset))
+    encoder, step, masks = (make(layout, opset) for make in (encoder_graph, step_graph, masks_graph))
+    return LoopParts(encoder=encoder, step=step, masks=masks)
 
 
-def loop_graph(layout: Layout, parts: LoopParts, opset: int, *, stop_threshold: float) -> onnx.ModelProto:
+def loop_graph(layout: Layout, parts: LoopParts, *, stop_threshold: float) -> onnx.ModelProto:
     """Returns one graph that repeats the step until no image has an object left, `steps` times at most.
 
     The defaults of its inputs `steps` and `stop_threshold` are `spec.steps` and `stop_threshold`. Its outputs are those
@@ -47,7 +50,6 @@ def loop_graph(layout: Layout, parts: LoopParts, opset: int, *, stop_threshold: 
     Args:
         layout: names and shapes.
         parts: from `loop_parts`, in any precision; they are not changed.
-        opset: version of the ONNX operators.
         stop_threshold: the default.
     """
     spec = layout.spec
@@ -55,7 +57,7 @@ def loop_graph(layout: Layout, parts: LoopParts, opset: int, *, stop_threshold: 
     first = [f"first/{name}" for name in STEP_OUTPUTS]
     _rename(model.graph, dict(zip(STEP_OUTPUTS, first, strict=True)))
     body = _body(layout, _copy(parts.step))
-    masks = _with_prefix(masks_graph(layout, opset), "enlarge/", keep=("logits", "masks", *layout.image))
+    masks = _with_prefix(_copy(parts.masks), "enlarge/", keep=("logits", "masks", *layout.image))
     states = list(layout.states)
     defaults: dict[str, np.ndarray] = {
         "steps": np.array(spec.steps, np.int64),
@@ -134,7 +136,7 @@ def step_feeds(
     for image in images:
         outputs = encoder.run(None, {"image": image})
         known = dict(zip((value.name for value in encoder.get_outputs()), outputs, strict=True)) | {"image": image}
-        for _ in range(layout.spec.steps - 1):
+        for _ in range(max(layout.spec.steps - 1, 1)):
             feed = {name: value for name, value in known.items() if name in read}
             yield feed
             after = dict(zip(names, step.run(names, feed), strict=True))

@@ -96,6 +96,17 @@ def test_eight_bits(run_folder, single, folder, tmp_path, images, kind, layout, 
     assert np.mean([agreement(*pair) for pair in zip(eight, full, strict=True)]) > 0.9
 
 
+def test_a_loop_of_one_step_with_eight_bits(run_folder, folder, tmp_path):
+    """The step after it, which --steps may ask for later, is calibrated too."""
+    out = tmp_path / "int8.onnx"
+    options = ["--precision", "int8", "--calibration", str(folder), "--steps", "1", "--stop-threshold", "0.01"]
+    exporter.main([str(run_folder), "--out", str(out), "--layout", "loop", *options])
+    assert [Predictor(out, steps=steps).run(synthetic_image((48, 64))[None])[2].shape for steps in (None, 3)] == [
+        (1, 1),
+        (1, 3),
+    ]
+
+
 def graphs_of(model: onnx.ModelProto) -> list[onnx.GraphProto]:
     """Returns the graph, and the body of its loop if it has one."""
     bodies = [node.attribute[0].g for node in model.graph.node if node.op_type == "Loop"]
