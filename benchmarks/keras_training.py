@@ -11,9 +11,10 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from provider_options import read_known_options
 from training_data import training_batch
 
-from export.benchmarking.worker import Task, read_provider, serve
+from export.benchmarking.worker import Task, serve
 from rsis_tf.errors import InputError
 
 OPTIONS = {"backend": ("tensorflow", "jax", "torch"), "tf32": ("0", "1"), "precision": ("fp32", "bf16")}
@@ -25,10 +26,7 @@ def read_options(provider: str) -> tuple[str, dict[str, str]]:
     Raises:
         InputError: for an option that does not exist.
     """
-    device, options = read_provider(provider)
-    for name, value in options.items():
-        if value not in OPTIONS.get(name, ()):
-            raise InputError(f"expected options of {OPTIONS}. Received: {name}={value}")
+    device, options = read_known_options(provider, OPTIONS)
     os.environ["KERAS_BACKEND"] = options.get("backend", "tensorflow")
     # JAX would take most of the GPU's memory at once, and TF32 on its own.
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"

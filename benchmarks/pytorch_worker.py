@@ -14,7 +14,9 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from export.benchmarking.worker import Opened, Outputs, Task, main, read_provider
+from provider_options import read_known_options
+
+from export.benchmarking.worker import Opened, Outputs, Task, main
 from export.options import Thresholds
 from rsis_tf.errors import InputError
 
@@ -35,10 +37,7 @@ def read_options(provider: str) -> tuple[str, dict[str, str]]:
     """
     import torch
 
-    device, options = read_provider(provider)
-    for name, value in options.items():
-        if value not in OPTIONS.get(name, ()):
-            raise InputError(f"expected options of {OPTIONS}. Received: {name}={value}")
+    device, options = read_known_options(provider, OPTIONS)
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(f"expected a GPU that PyTorch can use. Received: {provider}")
     tf32 = options.get("tf32") == "1"

@@ -21,7 +21,7 @@ from export.formats import FORMATS
 from export.options import Options
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import InputError, command_line
-from rsis_tf.runtime import GRAPHS, OUTPUTS, open_graph
+from rsis_tf.runtime import GRAPHS, OUTPUTS, open_graph, read_properties
 
 if TYPE_CHECKING:
     import onnx
@@ -62,16 +62,15 @@ def export_onnx(
     from export.graph import make_spec, open_source
     from export.metadata import as_text, describe
     from export.onnx_graphs.convert import add_metadata
-    from export.onnx_graphs.layouts import Layout, encoder_graph, masks_graph, step_graph
+    from export.onnx_graphs.layouts import Layout, step_graphs
     from export.publish import publish
 
     model, options = open_source(options)
     spec = make_spec(model, options)
     extra: dict[str, Any] = {"layout": layout, "opset": opset}
     if layout == "stepwise":
-        shapes = Layout(model, spec)
-        graphs = [make(shapes, opset) for make in (encoder_graph, step_graph, masks_graph)]
-        files = {f"{name}.onnx": graph for name, graph in zip(GRAPHS, graphs, strict=True)}
+        graphs = step_graphs(Layout(model, spec), opset)
+        files = {f"{name}.onnx": getattr(graphs, name) for name in GRAPHS}
         extra["graphs"] = list(GRAPHS)
     else:
         proto, quantization = (_loop if layout == "loop" else _unrolled)(model, spec, options, opset)
@@ -115,7 +114,7 @@ def open_run(path: pathlib.Path, provider: str = "cpu") -> Callable[[np.ndarray]
     def run(images: np.ndarray, **settings: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(OUTPUTS, graph.run(list(OUTPUTS), {"image": images, **settings}), strict=True))
 
-    metadata = graph.get_modelmeta().custom_metadata_map
+    metadata = read_properties(graph, path)
     if metadata.get("layout") != "loop":
         return run
     threshold = float(np.float32(metadata["stop_threshold"]))  # as the graph holds it
@@ -240,11 +239,11 @@ def _unrolled(
 def _loop(model: "RSIS", spec: "GraphSpec", options: Options, opset: int) -> tuple["onnx.ModelProto", dict[str, Any]]:
     """Returns the graph with a loop in the precision of the options, and the metadata of its quantisation."""
     from export.onnx_graphs.half_precision import to_half
-    from export.onnx_graphs.layouts import Layout
-    from export.onnx_graphs.loop import loop_graph, loop_parts, step_feeds
+    from export.onnx_graphs.layouts import Layout, step_graphs
+    from export.onnx_graphs.loop import loop_graph, step_feeds
 
     layout, threshold = Layout(model, spec), options.thresholds["stop_threshold"]
-    parts = loop_parts(layout, opset)
+    parts = step_graphs(layout, opset)
 
     def join(graphs: Sequence["onnx.ModelProto"]) -> "onnx.ModelProto":
         encoder, step = graphs

@@ -4,6 +4,7 @@
 end, and enlarges the masks of the steps that were taken, all at once. `export.onnx_graphs.loop` makes one file of them.
 """
 
+import dataclasses
 from typing import Any
 
 import onnx
@@ -29,16 +30,21 @@ class Layout:
 
     Attributes:
         size: (height, width) at which the network runs; None for the size of the image.
-        image: name → shape of `image`, for the graphs after the encoder that read its size; empty for a fixed size.
+        image: name → shape and dtype of `image`, for the graphs after the encoder that read its size; empty for a fixed
+            size.
         contexts: what every step reads, computed once per image.
         states: what passes from step to step.
         steps: what a step returns, see `STEP_OUTPUTS`.
+        masks: shape of the masks of all steps, (B, "step", H, W).
     """
 
     def __init__(self, model: RSIS, spec: GraphSpec) -> None:
         self.model, self.spec, self.size = model, spec, spec.size
         self.batch = spec.named_input_shape[0]
-        self.image: dict[str, Shape] = {} if self.size else {"image": spec.named_input_shape}
+        self.image: dict[str, tuple[Shape, str]] = (
+            {} if self.size else {"image": (spec.named_input_shape, spec.input_type)}
+        )
+        self.masks: Shape = (self.batch, "step", *(self.size or spec.named_input_shape[1:3]))
         context = self.read(tf.zeros((1, *(self.size or model.config.image_size), 3)))
         self._sizes = [(int(height), int(width)) for height, width in context.sizes] if self.size else None
         self.contexts: dict[str, Shape] = {
@@ -110,6 +116,33 @@ class Layout:
         return (self.batch, channels, *((height, width) if self.size else (f"{name}_height", f"{name}_width")))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepGraphs:
+    """The graphs that are run one after the other; the names are those of `rsis_tf.runtime.GRAPHS`.
+
+    Attributes:
+        encoder: with the first step, whose states are zero: it needs fewer convolutions.
+        step: one further step.
+        masks: enlarges the masks of all steps.
+    """
+
+    encoder: onnx.ModelProto
+    step: onnx.ModelProto
+    masks: onnx.ModelProto
+
+
+def step_graphs(layout: Layout, opset: int) -> StepGraphs:
+    """Returns the graphs in float32.
+
+    Args:
+        layout: names and shapes.
+        opset: version of the ONNX operators.
+    """
+    return StepGraphs(
+        encoder=encoder_graph(layout, opset), step=step_graph(layout, opset), masks=masks_graph(layout, opset)
+    )
+
+
 def encoder_graph(layout: Layout, opset: int) -> onnx.ModelProto:
     """Returns the graph `image` → what every step reads, what the first step returns, and the states after it.
 
@@ -152,7 +185,7 @@ def step_graph(layout: Layout, opset: int) -> onnx.ModelProto:
     proto = convert(
         layout.model,
         build,
-        inputs={name: (shape, "float32") for name, shape in passed.items()} | _typed(layout.image, layout),
+        inputs={name: (shape, "float32") for name, shape in passed.items()} | layout.image,
         outputs=layout.steps | {f"next_{name}": shape for name, shape in layout.states.items()},
         opset=opset,
     )
@@ -162,7 +195,6 @@ def step_graph(layout: Layout, opset: int) -> onnx.ModelProto:
 
 def masks_graph(layout: Layout, opset: int) -> onnx.ModelProto:
     """Returns the graph `logits` (B, T, h, w) → `masks` (B, T, H, W), probabilities at the size the network runs at."""
-    _, height, width, _ = layout.spec.named_input_shape
 
     def build(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         size = layout.size or spatial_size(inputs["image"])
@@ -172,8 +204,8 @@ def masks_graph(layout: Layout, opset: int) -> onnx.ModelProto:
     return convert(
         layout.model,
         build,
-        inputs={"logits": ((layout.batch, "step", *mask_size), "float32")} | _typed(layout.image, layout),
-        outputs={"masks": (layout.batch, "step", *(layout.size or (height, width)))},
+        inputs={"logits": ((layout.batch, "step", *mask_size), "float32")} | layout.image,
+        outputs={"masks": layout.masks},
         opset=opset,
     )
 
@@ -195,10 +227,6 @@ def _write_outputs_directly(graph: onnx.GraphProto) -> None:
         kept.append(node)
     del graph.node[:]
     graph.node.extend(kept)
-
-
-def _typed(image: dict[str, Shape], layout: Layout) -> dict[str, tuple[Shape, str]]:
-    return {name: (shape, layout.spec.input_type) for name, shape in image.items()}
 
 
 def _first(x: Tensor) -> Tensor:

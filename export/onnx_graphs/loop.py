@@ -8,7 +8,7 @@ Encoder and step are graphs of their own until they are joined, so each can be c
 States and contexts pass from one to the other in float32.
 """
 
-import dataclasses
+import copy
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -16,32 +16,11 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx_graphs.layouts import Layout, encoder_graph, masks_graph, step_graph
+from export.onnx_graphs.layouts import Layout, StepGraphs
 from rsis_tf.runtime import STEP_OUTPUTS
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LoopParts:
-    """The graphs that `loop_graph` joins.
-
-    Attributes:
-        encoder: with the first step, whose states are zero: it needs fewer convolutions.
-        step: one further step.
-        masks: enlarges the masks of all steps.
-    """
-
-    encoder: onnx.ModelProto
-    step: onnx.ModelProto
-    masks: onnx.ModelProto
-
-
-def loop_parts(layout: Layout, opset: int) -> LoopParts:
-    """Returns the graphs in float32."""
-    encoder, step, masks = (make(layout, opset) for make in (encoder_graph, step_graph, masks_graph))
-    return LoopParts(encoder=encoder, step=step, masks=masks)
-
-
-def loop_graph(layout: Layout, parts: LoopParts, *, stop_threshold: float) -> onnx.ModelProto:
+def loop_graph(layout: Layout, graphs: StepGraphs, *, stop_threshold: float) -> onnx.ModelProto:
     """Returns one graph that repeats the step until no image has an object left, `steps` times at most.
 
     The defaults of its inputs `steps` and `stop_threshold` are `spec.steps` and `stop_threshold`. Its outputs are those
@@ -49,15 +28,15 @@ def loop_graph(layout: Layout, parts: LoopParts, *, stop_threshold: float) -> on
 
     Args:
         layout: names and shapes.
-        parts: from `loop_parts`, in any precision; they are not changed.
+        graphs: from `step_graphs`, in any precision; they are not changed.
         stop_threshold: the default.
     """
     spec = layout.spec
-    model = _copy(parts.encoder)
+    model = copy.deepcopy(graphs.encoder)
     first = [f"first/{name}" for name in STEP_OUTPUTS]
     _rename(model.graph, dict(zip(STEP_OUTPUTS, first, strict=True)))
-    body = _body(layout, _copy(parts.step))
-    masks = _with_prefix(_copy(parts.masks), "enlarge/", keep=("logits", "masks", *layout.image))
+    body = _body(layout, copy.deepcopy(graphs.step))
+    masks = _with_prefix(copy.deepcopy(graphs.masks), "enlarge/", keep=("logits", "masks", *layout.image))
     states = list(layout.states)
     defaults: dict[str, np.ndarray] = {
         "steps": np.array(spec.steps, np.int64),
@@ -98,9 +77,8 @@ def loop_graph(layout: Layout, parts: LoopParts, *, stop_threshold: float) -> on
     model.graph.node.extend([*nodes, *masks.node])
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     model.graph.initializer.extend(masks.initializer)
-    _, height, width, _ = spec.named_input_shape
     shapes = {
-        "masks": (layout.batch, "step", *(layout.size or (height, width))),
+        "masks": layout.masks,
         "classes": (layout.batch, "step", layout.model.config.num_classes),
         "stop": (layout.batch, "step"),
     }
@@ -117,19 +95,19 @@ def loop_graph(layout: Layout, parts: LoopParts, *, stop_threshold: float) -> on
 
 
 def step_feeds(
-    layout: Layout, parts: LoopParts, images: Iterable[np.ndarray], *, stop_threshold: float
+    layout: Layout, graphs: StepGraphs, images: Iterable[np.ndarray], *, stop_threshold: float
 ) -> Iterator[dict[str, np.ndarray]]:
     """Runs the loop step by step and yields what the step reads each time; every image has a second step.
 
     Args:
         layout: names and shapes.
-        parts: in float32.
+        graphs: in float32.
         images: for the file, each (B, H, W, 3).
         stop_threshold: at which a sequence ends.
     """
     encoder, step = (
-        onnxruntime.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
-        for part in (parts.encoder, parts.step)
+        onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+        for graph in (graphs.encoder, graphs.step)
     )
     read = {value.name for value in step.get_inputs()}
     names = [value.name for value in step.get_outputs()]
@@ -173,12 +151,6 @@ def _more(prefix: str, stop: str, result: str) -> list[onnx.NodeProto]:
         helper.make_node("ReduceMax", [stop], [largest], name=largest, keepdims=0),
         helper.make_node("GreaterOrEqual", [largest, "stop_threshold"], [result], name=result),
     ]
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:

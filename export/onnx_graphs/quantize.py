@@ -5,6 +5,7 @@ per channel to signed, inputs and outputs to unsigned 8 bits. Such graphs run on
 8-bit dot products (with AVX2 only) sums may saturate: measure the accuracy there before use.
 """
 
+import copy
 import dataclasses
 import pathlib
 import re
@@ -131,12 +132,11 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     Cast and Mul restore the values. ONNX Runtime computes them when it opens a file. It would leave a DequantizeLinear
     in the graph, in order to use integer kernels, and compute it in every run.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    editor = GraphEditor(copy)
+    quantized = copy.deepcopy(model)
+    editor = GraphEditor(quantized)
     restored: dict[str, str] = {}  # kernel → tensor of its float32 values, shared by all steps
     nodes = []
-    for node in copy.graph.node:
+    for node in quantized.graph.node:
         if node.op_type == "Conv" and node.input[1] in editor.constants:
             name = node.input[1]
             if name not in restored:
@@ -153,8 +153,8 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             node.input[1] = restored[name]
         nodes.append(node)
     editor.commit(nodes)
-    onnx.checker.check_model(copy)
-    return copy
+    onnx.checker.check_model(quantized)
+    return quantized
 
 
 def parts_of(model: onnx.ModelProto) -> dict[str, str]:
@@ -189,12 +189,10 @@ class _Reader(CalibrationDataReader):
 
 def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns a copy as the quantiser expects it."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    copy = onnx.shape_inference.infer_shapes(copy)
-    add_infer_metadata(copy)  # the passes of the exporter have prepared the graph
-    add_pre_process_metadata(copy)
-    return copy
+    prepared = onnx.shape_inference.infer_shapes(model)
+    add_infer_metadata(prepared)  # the passes of the exporter have prepared the graph
+    add_pre_process_metadata(prepared)
+    return prepared
 
 
 def _convolutions(model: onnx.ModelProto) -> list[str]:
@@ -217,10 +215,8 @@ def _ranges(model: onnx.ModelProto, feeds: Iterator[dict[str, Array]]) -> Tensor
 
 
 def _quantize(model: onnx.ModelProto, ranges: TensorsData, excluded: list[str]) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
     quantizer = QDQQuantizer(
-        copy,
+        copy.deepcopy(model),
         per_channel=True,
         reduce_range=False,
         weight_qType=QuantType.QInt8,

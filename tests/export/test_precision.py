@@ -90,8 +90,9 @@ def test_eight_bits(run_folder, single, folder, tmp_path, images, kind, layout, 
         assert side["quantization"]["pictures"] == 6
         assert side["quantization"]["agreement"] > 0.9
         assert "warning: 6 images to calibrate on, 300 or more are better" in capsys.readouterr().err
-        for graph in graphs_of(onnx.load(out)):
-            assert [node.op_type for node in graph.node].count("QuantizeLinear") >= 10
+        counts = [[node.op_type for node in graph.node].count("QuantizeLinear") for graph in graphs_of(onnx.load(out))]
+        assert min(counts) >= 10
+        assert sum(counts) > 10
     eight, full = Predictor(out).batch(images), Predictor(single).batch(images)
     assert np.mean([agreement(*pair) for pair in zip(eight, full, strict=True)]) > 0.9
 

@@ -148,7 +148,11 @@ def test_sound_exports_pass(trained, tmp_path, capsys, run, exporter, calibratio
     assert sum(case["shape"][0] for case in side["verification"]) >= 8
 
 
-def test_a_damaged_export_is_not_kept(trained, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [("unrolled", "from the Keras model"), ("loop", "expected masks that correlate with the Keras model's to")],
+)
+def test_a_damaged_export_is_not_kept(trained, tmp_path, monkeypatch, capsys, layout: str, message: str):
     real = quantize.quantize_weights
 
     def broken(model):
@@ -161,9 +165,9 @@ def test_a_damaged_export_is_not_kept(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(quantize, "quantize_weights", broken)
     call = ["--out", str(tmp_path / "x.onnx"), "--precision", "int8", "--calibration", "none", "--min-agreement", "0"]
     with pytest.raises(SystemExit) as stop:
-        onnx.main([str(trained / "paper"), *call])
+        onnx.main([str(trained / "paper"), "--layout", layout, *call])
     assert stop.value.code == 1
-    assert "the Keras model" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
