@@ -21,7 +21,7 @@ from export.formats import FORMATS
 from export.options import Options
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import InputError, command_line
-from rsis_tf.runtime import GRAPHS, OUTPUTS, open_graph, read_properties
+from rsis_tf.runtime import GRAPHS, OUTPUTS, open_adjustable, open_graph, read_properties
 
 if TYPE_CHECKING:
     import onnx
@@ -109,19 +109,22 @@ def open_run(path: pathlib.Path, provider: str = "cpu") -> Callable[[np.ndarray]
     Raises:
         InputError: if the file or the provider cannot be used.
     """
-    graph = open_graph(path, providers=[(provider, VERIFY_PROVIDERS[provider])])
+    providers = [(provider, VERIFY_PROVIDERS[provider])]
 
-    def run(images: np.ndarray, **settings: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(OUTPUTS, graph.run(list(OUTPUTS), {"image": images, **settings}), strict=True))
+    def named(outputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(OUTPUTS, outputs, strict=True))
 
+    graph = open_graph(path, providers=providers)
     metadata = read_properties(graph, path)
     if metadata.get("layout") != "loop":
-        return run
+        return lambda images: named(graph.run(list(OUTPUTS), {"image": images}))
+    adjustable = open_adjustable(path, providers=providers)
     threshold = float(np.float32(metadata["stop_threshold"]))  # as the graph holds it
 
     def run_all_steps(images: np.ndarray) -> dict[str, np.ndarray]:
-        whole = run(images, stop_threshold=np.array(0, np.float32))
-        check_early_end(whole, run(images), threshold)
+        feed = {"image": images, "stop_threshold": np.array(0, np.float32)}
+        whole = named(adjustable.run(list(OUTPUTS), feed))
+        check_early_end(whole, named(graph.run(list(OUTPUTS), {"image": images})), threshold)
         return whole
 
     return run_all_steps

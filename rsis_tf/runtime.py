@@ -1601,24 +1601,17 @@ class Predictor(BasePredictor):
             source=path,
         )
         info.check_graph(inputs, outputs, source=path)
-        stops_early = isinstance(self._graph, Stepwise) or _is_adjustable(self._graph, path)
-        super().__init__(path, info, chosen, any_steps=stops_early)
+        loop = self.metadata.get("layout") == "loop"
+        super().__init__(path, info, chosen, any_steps=loop or isinstance(self._graph, Stepwise))
         self._settings: dict[str, Array] = {}
         threshold = self.stop_threshold if self.stop_mode == "first" else None
         if isinstance(self._graph, Stepwise):
             self._graph.steps, self._graph.stop_threshold = int(chosen.steps or self._graph.steps), threshold
-        elif stops_early:
+        elif loop and (chosen.steps is not None or threshold != info.stop_threshold):
+            self._graph = open_adjustable(path, providers=chosen.providers, threads=chosen.threads)
             self._settings["stop_threshold"] = np.array(threshold or 0, np.float32)
             if chosen.steps is not None:
                 self._settings["steps"] = np.array(chosen.steps, np.int64)
-        elif self.metadata.get("layout") == "loop":  # of an earlier version
-            if threshold is None:
-                raise InputError(f"a file of the layout loop stops by itself. Received: stop_mode='each' for {path}")
-            if threshold < info.stop_threshold:
-                raise InputError(
-                    f"a file of the layout loop ends at its own stop_threshold, {info.stop_threshold}, and cannot end "
-                    f"later. Received: stop_threshold={threshold}"
-                )
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike, **options: Any) -> Self:
@@ -1652,16 +1645,50 @@ class Predictor(BasePredictor):
         return self._graph.run(list(OUTPUTS), {"image": images, **self._settings}, _quiet_run())
 
 
-def _is_adjustable(session: Any, source: str | os.PathLike) -> bool:
-    """Whether a graph has the inputs `steps` and `stop_threshold`, whose defaults are in the file.
+def open_adjustable(path: pathlib.Path, *, providers: Providers = None, threads: int | None = None) -> Any:
+    """Opens a file of the layout loop with two optional inputs, `steps` (int64) and `stop_threshold` (float32).
+
+    In the file they are constants, so that programs need not know them. A declaration after the end of the file makes
+    them inputs: parsers of protocol buffers join the parts of a message.
+
+    Args:
+        path: of the file.
+        providers, threads: see `Options`.
+
+    Returns:
+        An `onnxruntime.InferenceSession`.
 
     Raises:
-        InputError: for a graph whose names are not text.
+        InputError: for a file of an earlier version, whose constants have other names, or for names that are not text;
+            see `open_session`.
     """
+    names = ("steps", "stop_threshold")
+    declared = b"".join(_scalar_input(name, kind) for name, kind in zip(names, (_INT64, _FLOAT), strict=True))
+    session = open_session(path, providers=providers, threads=threads, more=_field(7, declared))
     try:
-        return {"steps", "stop_threshold"} <= {node.name for node in session.get_overridable_initializers()}
+        found = {node.name for node in session.get_overridable_initializers()}
     except (ValueError, RuntimeError, TypeError) as error:
-        raise InputError(f"expected a graph with names. Received: {source} ({reason_of(error)})") from None
+        raise InputError(f"expected a graph with names. Received: {path} ({reason_of(error)})") from None
+    if not found.issuperset(names):
+        raise InputError(
+            "other steps, another stop threshold and stop_mode='each' need a file of this version; files of the layout "
+            f"loop from earlier versions must be exported again. Received: {path}"
+        )
+    return session
+
+
+_FLOAT, _INT64 = 1, 7  # of TensorProto.DataType in onnx.proto
+
+
+def _scalar_input(name: str, kind: int) -> bytes:
+    """Returns the declaration of an input without axes as a part of a GraphProto of onnx.proto."""
+    tensor = bytes([1 << 3, kind]) + _field(2, b"")
+    return _field(11, _field(1, name.encode()) + _field(2, _field(1, tensor)))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Returns a field of a protocol buffer with fewer than 128 bytes."""
+    return bytes([number << 3 | 2, len(content)]) + content
 
 
 def _parsed(text: str) -> Any:
@@ -1941,8 +1968,15 @@ def open_graph(
     return open_session(path, providers=providers, threads=threads)
 
 
-def open_session(path: pathlib.Path, *, providers: Providers = None, threads: int | None = None) -> Any:
+def open_session(
+    path: pathlib.Path, *, providers: Providers = None, threads: int | None = None, more: bytes = b""
+) -> Any:
     """Opens an ONNX file on exactly the execution providers asked for.
+
+    Args:
+        path: of the file.
+        providers, threads: see `Options`.
+        more: bytes to read after the end of the file.
 
     Returns:
         An `onnxruntime.InferenceSession`.
@@ -1978,7 +2012,8 @@ def open_session(path: pathlib.Path, *, providers: Providers = None, threads: in
     # Failures are raised. The log would print them too, with names from the file as they are, control characters too.
     options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=asked, enable_fallback=0)
+        source = path.read_bytes() + more if more else str(path)
+        session = onnxruntime.InferenceSession(source, options, providers=asked, enable_fallback=0)
     except Exception as error:  # ONNX Runtime has a dozen classes of its own
         raise InputError(
             f"expected an ONNX file that loads on {names[0]}. Received: {path} ({reason_of(error)})"

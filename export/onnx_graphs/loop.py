@@ -1,8 +1,9 @@
 """The layout `loop`: one ONNX file that repeats the step until no image of the batch has an object left.
 
 The first step is computed before the loop, because its states are zero and it needs fewer convolutions. Only the small
-mask logits are collected in the loop; they are enlarged after it. The most steps and the stop threshold
-are optional inputs, `steps` (int64) and `stop_threshold` (float32), whose defaults are in the file.
+mask logits are collected in the loop; they are enlarged after it. The most steps and the stop threshold are the
+constants `steps` (int64) and `stop_threshold` (float32). `rsis_tf.runtime` makes them inputs of the graph when it opens
+a file with other values.
 
 Encoder and step are graphs of their own until they are joined, so each can be converted to another precision before.
 States and contexts pass from one to the other in float32.
@@ -21,15 +22,15 @@ from rsis_tf.runtime import STEP_OUTPUTS
 
 
 def loop_graph(layout: Layout, graphs: StepGraphs, *, stop_threshold: float) -> onnx.ModelProto:
-    """Returns one graph that repeats the step until no image has an object left, `steps` times at most.
+    """Returns one graph that repeats the step until no image has an object left.
 
-    The defaults of its inputs `steps` and `stop_threshold` are `spec.steps` and `stop_threshold`. Its outputs are those
-    of the unrolled graph with the number of steps that were taken; the last step is the one that ended the sequences.
+    Its outputs are those of the unrolled graph with the number of steps that were taken, `spec.steps` at most; the last
+    step is the one that ended the sequences.
 
     Args:
         layout: names and shapes.
         graphs: from `step_graphs`, in any precision; they are not changed.
-        stop_threshold: the default.
+        stop_threshold: objectness below which the sequence of an image has ended.
     """
     spec = layout.spec
     model = copy.deepcopy(graphs.encoder)
@@ -38,12 +39,9 @@ def loop_graph(layout: Layout, graphs: StepGraphs, *, stop_threshold: float) -> 
     body = _body(layout, copy.deepcopy(graphs.step))
     masks = _with_prefix(copy.deepcopy(graphs.masks), "enlarge/", keep=("logits", "masks", *layout.image))
     states = list(layout.states)
-    defaults: dict[str, np.ndarray] = {
+    constants: dict[str, np.ndarray] = {
         "steps": np.array(spec.steps, np.int64),
         "stop_threshold": np.array(stop_threshold, np.float32),
-    }
-    constants: dict[str, np.ndarray] = {
-        **defaults,
         "loop/one": np.array(1, np.int64),
         "loop/front": np.array([0], np.int64),
         "loop/back": np.array([1], np.int64),
@@ -82,10 +80,6 @@ def loop_graph(layout: Layout, graphs: StepGraphs, *, stop_threshold: float) -> 
         "classes": (layout.batch, "step", layout.model.config.num_classes),
         "stop": (layout.batch, "step"),
     }
-    model.graph.input.extend(
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), [])
-        for name, value in defaults.items()
-    )
     del model.graph.output[:]
     model.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()

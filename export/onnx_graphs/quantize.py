@@ -234,9 +234,7 @@ def _quantize(model: onnx.ModelProto, ranges: TensorsData, excluded: list[str]) 
 
 def _outputs(model: onnx.ModelProto, inputs: Sequence[Array]) -> list[dict[str, Array]]:
     """Returns the outputs for each image."""
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3  # it warns of inputs with defaults, which a loop has
-    session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found = []
     for image in inputs:
         outputs = session.run(list(OUTPUTS), {"image": image})

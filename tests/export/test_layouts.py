@@ -86,12 +86,35 @@ def test_loop_ends_early_in_the_graph(run_folder, tmp_path, images):
     assert graph.output[0].type.tensor_type.shape.dim[1].dim_param == "step"
     for options in ({"stop_threshold": 0.0}, {"stop_mode": "each"}):
         assert Predictor(out, **options).run(_at_size(images))[2].shape == (3, 4)
-    session = onnxruntime.InferenceSession(out)
-    assert [node.name for node in session.get_inputs()] == ["image"]  # the others have defaults
-    feed = {"image": _at_size(images), "steps": np.array(5), "stop_threshold": np.array(0, np.float32)}
-    assert session.run(["stop"], feed)[0].shape == (3, 5)
-    feed["steps"] = np.array(1)  # the loop is not entered; the batch stays dynamic
-    assert [output.shape for output in session.run(None, feed)] == [(3, 1, 48, 64), (3, 1, 4), (3, 1)]
+    assert Predictor(out, steps=5, stop_threshold=0.0).run(_at_size(images))[2].shape == (3, 5)
+    single = Predictor(out, steps=1, stop_threshold=0.0)  # the loop is not entered; the batch stays dynamic
+    assert [output.shape for output in single.run(_at_size(images))] == [(3, 1, 48, 64), (3, 1, 4), (3, 1)]
+
+
+def test_other_programs_see_one_input_and_no_warning(run_folder, tmp_path, capfd):
+    exporter.main([str(run_folder), "--no-verify", "--out", str(tmp_path / "loop.onnx")])
+    capfd.readouterr()
+    session = onnxruntime.InferenceSession(tmp_path / "loop.onnx")
+    assert [node.name for node in session.get_inputs()] == ["image"]
+    assert session.get_overridable_initializers() == []
+    assert capfd.readouterr().err == ""
+
+
+def test_a_loop_without_the_names_of_its_constants_cannot_be_changed(run_folder, tmp_path, images):
+    """As in files that earlier versions wrote."""
+    exporter.main([str(run_folder), "--no-verify", "--out", str(tmp_path / "loop.onnx")])
+    model = onnx.load(tmp_path / "loop.onnx")
+    (loop,) = (node for node in model.graph.node if node.op_type == "Loop")
+    for graph in (model.graph, loop.attribute[0].g):
+        for node in graph.node:
+            node.input[:] = ["loop/threshold" if name == "stop_threshold" else name for name in node.input]
+    for tensor in model.graph.initializer:
+        tensor.name = "loop/threshold" if tensor.name == "stop_threshold" else tensor.name
+    onnx.save(model, tmp_path / "earlier.onnx")
+    assert len(Predictor(tmp_path / "earlier.onnx").batch(images)) == 3
+    for options in ({"stop_mode": "each"}, {"steps": 2}, {"stop_threshold": 0.9}):
+        with pytest.raises(RuntimeInputError, match=r"need a file of this version.* Received: .*earlier\.onnx"):
+            Predictor(tmp_path / "earlier.onnx", **options)
 
 
 def test_loop_uses_the_stop_threshold_of_the_model(run_folder, tmp_path, images):

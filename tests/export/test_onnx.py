@@ -65,10 +65,9 @@ def _shapes(path: pathlib.Path) -> dict[str, list]:
 
 
 def test_names_axes_and_metadata(exported: pathlib.Path, unrolled: pathlib.Path):
-    for path, steps, settings in ((exported, "step", {"steps": [], "stop_threshold": []}), (unrolled, 4, {})):
+    for path, steps in ((exported, "step"), (unrolled, 4)):
         assert _shapes(path) == {
             "image": ["batch", "height", "width", 3],
-            **settings,
             "masks": ["batch", steps, 48, 64],
             "classes": ["batch", steps, 4],
             "stop": ["batch", steps],

@@ -118,7 +118,6 @@ def assert_no_integers_are_left(path: pathlib.Path, folder: pathlib.Path) -> Non
     """Checks that ONNX Runtime restores the kernels of all graphs when it opens the file."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "optimised.onnx")
-    options.log_severity_level = 3
     onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     for graph in graphs_of(onnx.load(folder / "optimised.onnx")):
         assert not [tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.INT8]
