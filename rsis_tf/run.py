@@ -1,4 +1,4 @@
-"""A whole training run in one call: data, training, stop threshold, scores and images in one folder.
+"""A whole training run in one call: data, training, calibration, scores and images in one folder.
 
 ```python
 from rsis_tf.config.presets import custom
@@ -45,7 +45,7 @@ class TrainedRun:
 
     Attributes:
         folder: of the run.
-        settings: as they were used, with the chosen stop threshold.
+        settings: as they were used.
         scores: of the best model on the validation set; None in a worker that is not the chief.
     """
 
@@ -78,7 +78,7 @@ def train(
     max_hours: float | None = None,
     threads: int | None = None,
 ) -> TrainedRun:
-    """Trains a model, chooses its stop threshold if the settings say so, scores it, and writes everything to a folder.
+    """Trains a model, calibrates its objectness if the settings say so, scores it, and writes everything to a folder.
 
     The dataset decides the classes of the model. A model to transfer from (`StartConfig.transfer`) decides the fields
     of `rsis_tf.training.building.SHARED_FIELDS`, and if its mask head does not support partial sequences, there are
@@ -220,8 +220,8 @@ def _train(
     )
     if settings.train.optimization.batch_norm_batches:
         _recompute_batch_statistics(settings, folder, datasets["train"])
-    if settings.train.choose_stop_threshold:
-        settings = _choose_stop_threshold(settings, folder, datasets["train"])
+    if settings.train.calibrate_objectness:
+        settings = _calibrate(settings, folder, datasets["train"])
     scores = _score(settings, folder, datasets["val"])
     followers.on_run_end(scores.values)
     return TrainedRun(folder=folder, settings=settings, scores=scores)
@@ -304,20 +304,21 @@ def _recompute_batch_statistics(settings: RunConfig, run: pathlib.Path, dataset:
     print(f"batch normalisation: statistics of {count} training batches", flush=True)
 
 
-def _choose_stop_threshold(settings: RunConfig, run: pathlib.Path, dataset: Dataset) -> RunConfig:
-    """Chooses the stop threshold on training images and writes it to the best model and the run's settings."""
-    from rsis_tf.evaluation.stopping import choose_stop_threshold
+def _calibrate(settings: RunConfig, run: pathlib.Path, dataset: Dataset) -> RunConfig:
+    """Calibrates the objectness of the best model, which then ends its sequences at one half."""
+    from rsis_tf.evaluation.stopping import THRESHOLD, calibrate
     from rsis_tf.inference import KerasPredictor, load_model
     from rsis_tf.progress import ProgressLine
     from rsis_tf.training.checkpoint import save_model
 
     model = load_model(run / "best.keras")
-    choice = choose_stop_threshold(KerasPredictor(model), dataset, progress=ProgressLine())
-    model.config = dataclasses.replace(model.config, stop_threshold=choice.threshold)
+    calibration = calibrate(KerasPredictor(model), dataset, progress=ProgressLine())
+    model.decoder.scale_stop(calibration.slope, calibration.offset)
+    model.config = dataclasses.replace(model.config, stop_threshold=THRESHOLD)
     save_model(model, run / "best.keras")
-    settings = settings.changed(stop_threshold=choice.threshold)
+    settings = settings.changed(stop_threshold=THRESHOLD)
     json_file.write(settings, run / SETTINGS)
-    print(choice, flush=True)
+    print(calibration, flush=True)
     return settings
 
 

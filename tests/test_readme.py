@@ -278,7 +278,7 @@ def names(place):
     def tiny():
         settings = {"encoder": "compact", "encoder_weights": "none", "hidden_size": 16, "min_channels": 0}
         settings |= {"mask_head": "convolution", "class_features": "pooled", "neck_channels": 0, "decoder_stages": 3}
-        settings |= {"partial_sequences": 0.0, "sequence_length": None, "choose_stop_threshold": False}
+        settings |= {"partial_sequences": 0.0, "sequence_length": None, "calibrate_objectness": False}
         settings |= {"image_size": (32, 32), "num_steps": 2, "max_objects": 2, "batch_size": 3, "augment": False}
         return custom().changed(dataset="coco", **settings)
 

@@ -167,8 +167,8 @@ MODEL = (
     Option("--dropout-stop", "share of features dropped before the stop layer", "P", float),
     Option("--steps", "objects predicted per image at most, in training too", "T", int, field="num_steps",
            old="--maxseqlen"),
-    Option("--stop-threshold", "probability from which a step counts as an object, 0.5 in the paper; auto chooses the "
-           "one with the smallest counting error on the training images, after the training", "P|auto", threshold),
+    Option("--stop-threshold", "probability from which a step counts as an object, 0.5 in the paper; auto is 0.5 and "
+           "fits the probabilities to the training images, after the training", "P|auto", threshold),
 )  # fmt: skip
 
 LOSSES = (
@@ -234,7 +234,7 @@ def defaults(settings: config.RunConfig) -> Mapping[str, Any]:
     values = settings.flat()
     weights = settings.train.losses.of_head(settings.model.mask_head)
     values |= {name: weights.get(term) for name, term in HEAD_LOSSES.items()}
-    if settings.train.choose_stop_threshold:
+    if settings.train.calibrate_objectness:
         values["stop_threshold"] = "auto"
     return values
 

@@ -64,7 +64,7 @@ def stored_settings(path: pathlib.Path) -> config.RunConfig:
     """
     settings = json_file.load(config.RunConfig, path / SETTINGS if os.path.isdir(path) else path)
     decided: dict[str, Any] = {"class_names": (), "category_ids": ()}
-    if settings.train.choose_stop_threshold:
+    if settings.train.calibrate_objectness:
         decided["stop_threshold"] = config.ModelConfig.stop_threshold
     return settings.changed(**decided)
 
@@ -81,8 +81,8 @@ def configure(arguments: argparse.Namespace) -> config.RunConfig:
     given = given_settings(arguments)
     given = implied(given, start) | given
     if "stop_threshold" in given:
-        given["choose_stop_threshold"] = given["stop_threshold"] == "auto"
-        if given["choose_stop_threshold"]:
+        given["calibrate_objectness"] = given["stop_threshold"] == "auto"
+        if given["calibrate_objectness"]:
             given["stop_threshold"] = config.ModelConfig.stop_threshold
     settings = start.changed(**given)
     optimization, initial = settings.train.optimization, settings.train.start

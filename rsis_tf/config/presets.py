@@ -142,7 +142,7 @@ def nuclei() -> RunConfig:
             class_weight=0.1,
             stop_weight=1.0,
             ema=0.99,
-            choose_stop_threshold=True,
+            calibrate_objectness=True,
         ),
     )
 

@@ -199,8 +199,8 @@ class TrainConfig(Grouped):
         sequence_length: largest number of steps of a training sequence, for partial sequences; None for `num_steps`.
             Validation always takes `num_steps`.
         epochs: passes over the training set.
-        choose_stop_threshold: whether the model's `stop_threshold` is chosen at the end, as the one with the smallest
-            counting error on the training images (`rsis_tf.evaluation.stopping`).
+        calibrate_objectness: whether the objectness of the finished model is fitted to the training images, so that a
+            sequence ends at one half (`rsis_tf.evaluation.stopping`).
         precision: "float32", "mixed_bfloat16" or "mixed_float16"; weights and losses are float32 in all three.
         strategy: "none", "mirrored" (all devices of this machine) or "multi_worker" (several machines);
             `rsis_tf.training.distribution` explains how they share the batches.
@@ -216,12 +216,15 @@ class TrainConfig(Grouped):
         TypeError: for a name that is no setting.
     """
 
-    earlier_names: ClassVar[Mapping[str, str]] = {"train_steps": "sequence_length"}
+    earlier_names: ClassVar[Mapping[str, str]] = {
+        "train_steps": "sequence_length",
+        "choose_stop_threshold": "calibrate_objectness",
+    }
 
     num_steps: Steps = 10
     sequence_length: Steps | None = None
     epochs: Count = 10
-    choose_stop_threshold: bool = False
+    calibrate_objectness: bool = False
     precision: Annotated[str, OneOf(PRECISIONS)] = "float32"
     strategy: Annotated[str, OneOf(STRATEGIES)] = "none"
     loggers: tuple[Annotated[str, OneOf(LOGGER_NAMES)], ...] = ()

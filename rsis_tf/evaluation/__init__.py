@@ -6,5 +6,5 @@
 - `protocols`: the paper's protocols by name; `protocol_masks` draws masks as they say.
 - `metrics/`: one file for each family of metrics. `benchmarks/`: Pascal VOC, Cityscapes and the CVPPP leaf challenge
   in the format and by the rules of each. `studies/`: the paper's ablation table and its study of object order.
-- `stopping` chooses the stop threshold, `overlays` draws predictions beside the truth, `report` writes a run as HTML.
+- `stopping` calibrates the objectness, `overlays` draws predictions beside the truth, `report` writes a run as HTML.
 """

@@ -1,8 +1,12 @@
-"""Chooses the stop threshold, the objectness at which a sequence ends, by the lowest counting error.
+"""Calibrates the objectness, so that a sequence can end at one half after every training.
 
-The stop signal is trained as a probability, and the paper ends a sequence at one half (section 3.2). The best threshold
-depends on the training: on the share of steps that hold an object, and on how well the objects are found. It is chosen
-after the training, which costs one pass over some images.
+The stop signal is trained as a probability, and the paper ends a sequence at one half (section 3.2). After the training
+it is no probability that this object exists: a training sees other sequences than prediction, its loss weighs the two
+outcomes by `stop_balance`, and the sequences of a prediction depend on the objects found before. Its logit is therefore
+replaced by a linear function of itself, fitted to the sequences of the finished model by maximum likelihood (Platt,
+"Probabilistic outputs for support vector machines", 1999). At one half, another object is then as likely as none, which
+is where the expected counting error is lowest. The threshold that this replaces differed between trainings by up to
+0.19; the fit costs one pass over some images.
 """
 
 import dataclasses
@@ -17,48 +21,59 @@ from rsis_tf.runtime import resize_image
 if TYPE_CHECKING:
     from rsis_tf.inference import KerasPredictor
 
-CANDIDATES = np.arange(5, 96) / 100  # 0.05 … 0.95
+THRESHOLD = 0.5
+"""Objectness at which a sequence ends once it is calibrated."""
 
-STANDARD_ERRORS = 3.0
-"""Three rather than one, because the best threshold is the best of many and looks better than it is."""
+_LEAST_SLOPE = 0.05
+"""With a smaller slope the objectness tells nothing about the end of a sequence; it is left as it is."""
+
+_NO_CHANGE = 0.01
+"""A fit so close to slope 1 and offset 0 is left out: the model of a resumed run may have been calibrated before."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StopChoice:
-    """A threshold and its counting error.
+class Calibration:
+    """A linear function of the stop logits: `slope` · logit + `offset`.
 
     Attributes:
-        threshold: between the first and the last of `CANDIDATES`.
-        error: mean absolute error of the number of objects at this threshold.
-        error_at_half: the same error at a threshold of one half.
+        slope: larger than 0.
+        offset: added to the logit.
+        error: mean absolute error of the number of objects with the calibrated objectness and a threshold of one half.
+        error_before: the same error with the objectness as it was.
         images: number of images that were counted.
     """
 
-    threshold: float
+    slope: float
+    offset: float
     error: float
-    error_at_half: float
+    error_before: float
     images: int
+
+    @property
+    def threshold_before(self) -> float:
+        """The objectness before that is one half now."""
+        return float(1 / (1 + np.exp(self.offset / self.slope)))
 
     def __str__(self) -> str:
         return (
-            f"stop threshold {self.threshold:g}: counting error {self.error:.2f} on {self.images} training images "
-            f"({self.error_at_half:.2f} with 0.5)"
+            f"objectness: {self.threshold_before:.2f} becomes {THRESHOLD:g}, counting error {self.error:.2f} on "
+            f"{self.images} training images ({self.error_before:.2f} before)"
         )
 
 
-def choose_stop_threshold(
+def calibrate(
     predictor: "KerasPredictor",
     dataset: Dataset,
     *,
     limit: int = 256,
     progress: Progress | None = None,
-) -> StopChoice:
-    """Finds the threshold with the lowest counting error on images spread evenly over a dataset.
+) -> Calibration:
+    """Fits the objectness of a model to the numbers of objects in images spread evenly over a dataset.
 
     It counts steps before masks are drawn, so a step with an empty mask counts too.
 
     Args:
-        predictor: the model.
+        predictor: the model; it is not changed.
         dataset: samples at their own size; the training images can be used.
         limit: maximum number of images.
         progress: called with (images done, all images) after each batch.
@@ -74,39 +89,46 @@ def choose_stop_threshold(
         counts += [len(sample.classes) for sample in samples]
         if progress:
             progress(len(counts), len(indices))
-    return best_threshold(np.concatenate(stop), np.array(counts))
+    return fit(np.concatenate(stop), np.array(counts))
 
 
-def best_threshold(stop: np.ndarray, counts: np.ndarray) -> StopChoice:
-    """Chooses the middle of the range of thresholds that count about as well as the best one.
+def fit(stop: np.ndarray, counts: np.ndarray) -> Calibration:
+    """Fits slope and offset by maximum likelihood.
 
-    A threshold counts about as well as the best one if its counting error is larger by at most `STANDARD_ERRORS`
-    standard errors, taken over the differences of the images. The error changes little over a wide range, and its
-    lowest value lies anywhere in that range by chance; the middle differs less between trainings, and it is farthest
-    from both slopes. The best threshold is the one with the lowest error, and of equal ones that closest to one half.
+    A step holds an object if the image has more objects than there were steps before it. A sequence ends at its first
+    step below the threshold, so the lowest logit of the steps so far is what counts. Slope and offset have normal
+    priors around 1 and 0 with a variance of 1: they matter only where few steps are counted or all are certain.
 
     Args:
         stop: (P, T) objectness of the steps of each image.
         counts: (P,) true number of objects; more than T count as T, because no sequence is longer.
     """
-    running = np.minimum.accumulate(stop, axis=1)  # (P, T), below the threshold from the end of the sequence on
+    from scipy.optimize import minimize
+
+    running = np.minimum.accumulate(stop.astype(np.float64), axis=1).clip(1e-6, 1 - 1e-6)  # (P, T)
+    logits = np.log(running) - np.log1p(-running)
     counts = np.minimum(counts, stop.shape[1])
-    found = (running[None] >= CANDIDATES[:, None, None]).sum(axis=2)  # (C, P)
-    errors = np.abs(found - counts)  # (C, P)
-    means = errors.mean(axis=1)
-    best = min(range(len(CANDIDATES)), key=lambda index: (means[index], abs(CANDIDATES[index] - 0.5)))
-    differences = errors - errors[best]
-    as_good = differences.mean(axis=1) <= STANDARD_ERRORS * differences.std(axis=1) / np.sqrt(len(counts))
-    first = last = best
-    while first > 0 and as_good[first - 1]:
-        first -= 1
-    while last < len(CANDIDATES) - 1 and as_good[last + 1]:
-        last += 1
-    chosen = (first + last) // 2
-    half = int(np.argmin(np.abs(CANDIDATES - 0.5)))
-    return StopChoice(
-        threshold=float(CANDIDATES[chosen]),
-        error=float(means[chosen]),
-        error_at_half=float(means[half]),
+    holds = np.arange(stop.shape[1]) < counts[:, None]  # (P, T)
+
+    def cost(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        slope, offset = parameters
+        scaled = slope * logits + offset
+        likelihood = (np.logaddexp(0, scaled) - holds * scaled).sum()
+        surplus = 1 / (1 + np.exp(-scaled)) - holds
+        prior = np.array([slope - 1, offset])
+        return likelihood + (prior**2).sum() / 2, np.array([(surplus * logits).sum(), surplus.sum()]) + prior
+
+    slope, offset = minimize(cost, np.array([1.0, 0.0]), jac=True).x
+    if slope < _LEAST_SLOPE or max(abs(slope - 1), abs(offset)) < _NO_CHANGE:
+        slope, offset = 1.0, 0.0
+
+    def error(slope: float, offset: float) -> float:
+        return float(np.abs((slope * logits + offset >= 0).sum(axis=1) - counts).mean())
+
+    return Calibration(
+        slope=float(slope),
+        offset=float(offset),
+        error=error(slope, offset),
+        error_before=error(1, 0),
         images=len(counts),
     )

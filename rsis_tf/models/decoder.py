@@ -157,6 +157,11 @@ class Decoder(keras.layers.Layer):
         features = ops.concatenate(pooled if drawn.features is None else [*pooled, drawn.features], axis=-1)
         return Step(drawn.mask_logits, features, drawn.outputs, StepState(stages, drawn.state))
 
+    def scale_stop(self, slope: float, offset: float) -> None:
+        """Changes the stop logits of all predictions to `slope` · logit + `offset`."""
+        self.stop_head.kernel.assign(self.stop_head.kernel * slope)
+        self.stop_head.bias.assign(self.stop_head.bias * slope + offset)
+
     def heads(self, features: Tensor, *, training: bool | None = None) -> tuple[Tensor, Tensor]:
         """Returns class probabilities (…, K) and stop logits (…) of pooled features (…, F)."""
         class_logits = self.class_head(self.drop_class(features, training=training))

@@ -56,9 +56,10 @@ def test_train_writes_a_complete_run(trained):
     assert json.loads((folder / "config.json").read_text())["model"]["num_steps"] == 3
     assert {"ap50", "sbd", "abs_dic"} <= json.loads((folder / "metrics.json").read_text()).keys()
     assert len(re.findall(r"^epoch \d/2 ", screen, re.MULTILINE)) == 2
-    chosen = re.search(r"^stop threshold (0\.\d+): counting error .* on 8 training images", screen, re.MULTILINE)
+    calibrated = r"^objectness: 0\.\d+ becomes 0\.5, counting error .* on 8 training images"
+    assert re.search(calibrated, screen, re.MULTILINE)
     for file in ("metrics.json", "model.onnx.json"):
-        assert json.loads((folder / file).read_text())["stop_threshold"] == float(chosen[1])
+        assert json.loads((folder / file).read_text())["stop_threshold"] == 0.5
     assert "AP50" in screen
     for command in ("evaluate", "export onnx", "predict"):
         assert f"rsis {command} {folder}" in screen

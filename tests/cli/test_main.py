@@ -130,7 +130,7 @@ def test_every_setting_of_data_and_training_has_an_option():
     """Only what the dataset decides has none."""
     parser = train.make_parser()
     names = {action.dest for action in parser._actions}
-    settings = custom().flat().keys() - {"class_names", "category_ids", "num_classes", "choose_stop_threshold"}
+    settings = custom().flat().keys() - {"class_names", "category_ids", "num_classes", "calibrate_objectness"}
     assert settings - {"head_loss_weights"} <= names
     assert FLAGS.keys() <= names
 
@@ -170,7 +170,7 @@ def test_config_starts_from_the_settings_of_a_run(tmp_path, capsys):
     for given in (tmp_path, tmp_path / "config.json"):
         assert printed("--config", str(given), capsys=capsys) == fresh
     longer = printed("--config", str(tmp_path), "--epochs", "7", "--stop-threshold", "0.3", capsys=capsys)
-    assert longer == fresh.changed(epochs=7, stop_threshold=0.3, choose_stop_threshold=False)
+    assert longer == fresh.changed(epochs=7, stop_threshold=0.3, calibrate_objectness=False)
     other = printed("--config", str(tmp_path), "--mask-head", "convolution", "--neck-channels", "0", capsys=capsys)
     assert other.train.losses.head_loss_weights == {}
 

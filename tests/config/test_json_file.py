@@ -35,7 +35,7 @@ TINY = {
     **{"hidden_size": 16, "min_channels": 8, "decoder_stages": 4, "stop_threshold": 0.3},
     **{"batch_size": 4, "train_size": 16, "val_size": 8, "epochs": 90, "schedule": "constant", "ema": 0.99},
     **{"learning_rate": 0.005, "encoder_learning_rate": 0.005, "clip_norm": 5.0, "mask_cross_entropy": 1.0},
-    **{"class_weight": 1.0, "stop_weight": 1.0, "choose_stop_threshold": False},
+    **{"class_weight": 1.0, "stop_weight": 1.0, "calibrate_objectness": False},
     "class_names": ("background", "circle", "square", "triangle"),
 }
 """What the commands that made the two runs changed in their presets."""

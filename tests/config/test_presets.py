@@ -131,7 +131,7 @@ def test_presets_of_the_paper_start_from_imagenet(name):
 
 
 @pytest.mark.parametrize(
-    ("options", "threshold", "choose"),
+    ("options", "threshold", "calibrate"),
     [
         ("", 0.5, True),
         ("--stop-threshold 0.7", 0.7, False),
@@ -140,9 +140,9 @@ def test_presets_of_the_paper_start_from_imagenet(name):
         ("--preset paper --stop-threshold auto", 0.5, True),
     ],
 )
-def test_the_stop_threshold_is_given_or_chosen(options, threshold, choose):
+def test_the_stop_threshold_is_given_or_the_objectness_is_calibrated(options, threshold, calibrate):
     settings = configure(parse(["--dataset", "coco", "--data", "there", *options.split()]))
-    assert (settings.model.stop_threshold, settings.train.choose_stop_threshold) == (threshold, choose)
+    assert (settings.model.stop_threshold, settings.train.calibrate_objectness) == (threshold, calibrate)
 
 
 def test_options_bring_along_what_they_need():
@@ -263,7 +263,7 @@ def test_the_default_is_the_recipe_for_your_own_data():
     for field in ("mask_head", "class_features", "neck_channels", "hidden_size", "decoder_stages"):
         assert getattr(ours.model, field) == getattr(custom.model, field)
     assert ours.data.partial_sequences == 1
-    assert ours.train.choose_stop_threshold
+    assert ours.train.calibrate_objectness
 
 
 def test_the_paper_without_data_is_trained_on_generated_images():

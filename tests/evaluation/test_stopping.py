@@ -1,57 +1,122 @@
-"""The choice of the stop threshold."""
+"""The calibration of the objectness."""
 
 import numpy as np
 import pytest
 
 from rsis_tf.data.sample import Sample
-from rsis_tf.evaluation.stopping import CANDIDATES, best_threshold, choose_stop_threshold
+from rsis_tf.evaluation.stopping import THRESHOLD, calibrate, fit
+from rsis_tf.inference import KerasPredictor
+from rsis_tf.models import ModelConfig, build_model
 
 
-def test_the_threshold_with_the_lowest_counting_error_is_chosen():
-    # One object, then steps that repeat it with an objectness of about 0.6: above that, the count is right.
-    stop = np.array([[0.9, 0.62, 0.61], [0.95, 0.62, 0.1]], np.float32)
-    choice = best_threshold(np.repeat(stop, 50, axis=0), np.ones(100, int))
-    assert choice.threshold == pytest.approx(0.76)  # the middle of 0.63 … 0.90
-    assert choice.error == 0
-    assert choice.error_at_half == pytest.approx(1.5)
-    assert choice.images == 100
-    assert str(choice) == "stop threshold 0.76: counting error 0.00 on 100 training images (1.50 with 0.5)"
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits))
 
 
-def test_the_middle_of_thresholds_without_a_difference_is_chosen():
-    choice = best_threshold(np.array([[0.99, 0.01]]), np.array([1]))
-    assert (choice.threshold, choice.error, choice.error_at_half) == (0.5, 0, 0)
+def sequences(*, slope: float, offset: float, images: int = 2000, steps: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Objectness (P, T) whose logits times `slope` plus `offset` are the true ones, and counts (P,)."""
+    rng = np.random.default_rng(0)
+    true = np.cumsum(rng.normal(-0.7, 0.5, (images, steps)), axis=1) + 4  # falls, as the objects of an image are found
+    true = np.minimum.accumulate(true, axis=1)
+    counts = (rng.random((images, 1)) < sigmoid(true)).sum(axis=1)  # one number for all steps: no gaps in the count
+    return sigmoid((true - offset) / slope), counts
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(1.0, 0.0), (1.4, -1.2), (0.5, 1.0)])
+def test_a_linear_change_of_the_logits_is_undone(slope, offset):
+    stop, counts = sequences(slope=slope, offset=offset)
+    found = fit(stop, counts)
+    assert found.slope == pytest.approx(slope, rel=0.1)
+    assert found.offset == pytest.approx(offset, abs=0.15)
+    assert found.threshold_before == pytest.approx(sigmoid(-offset / slope), abs=0.03)
+    assert found.error <= found.error_before + 0.01
+    assert found.images == 2000
+
+
+def test_the_calibrated_objectness_is_the_share_of_steps_with_an_object():
+    stop, counts = sequences(slope=1.6, offset=-1.0)
+    found = fit(stop, counts)
+    calibrated = sigmoid(found.slope * np.log(stop / (1 - stop)) + found.offset)
+    holds = np.arange(stop.shape[1]) < counts[:, None]
+    for low in (0.1, 0.3, 0.5, 0.7, 0.9):
+        near = np.abs(calibrated - low) < 0.1
+        assert near.sum() > 300
+        assert holds[near].mean() == pytest.approx(calibrated[near].mean(), abs=0.05)
+
+
+def test_a_second_calibration_changes_nothing():
+    stop, counts = sequences(slope=1.4, offset=-1.2, images=150)
+    first = fit(stop, counts)
+    again = fit(sigmoid(first.slope * np.log(stop / (1 - stop)) + first.offset), counts)
+    assert (again.slope, again.offset, again.threshold_before) == (1, 0, 0.5)
+    assert again.error == again.error_before == first.error
 
 
 def test_a_sequence_ends_at_its_first_step_without_an_object():
-    # Up to 0.3 both later steps count. Above 0.3 neither does, although the objectness of the last step is high.
-    choice = best_threshold(np.array([[0.9, 0.3, 0.9]]), np.array([3]))
-    assert choice.threshold == pytest.approx(0.17)  # the middle of 0.05 … 0.30
-    assert choice.error == 0
-    assert choice.error_at_half == 2
+    # The objectness of the last steps is high again, but no sequence gets there.
+    stop, counts = sequences(slope=1.4, offset=-1.2)
+    later = stop.copy()
+    later[:, -1] = np.where(stop[:, -2] < 0.2, 0.99, stop[:, -1])
+    assert fit(np.minimum.accumulate(later, axis=1), counts) == fit(later, counts)
 
 
 def test_more_objects_than_steps_count_as_the_number_of_steps():
-    stop, counts = np.array([[0.9, 0.8], [0.9, 0.4]]), np.array([7, 1])
-    choice = best_threshold(np.repeat(stop, 50, axis=0), np.repeat(counts, 50))
-    assert (choice.threshold, choice.error) == (0.6, 0)  # the middle of 0.41 … 0.80
+    stop, counts = sequences(slope=1.4, offset=-1.2)
+    more = np.where(counts == stop.shape[1], 40, counts)
+    assert (more == 40).any()
+    assert fit(stop, more) == fit(stop, counts)
 
 
-def test_the_choice_hardly_depends_on_the_training():
-    """The lowest error lies anywhere in a flat range by chance; its middle stays where it is."""
-    steps, chosen, lowest = np.arange(20), [], []
-    for seed in range(8):
-        rng = np.random.default_rng(seed)
-        counts = rng.integers(1, 15, 150)
-        unsure = rng.random((150, 20)) < 0.08
-        objects = np.where(unsure, rng.uniform(0.3, 0.9, (150, 20)), rng.uniform(0.85, 1, (150, 20)))
-        surplus = np.where(unsure, rng.uniform(0.1, 0.7, (150, 20)), rng.uniform(0, 0.15, (150, 20)))
-        stop = np.where(steps < counts[:, None], objects, surplus)
-        chosen.append(best_threshold(stop, counts).threshold)
-        running = np.minimum.accumulate(stop, axis=1)
-        errors = [np.abs((running >= candidate).sum(axis=1) - counts).mean() for candidate in CANDIDATES]
-        lowest.append(CANDIDATES[int(np.argmin(errors))])
-    assert np.ptp(chosen) <= 0.1 < np.ptp(lowest)
+@pytest.mark.parametrize(
+    ("stop", "counts"),
+    [
+        ([[0.99, 0.01]], [1]),  # certain and right
+        ([[1.0, 0.0]] * 50, [1] * 50),
+        ([[0.9, 0.9]], [2]),  # no sequence ends
+        ([[0.1, 0.1]], [0]),  # no object
+    ],
+)
+def test_few_or_certain_steps_change_little(stop, counts):
+    found = fit(np.array(stop, np.float32), np.array(counts))
+    assert 0.5 < found.slope < 2.5
+    assert abs(found.offset) < 1
+    assert found.error == 0
+
+
+def test_an_objectness_that_says_nothing_is_left_as_it_is():
+    rng = np.random.default_rng(0)
+    stop = np.minimum.accumulate(rng.uniform(0.2, 0.8, (400, 6)), axis=1)
+    counts = np.where(stop[:, 2] > 0.4, 1, 5)  # the higher, the fewer objects
+    found = fit(np.repeat(stop[:, 2:3], 6, axis=1), counts)
+    assert (found.slope, found.offset) == (1, 0)
+    assert found.error == found.error_before
+
+
+def test_the_message_names_the_old_threshold_and_both_errors():
+    stop = np.array([[0.9, 0.62, 0.61], [0.95, 0.62, 0.1]], np.float32)
+    found = fit(np.repeat(stop, 50, axis=0), np.ones(100, int))  # one object, then steps that repeat it
+    assert (found.error, found.error_before) == (0, 1.5)
+    assert str(found) == (
+        f"objectness: {found.threshold_before:.2f} becomes 0.5, counting error 0.00 on 100 training images "
+        "(1.50 before)"
+    )
+    assert 0.65 < found.threshold_before < 0.9
+
+
+def test_the_stop_head_takes_the_calibration():
+    config = ModelConfig(
+        encoder="compact", hidden_size=16, decoder_stages=2, num_classes=2, num_steps=3, image_size=(32, 32)
+    )
+    model = build_model(config)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    before = KerasPredictor(model).run(images)
+    model.decoder.scale_stop(1.5, -0.75)
+    after = KerasPredictor(model).run(images)
+    logits = np.log(before[2]) - np.log1p(-before[2])
+    np.testing.assert_allclose(after[2], sigmoid(1.5 * logits - 0.75), atol=1e-5)
+    for one, other in zip(before[:2], after[:2], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert model.config.stop_threshold == THRESHOLD
 
 
 class Counting:
@@ -76,7 +141,7 @@ class GreyImages:
     class_names = ("background", "leaf")
 
     def __len__(self):
-        return 9
+        return 90
 
     def __getitem__(self, index):
         count = index % 4
@@ -88,13 +153,13 @@ class GreyImages:
 
 def test_objects_of_a_dataset_are_counted():
     calls = []
-    choice = choose_stop_threshold(Counting(), GreyImages(), progress=lambda *state: calls.append(state))
-    assert choice.threshold == pytest.approx(0.83)  # the middle of 0.71 … 0.95
-    assert (choice.error, choice.error_at_half, choice.images) == (0, 1, 9)
-    assert calls == [(2, 9), (4, 9), (6, 9), (8, 9), (9, 9)]
+    found = calibrate(Counting(), GreyImages(), progress=lambda *state: calls.append(state))
+    assert 0.7 < found.threshold_before < 0.95
+    assert (found.error, found.error_before, found.images) == (0, 1, 90)
+    assert calls == [(count, 90) for count in range(2, 91, 2)]
 
 
 def test_images_spread_over_a_large_dataset_are_used():
     predictor = Counting()
-    assert choose_stop_threshold(predictor, GreyImages(), limit=3).images == 3
-    assert predictor.seen == [0, 0, 0]  # images 0, 4 and 8
+    assert calibrate(predictor, GreyImages(), limit=3).images == 3
+    assert predictor.seen == [0, 0, 1]  # images 0, 44 and 89

@@ -62,7 +62,7 @@ def test_a_run_writes_them_to_its_best_model(tmp_path, capsys):
     settings = shapes().changed(
         image_size=(32, 32), hidden_size=16, train_size=4, val_size=2, batch_size=2, epochs=1, stop_threshold=0.5
     )
-    settings = settings.changed(choose_stop_threshold=False)
+    settings = settings.changed(calibrate_objectness=False)
     plain = train(settings, out=tmp_path / "plain").folder
     again = train(settings.changed(batch_norm_batches=3), out=tmp_path / "again").folder
     assert "batch normalisation: statistics of 3 training batches" in capsys.readouterr().out

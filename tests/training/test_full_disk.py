@@ -23,7 +23,7 @@ def content(folder):
 
 @pytest.mark.slow
 def test_a_training_continues_after_any_write_that_failed(tmp_path, monkeypatch, eager):
-    settings = tiny_settings(choose_stop_threshold=True)
+    settings = tiny_settings(calibrate_objectness=True)
     whole = tmp_path / "whole"
     with monkeypatch.context() as patch:
         disk = FailingDisk(patch, whole, kinds=("replace",))

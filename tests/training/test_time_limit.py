@@ -41,7 +41,7 @@ def test_an_epoch_fits_if_it_is_over_before_the_limit():
 
 @pytest.mark.slow
 def test_a_run_that_is_out_of_time_ends_in_full_and_resumes_to_the_same_weights(tmp_path, eager, capsys):
-    settings = tiny_settings(epochs=2, schedule="cosine", ema=0.9, choose_stop_threshold=True)
+    settings = tiny_settings(epochs=2, schedule="cosine", ema=0.9, calibrate_objectness=True)
     run.train(settings, out=tmp_path / "whole", datasets=DATASETS)
     capsys.readouterr()
 
