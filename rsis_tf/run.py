@@ -313,7 +313,7 @@ def _calibrate(settings: RunConfig, run: pathlib.Path, dataset: Dataset) -> RunC
 
     model = load_model(run / "best.keras")
     calibration = calibrate(KerasPredictor(model), dataset, progress=ProgressLine())
-    model.decoder.scale_stop(calibration.slope, calibration.offset)
+    model.decoder.shift_stop(calibration.shift)
     model.config = dataclasses.replace(model.config, stop_threshold=THRESHOLD)
     save_model(model, run / "best.keras")
     settings = settings.changed(stop_threshold=THRESHOLD)

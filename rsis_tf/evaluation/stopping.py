@@ -1,12 +1,14 @@
-"""Calibrates the objectness, so that a sequence can end at one half after every training.
+"""Shifts the objectness, so that a sequence can end at one half after every training.
 
 The stop signal is trained as a probability, and the paper ends a sequence at one half (section 3.2). After the training
 it is no probability that this object exists: a training sees other sequences than prediction, its loss weighs the two
-outcomes by `stop_balance`, and the sequences of a prediction depend on the objects found before. Its logit is therefore
-replaced by a linear function of itself, fitted to the sequences of the finished model by maximum likelihood (Platt,
-"Probabilistic outputs for support vector machines", 1999). At one half, another object is then as likely as none, which
-is where the expected counting error is lowest. The threshold that this replaces differed between trainings by up to
-0.19; the fit costs one pass over some images.
+outcomes by `stop_balance`, and the sequences of a prediction depend on the objects found before. A logistic function is
+therefore fitted to the sequences of the finished model by maximum likelihood (Platt, "Probabilistic outputs for support
+vector machines", 1999), and the logits are shifted to where it is one half. Another object is then as likely as none,
+which is where the expected counting error is lowest. The fit costs one pass over some images.
+
+The logits are not multiplied by its slope, which is often near 2: in float32 more values would become exactly 1, and
+the order of the objects by score, which average precision measures, would be lost.
 """
 
 import dataclasses
@@ -27,24 +29,22 @@ THRESHOLD = 0.5
 _LEAST_SLOPE = 0.05
 """With a smaller slope the objectness tells nothing about the end of a sequence; it is left as it is."""
 
-_NO_CHANGE = 0.01
-"""A fit so close to slope 1 and offset 0 is left out: the model of a resumed run may have been calibrated before."""
+_LEAST_SHIFT = 0.01
+"""A smaller shift is left out: the model of a resumed run may have been calibrated before."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A linear function of the stop logits: `slope` · logit + `offset`.
+    """What has to be added to the stop logits, so that a sequence ends at one half.
 
     Attributes:
-        slope: larger than 0.
-        offset: added to the logit.
-        error: mean absolute error of the number of objects with the calibrated objectness and a threshold of one half.
+        shift: of the logits.
+        error: mean absolute error of the number of objects with the shifted objectness and a threshold of one half.
         error_before: the same error with the objectness as it was.
         images: number of images that were counted.
     """
 
-    slope: float
-    offset: float
+    shift: float
     error: float
     error_before: float
     images: int
@@ -52,7 +52,7 @@ class Calibration:
     @property
     def threshold_before(self) -> float:
         """The objectness before that is one half now."""
-        return float(1 / (1 + np.exp(self.offset / self.slope)))
+        return float(1 / (1 + np.exp(self.shift)))
 
     def __str__(self) -> str:
         return (
@@ -93,11 +93,12 @@ def calibrate(
 
 
 def fit(stop: np.ndarray, counts: np.ndarray) -> Calibration:
-    """Fits slope and offset by maximum likelihood.
+    """Finds the shift by maximum likelihood.
 
     A step holds an object if the image has more objects than there were steps before it. A sequence ends at its first
-    step below the threshold, so the lowest logit of the steps so far is what counts. Slope and offset have normal
-    priors around 1 and 0 with a variance of 1: they matter only where few steps are counted or all are certain.
+    step below the threshold, so the lowest logit of the steps so far is what counts. Slope and offset of the logistic
+    function have normal priors around 1 and 0 with a variance of 1: they matter only where few steps are counted or all
+    are certain.
 
     Args:
         stop: (P, T) objectness of the steps of each image.
@@ -119,16 +120,11 @@ def fit(stop: np.ndarray, counts: np.ndarray) -> Calibration:
         return likelihood + (prior**2).sum() / 2, np.array([(surplus * logits).sum(), surplus.sum()]) + prior
 
     slope, offset = minimize(cost, np.array([1.0, 0.0]), jac=True).x
-    if slope < _LEAST_SLOPE or max(abs(slope - 1), abs(offset)) < _NO_CHANGE:
-        slope, offset = 1.0, 0.0
+    shift = float(offset / slope) if slope >= _LEAST_SLOPE else 0.0
+    if abs(shift) < _LEAST_SHIFT:
+        shift = 0.0
 
-    def error(slope: float, offset: float) -> float:
-        return float(np.abs((slope * logits + offset >= 0).sum(axis=1) - counts).mean())
+    def error(shift: float) -> float:
+        return float(np.abs((logits + shift >= 0).sum(axis=1) - counts).mean())
 
-    return Calibration(
-        slope=float(slope),
-        offset=float(offset),
-        error=error(slope, offset),
-        error_before=error(1, 0),
-        images=len(counts),
-    )
+    return Calibration(shift=shift, error=error(shift), error_before=error(0), images=len(counts))

@@ -157,10 +157,9 @@ class Decoder(keras.layers.Layer):
         features = ops.concatenate(pooled if drawn.features is None else [*pooled, drawn.features], axis=-1)
         return Step(drawn.mask_logits, features, drawn.outputs, StepState(stages, drawn.state))
 
-    def scale_stop(self, slope: float, offset: float) -> None:
-        """Changes the stop logits of all predictions to `slope` · logit + `offset`."""
-        self.stop_head.kernel.assign(self.stop_head.kernel * slope)
-        self.stop_head.bias.assign(self.stop_head.bias * slope + offset)
+    def shift_stop(self, shift: float) -> None:
+        """Adds `shift` to the stop logits of all predictions."""
+        self.stop_head.bias.assign(self.stop_head.bias + shift)
 
     def heads(self, features: Tensor, *, training: bool | None = None) -> tuple[Tensor, Tensor]:
         """Returns class probabilities (…, K) and stop logits (…) of pooled features (…, F)."""

@@ -23,32 +23,23 @@ def sequences(*, slope: float, offset: float, images: int = 2000, steps: int = 1
 
 
 @pytest.mark.parametrize(("slope", "offset"), [(1.0, 0.0), (1.4, -1.2), (0.5, 1.0)])
-def test_a_linear_change_of_the_logits_is_undone(slope, offset):
+def test_one_half_is_where_another_object_is_as_likely_as_none(slope, offset):
     stop, counts = sequences(slope=slope, offset=offset)
     found = fit(stop, counts)
-    assert found.slope == pytest.approx(slope, rel=0.1)
-    assert found.offset == pytest.approx(offset, abs=0.15)
+    assert found.shift == pytest.approx(offset / slope, abs=0.15)
     assert found.threshold_before == pytest.approx(sigmoid(-offset / slope), abs=0.03)
     assert found.error <= found.error_before + 0.01
     assert found.images == 2000
-
-
-def test_the_calibrated_objectness_is_the_share_of_steps_with_an_object():
-    stop, counts = sequences(slope=1.6, offset=-1.0)
-    found = fit(stop, counts)
-    calibrated = sigmoid(found.slope * np.log(stop / (1 - stop)) + found.offset)
-    holds = np.arange(stop.shape[1]) < counts[:, None]
-    for low in (0.1, 0.3, 0.5, 0.7, 0.9):
-        near = np.abs(calibrated - low) < 0.1
-        assert near.sum() > 300
-        assert holds[near].mean() == pytest.approx(calibrated[near].mean(), abs=0.05)
+    near = np.abs(sigmoid(np.log(stop / (1 - stop)) + found.shift) - 0.5) < 0.1
+    assert near.sum() > 300
+    assert (np.arange(stop.shape[1]) < counts[:, None])[near].mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_second_calibration_changes_nothing():
     stop, counts = sequences(slope=1.4, offset=-1.2, images=150)
     first = fit(stop, counts)
-    again = fit(sigmoid(first.slope * np.log(stop / (1 - stop)) + first.offset), counts)
-    assert (again.slope, again.offset, again.threshold_before) == (1, 0, 0.5)
+    again = fit(sigmoid(np.log(stop / (1 - stop)) + first.shift), counts)
+    assert (again.shift, again.threshold_before) == (0, 0.5)
     assert again.error == again.error_before == first.error
 
 
@@ -78,8 +69,7 @@ def test_more_objects_than_steps_count_as_the_number_of_steps():
 )
 def test_few_or_certain_steps_change_little(stop, counts):
     found = fit(np.array(stop, np.float32), np.array(counts))
-    assert 0.5 < found.slope < 2.5
-    assert abs(found.offset) < 1
+    assert abs(found.shift) < 1
     assert found.error == 0
 
 
@@ -88,7 +78,7 @@ def test_an_objectness_that_says_nothing_is_left_as_it_is():
     stop = np.minimum.accumulate(rng.uniform(0.2, 0.8, (400, 6)), axis=1)
     counts = np.where(stop[:, 2] > 0.4, 1, 5)  # the higher, the fewer objects
     found = fit(np.repeat(stop[:, 2:3], 6, axis=1), counts)
-    assert (found.slope, found.offset) == (1, 0)
+    assert found.shift == 0
     assert found.error == found.error_before
 
 
@@ -103,17 +93,17 @@ def test_the_message_names_the_old_threshold_and_both_errors():
     assert 0.65 < found.threshold_before < 0.9
 
 
-def test_the_stop_head_takes_the_calibration():
+def test_the_stop_head_takes_the_shift():
     config = ModelConfig(
         encoder="compact", hidden_size=16, decoder_stages=2, num_classes=2, num_steps=3, image_size=(32, 32)
     )
     model = build_model(config)
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     before = KerasPredictor(model).run(images)
-    model.decoder.scale_stop(1.5, -0.75)
+    model.decoder.shift_stop(-0.75)
     after = KerasPredictor(model).run(images)
     logits = np.log(before[2]) - np.log1p(-before[2])
-    np.testing.assert_allclose(after[2], sigmoid(1.5 * logits - 0.75), atol=1e-5)
+    np.testing.assert_allclose(after[2], sigmoid(logits - 0.75), atol=1e-5)
     for one, other in zip(before[:2], after[:2], strict=True):
         np.testing.assert_array_equal(one, other)
     assert model.config.stop_threshold == THRESHOLD
