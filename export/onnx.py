@@ -295,7 +295,7 @@ def _to_int8(
     return quantized.model, {
         "quantization": {
             "kind": "static",
-            "pictures": sum(map(len, inputs)),
+            "images": sum(map(len, inputs)),
             "agreement": quantized.agreement,
             "agreement_of_each_part_alone": quantized.parts,
             "excluded": list(quantized.excluded),

@@ -87,7 +87,7 @@ def test_eight_bits(run_folder, single, folder, tmp_path, images, kind, layout, 
     side = json.loads((tmp_path / "int8.onnx.json").read_text())
     assert side["quantization"]["kind"] == kind
     if kind == "static":
-        assert side["quantization"]["pictures"] == 6
+        assert side["quantization"]["images"] == 6
         assert side["quantization"]["agreement"] > 0.9
         assert "warning: 6 images to calibrate on, 300 or more are better" in capsys.readouterr().err
         counts = [[node.op_type for node in graph.node].count("QuantizeLinear") for graph in graphs_of(onnx.load(out))]
