@@ -73,7 +73,12 @@ def parse(arguments: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
         default=True,
         help="compare an export with the SHA-256 in the JSON file beside it, if there is one (default: --verify)",
     )
-    add("--images", type=pathlib.Path, metavar="DIR", help="folder of images (default: a synthetic image)")
+    add(
+        "--images",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="folder of images (default: a synthetic image); the time of a file that ends early depends on them",
+    )
     add("--limit", type=int, default=8, metavar="N", help="use the first N images only (default: %(default)s)")
     add("--repeat", type=int, default=50, metavar="N", help="measured runs (default: %(default)s)")
     add("--warm-up", type=int, default=5, metavar="N", help="runs before them (default: %(default)s)")
