@@ -48,7 +48,7 @@ def prepare(task: Task) -> tuple[dict[str, Any], Callable[[], object]]:
     if task.threads:
         limit_threads(task.threads)
     if device == "cuda" and not any(name in computes_on() for name in ("cuda", "gpu")):
-        raise InputError(f"expected a GPU that Keras can use. Received: {task.provider}, {computes_on()}")
+        raise InputError(f"expected a GPU that Keras can use, not {computes_on()}. Received: {task.provider}")
     from rsis_tf.config import TrainConfig
     from rsis_tf.models.loading import load_model
     from rsis_tf.training import compile_model
