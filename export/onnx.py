@@ -109,22 +109,21 @@ def open_run(path: pathlib.Path, provider: str = "cpu") -> Callable[[np.ndarray]
     Raises:
         InputError: if the file or the provider cannot be used.
     """
+
+    def run(session: Any, images: np.ndarray, **settings: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"image": images, **settings}), strict=True))
+
     providers = [(provider, VERIFY_PROVIDERS[provider])]
-
-    def named(outputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        return dict(zip(OUTPUTS, outputs, strict=True))
-
     graph = open_graph(path, providers=providers)
     metadata = read_properties(graph, path)
     if metadata.get("layout") != "loop":
-        return lambda images: named(graph.run(list(OUTPUTS), {"image": images}))
+        return functools.partial(run, graph)
     adjustable = open_adjustable(path, providers=providers)
     threshold = float(np.float32(metadata["stop_threshold"]))  # as the graph holds it
 
     def run_all_steps(images: np.ndarray) -> dict[str, np.ndarray]:
-        feed = {"image": images, "stop_threshold": np.array(0, np.float32)}
-        whole = named(adjustable.run(list(OUTPUTS), feed))
-        check_early_end(whole, named(graph.run(list(OUTPUTS), {"image": images})), threshold)
+        whole = run(adjustable, images, stop_threshold=np.array(0, np.float32))
+        check_early_end(whole, run(graph, images), threshold)
         return whole
 
     return run_all_steps

@@ -105,9 +105,9 @@ def fit(stop: np.ndarray, counts: np.ndarray) -> Calibration:
         counts: (P,) true number of objects; more than T count as T, because no sequence is longer.
     """
     from scipy.optimize import minimize
+    from scipy.special import expit, logit
 
-    running = np.minimum.accumulate(stop.astype(np.float64), axis=1).clip(1e-6, 1 - 1e-6)  # (P, T)
-    logits = np.log(running) - np.log1p(-running)
+    logits = logit(np.minimum.accumulate(stop.astype(np.float64), axis=1).clip(1e-6, 1 - 1e-6))  # (P, T)
     counts = np.minimum(counts, stop.shape[1])
     holds = np.arange(stop.shape[1]) < counts[:, None]  # (P, T)
 
@@ -115,7 +115,7 @@ def fit(stop: np.ndarray, counts: np.ndarray) -> Calibration:
         slope, offset = parameters
         scaled = slope * logits + offset
         likelihood = (np.logaddexp(0, scaled) - holds * scaled).sum()
-        surplus = 1 / (1 + np.exp(-scaled)) - holds
+        surplus = expit(scaled) - holds
         prior = np.array([slope - 1, offset])
         return likelihood + (prior**2).sum() / 2, np.array([(surplus * logits).sum(), surplus.sum()]) + prior
 

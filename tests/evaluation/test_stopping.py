@@ -131,7 +131,7 @@ class GreyImages:
     class_names = ("background", "leaf")
 
     def __len__(self):
-        return 90
+        return 91
 
     def __getitem__(self, index):
         count = index % 4
@@ -145,11 +145,11 @@ def test_objects_of_a_dataset_are_counted():
     calls = []
     found = calibrate(Counting(), GreyImages(), progress=lambda *state: calls.append(state))
     assert 0.7 < found.threshold_before < 0.95
-    assert (found.error, found.error_before, found.images) == (0, 1, 90)
-    assert calls == [(count, 90) for count in range(2, 91, 2)]
+    assert (found.error, found.error_before, found.images) == (0, 1, 91)
+    assert calls == [*((count, 91) for count in range(2, 91, 2)), (91, 91)]
 
 
 def test_images_spread_over_a_large_dataset_are_used():
     predictor = Counting()
     assert calibrate(predictor, GreyImages(), limit=3).images == 3
-    assert predictor.seen == [0, 0, 1]  # images 0, 44 and 89
+    assert predictor.seen == [0, 1, 2]  # images 0, 45 and 90
