@@ -70,8 +70,9 @@ class DataConfig(Grouped):
         annotations, val_annotations: annotation files for training and for validation ("coco" only); None to find them
             in `root`.
         images, val_images: folders of their images; None for the folder of the annotation file.
-        val_share: share of the images of a dataset without validation split ("coco" only) that is kept for validation,
-            chosen by file name (`rsis_tf.data.readers.val_share`); None to use the splits of the dataset.
+        val_share: share of the images of a dataset without validation split ("coco" and "dsb2018" only) that is kept
+            for validation, chosen by name (`rsis_tf.data.readers.validation_share`); None to use the splits of the
+            dataset.
         crowds: what COCO annotations with `iscrowd` 1 mean: "ignore", "objects", or "auto": ignored, except for the
             brush masks of CVAT, which sets the flag on every one of them.
         image_size: (height, width) of the batches in pixels. In a `RunConfig` it follows the model's.

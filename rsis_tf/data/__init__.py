@@ -40,6 +40,7 @@ class DatasetEntry:
             refused for datasets without them.
         shared_fields: fields of `DataConfig` that are also passed to the reader.
         in_folder: whether the dataset is read from a folder. If so, the folder and `check` are passed to the reader.
+        opens_whole: whether the reader takes "all" as a split, for a dataset that is not divided into splits.
     """
 
     reader: str
@@ -47,6 +48,7 @@ class DatasetEntry:
     own_fields: tuple[str, ...] = ()
     shared_fields: tuple[str, ...] = ()
     in_folder: bool = True
+    opens_whole: bool = False
 
     def load_reader(self) -> Callable[..., Dataset]:
         """Imports the reader's module and returns the class or function."""
@@ -62,8 +64,15 @@ DATASETS = {
         reader="coco:CocoDataset",
         description="annotations in COCO's JSON format, as label tools export them",
         own_fields=("annotations", "val_annotations", "images", "val_images", "val_share", "crowds"),
+        opens_whole=True,
     ),
     "cvppp": DatasetEntry(reader="cvppp:CvpppDataset", description="CVPPP Leaf Segmentation Challenge, A1 to A4"),
+    "dsb2018": DatasetEntry(
+        reader="dsb2018:Dsb2018Dataset",
+        description="2018 Data Science Bowl (BBBC038), or images with one mask file per object",
+        own_fields=("val_share",),
+        opens_whole=True,
+    ),
     "folder": DatasetEntry(reader="folder:FolderDataset", description="a folder of images and one of label maps"),
     "leaves": DatasetEntry(
         reader="rosettes.dataset:open_split",
@@ -88,7 +97,7 @@ def load_dataset(config: DataConfig, split: str, *, check: bool = True) -> Datas
     Args:
         config: names the dataset and its folder; `train_size` and `val_size` limit the splits "train" and "val"
             ("leaves" and "shapes": 4096 and 128 images by default, and as many in "test" as in "val").
-        split: "train", "val" or "test"; for "coco" also "all", a dataset without splits.
+        split: "train", "val" or "test"; for "coco" and "dsb2018" also "all", a dataset without splits.
         check: whether to make sure at once that every file of the split exists. If False, a missing file is an error
             when it is read.
 
@@ -99,9 +108,9 @@ def load_dataset(config: DataConfig, split: str, *, check: bool = True) -> Datas
         InputError: for an unknown dataset or split, a missing folder or file, or a split without images.
     """
     require_dataset(config)
-    if split not in SPLITS and (config.dataset, split) != ("coco", "all"):
-        raise InputError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
     entry = DATASETS[config.dataset]
+    if split not in SPLITS and not (entry.opens_whole and split == "all"):
+        raise InputError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
     fields = {name: getattr(config, name) for name in (*entry.own_fields, *entry.shared_fields)}
     reader = entry.load_reader()
     if not entry.in_folder:
@@ -124,8 +133,8 @@ def require_dataset(config: DataConfig) -> None:
     own = DATASETS[config.dataset]
     if not own.in_folder:
         return
-    for name, entry in DATASETS.items():
-        _refuse([field for field in entry.own_fields if field not in own.own_fields], name, config)
+    for entry in DATASETS.values():
+        _refuse([field for field in entry.own_fields if field not in own.own_fields], config)
     if config.annotations is not None or config.val_annotations is not None:
         if config.root is None:
             return
@@ -134,9 +143,10 @@ def require_dataset(config: DataConfig) -> None:
     require_folder(config.root, f"the folder of a {config.dataset} dataset")
 
 
-def _refuse(fields: list[str], dataset: str, config: DataConfig) -> None:
-    """Raises an error if a field of another dataset is set."""
+def _refuse(fields: list[str], config: DataConfig) -> None:
+    """Raises an error if a field of other datasets is set."""
     given = [name for name in fields if getattr(config, name) not in (None, "auto")]
     if given:
         option = given[0].replace("_", "-")
-        raise InputError(f"--{option} is for --dataset {dataset}. Received: --dataset {config.dataset}")
+        owners = " and ".join(name for name, entry in DATASETS.items() if given[0] in entry.own_fields)
+        raise InputError(f"--{option} is for --dataset {owners}. Received: --dataset {config.dataset}")

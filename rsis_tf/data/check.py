@@ -113,7 +113,7 @@ def check_split(config: DataConfig, split: str) -> SplitReport:
 
     Args:
         config: names the dataset and its folder.
-        split: "train", "val" or "test", or "all" for a dataset in COCO's format without splits.
+        split: "train", "val" or "test", or "all" for a dataset without splits (`DatasetEntry.opens_whole`).
 
     Raises:
         MissingSplitError: if the dataset has no such split.

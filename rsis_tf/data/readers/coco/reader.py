@@ -12,7 +12,7 @@ from rsis_tf.data.readers.coco.annotation_file import Annotation, ImageEntry, re
 from rsis_tf.data.readers.coco.frame import Frame, frame_of, size_text
 from rsis_tf.data.readers.coco.layouts import Located, locate
 from rsis_tf.data.readers.coco.segmentation import paint, polygons, run_lengths
-from rsis_tf.data.readers.coco.validation_share import validation_names
+from rsis_tf.data.readers.validation_share import validation_names
 from rsis_tf.data.sample import VOID, FileDataset, Inspection, Sample
 from rsis_tf.errors import InputError, brief, printable
 from rsis_tf.files import is_file
