@@ -97,7 +97,7 @@ def train(
         callbacks: called when the run begins, after every epoch and when the run ends
             (`rsis_tf.training.loggers.Callback`), besides the loggers of the settings.
         max_hours: end the training after the last epoch that fits into this many hours from now, of which at least one
-            is trained. Threshold, scores and images follow as usual and are not counted. `resume` continues with the
+            is trained. Calibration, scores and images follow as usual and are not counted. `resume` continues with the
             remaining epochs as if nothing had happened. A learning rate with a schedule has not come down then. Not
             with the strategy "multi_worker", whose workers would end at different epochs.
         threads: CPU threads of TensorFlow, which must not have computed anything in this process; None for one per
