@@ -10,6 +10,7 @@ from rsis_tf.errors import InputError
 from rsis_tf.inference import load_model
 from rsis_tf.models import RSIS
 from rsis_tf.models.encoders import ENCODERS
+from rsis_tf.runtime import ModelInfo
 
 Tensor = Any  # TensorFlow has no type information
 
@@ -70,7 +71,7 @@ def make_spec(model: RSIS, options: Options) -> GraphSpec:
     """Returns shape and type of the graph; steps and size come from the model where the options leave them open.
 
     Raises:
-        InputError: for a size below the smallest that the encoder takes.
+        InputError: for a size below the smallest that the encoder takes, or above the largest that the runtime takes.
     """
     size = model.config.image_size if options.size == "model" else options.size
     smallest = ENCODERS[model.config.encoder].min_size
@@ -79,6 +80,8 @@ def make_spec(model: RSIS, options: Options) -> GraphSpec:
             f"the encoder {model.config.encoder} takes sides of {smallest} or more pixels. "
             f"Received: --size {size[0]}x{size[1]}"
         )
+    if size is not None:
+        ModelInfo(image_size=size, batch=options.batch)  # the limits of the runtime
     return GraphSpec(
         size=size,
         batch=options.batch,

@@ -20,6 +20,7 @@ from rsis_tf import outputs
 from rsis_tf.config.json_file import read_json
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.files import locked, remove, remove_leftovers, replacing, write_json, write_text, writing
+from rsis_tf.inference import model_path
 from rsis_tf.runtime import OUTPUTS, open_session, sidecar
 
 EPILOG = """examples:
@@ -146,7 +147,8 @@ def parse(arguments: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
         epilog=EPILOG.format(prog=prog),
     )
     add = parser.add_argument
-    add("model", type=pathlib.Path, metavar="MODEL", help=".onnx file, or the folder of a SavedModel")
+    add("model", type=model_path, metavar="MODEL",
+        help=".onnx file, the folder of a SavedModel, or a name that `rsis zoo` lists")  # fmt: skip
     add("--out", "--to", type=pathlib.Path, required=True, metavar="DIR", help="folder with the models of the server")
     add("--name", default="rsis", help="name of the model for clients (default: %(default)s)")
     add("--max-batch", type=int, default=8, metavar="B", help="images batched at most (default: %(default)s)")

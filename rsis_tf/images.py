@@ -276,7 +276,7 @@ def _load_whole(image: Image.Image, path: str | pathlib.Path) -> None:
     """
     image.load()
     if image.format == "JPEG2000":
-        if b"\xff\xd9" not in _tail(pathlib.Path(path)):
+        if not _codestream_ends(pathlib.Path(path)):
             raise InputError(f"expected a whole image file. Received: {path} (it was cut off)")
     elif image.format == "PNG":
         last_row = image.crop((0, image.height - 1, image.width, image.height))
@@ -334,6 +334,15 @@ def _size(path: str | pathlib.Path) -> int:
     return pathlib.Path(path).stat().st_size
 
 
+def _codestream_ends(path: pathlib.Path) -> bool:
+    """Whether the pixels of a JPEG 2000 file end with their marker, which occurs nowhere else in them.
+
+    A JP2 file may have other boxes around the pixels; those before them may contain the two bytes of the marker.
+    """
+    content = path.read_bytes()
+    return b"\xff\xd9" in content[max(content.find(b"jp2c"), 0) :]
+
+
 def _tail(path: pathlib.Path) -> bytes:
     """Returns the last 4 KB of a file."""
     with path.open("rb") as file:
@@ -360,4 +369,6 @@ def _channel_depth(image: Image.Image) -> int:
     for tile in getattr(image, "tile", ()):
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         raw_modes += [argument for argument in arguments if isinstance(argument, str)]
+        if image.format == "PPM" and any(isinstance(argument, int) and argument > 255 for argument in arguments):
+            return 16  # the largest value of a channel
     return 16 if any(";16" in mode for mode in raw_modes) else 8

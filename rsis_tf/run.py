@@ -200,6 +200,7 @@ def _train(
     distribution = start(settings.train.strategy, batch_size=settings.data.batch_size)
     if not resume:
         settings = fitted(settings, datasets["train"], explicit=explicit)
+        _require_image_size(settings)
     if not distribution.chief:
         # The chief prints and writes everything.
         with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
@@ -232,7 +233,8 @@ def resumed_settings(run: str | os.PathLike[str], *, epochs: int | None = None) 
 
     Args:
         run: its folder.
-        epochs: another number of epochs, which needs a constant learning rate; None for that of the run.
+        epochs: another number of epochs, which needs a constant learning rate and no `frozen_batch_norm`; None for
+            that of the run.
 
     Raises:
         InputError: if the folder holds no settings, or the number of epochs cannot be changed.
@@ -240,7 +242,13 @@ def resumed_settings(run: str | os.PathLike[str], *, epochs: int | None = None) 
     settings = json_file.load(RunConfig, pathlib.Path(run) / SETTINGS)
     if epochs is None or epochs == settings.train.epochs:
         return settings
-    schedule = settings.train.optimization.schedule
+    schedule, frozen = settings.train.optimization.schedule, settings.train.optimization.frozen_batch_norm
+    if frozen:
+        raise InputError(
+            "the number of epochs of a resumed run can be changed only without --frozen-batch-norm, which counts from "
+            f"the end. Received: epochs={epochs}, where {run} keeps its statistics for {frozen:g} of "
+            f"{settings.train.epochs}"
+        )
     if schedule != "constant":
         raise InputError(
             f"the number of epochs of a resumed run can be changed only with a constant learning rate. "
@@ -267,6 +275,19 @@ def fitted(settings: RunConfig, dataset: Dataset, *, explicit: Collection[str] =
         category_ids=category_ids(dataset),
         num_classes=len(dataset.class_names),
     ).resolved()
+
+
+def _require_image_size(settings: RunConfig) -> None:
+    """Makes sure that the encoder takes images of the size."""
+    from rsis_tf.models.encoders import ENCODERS
+
+    smallest = ENCODERS[settings.model.encoder].min_size
+    height, width = settings.model.image_size
+    if min(height, width) < smallest:
+        raise InputError(
+            f"the encoder {settings.model.encoder} takes sides of {smallest} or more pixels. "
+            f"Received: --image-size {height}x{width}"
+        )
 
 
 def _with_form_of(source: str, settings: RunConfig, explicit: Collection[str]) -> RunConfig:

@@ -14,6 +14,7 @@ project derives from; `Predictor`, which runs ONNX files.
 """
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import importlib
@@ -24,6 +25,7 @@ import numbers
 import os
 import pathlib
 import re
+import threading
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self, overload
@@ -455,19 +457,21 @@ class Instances(Sequence[Instance]):
             kind = "a label map" if image is None else "a drawing"
             raise InputError(f"expected .json, .geojson or, for {kind}, {', '.join(suffixes)}. Received: {path}")
         pixels = None if content is not None else compact(self.to_label_map()) if image is None else self.plot(image)
-        partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+        partial = path.with_name(f".{os.getpid()}-{threading.get_ident()}.partial{path.suffix}")
         try:
             if pixels is None:
                 partial.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
             else:
                 Image.fromarray(pixels).save(partial)
             os.replace(partial, path)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # Pillow raises either for an image that a format cannot hold
             raise InputError(
-                f"expected a folder that can be written to. Received: {path} ({error.strerror or error})"
+                "expected a folder that can be written to, and a format that can hold the image. "
+                f"Received: {path} ({reason_of(error)})"
             ) from None
         finally:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def _coco_file(self, file_name: str) -> dict[str, Any]:
         names = {int(instance.class_id): instance.class_name for instance in self}
@@ -521,8 +525,15 @@ def close_gaps(labels: Array, count: int) -> tuple[Array, list[int]]:
 
 
 def compact(labels: Array) -> Array:
-    """Returns a label map as uint8, or as uint16 if a value is above 255."""
-    return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
+    """Returns a label map as uint8, or as uint16 if a value is above 255.
+
+    Raises:
+        InputError: for a value above 65,535, which image files for label maps do not hold.
+    """
+    largest = int(labels.max(initial=0))
+    if largest > np.iinfo(np.uint16).max:
+        raise InputError(f"expected at most 65535 objects in a label map; COCO files hold more. Received: {largest}")
+    return labels.astype(np.uint8 if largest < 256 else np.uint16)
 
 
 def to_rle(mask: Array | CroppedMask) -> dict[str, list[int]]:
@@ -1316,6 +1327,7 @@ class BasePredictor:
         tile: (h, w) of the tiles that images are cut into, None if they are not; see `Options`.
         tile_overlap: pixels that neighbouring tiles share.
         flips: whether the sequences of mirror images are averaged.
+        steps: the most objects of a sequence, if the caller has asked for a number; None for the model's own.
         draw: see `DrawMask`; None unless set.
 
     Raises:
@@ -1354,6 +1366,7 @@ class BasePredictor:
         if self.tile is not None and self.tile_overlap >= min(self.tile):
             raise InputError(f"tile_overlap must be below the tile, {self.tile}. Received: {self.tile_overlap}")
         self.flips = bool(options.flips)
+        self.steps = options.steps
         self._fixed_batch = info.batch
         self._dtype = np.dtype(info.dtype)
 

@@ -97,6 +97,31 @@ def test_sixteen_bits_are_refused(tmp_path, colour_type, channels):
     assert_refused(read_image, tmp_path / "sixteen.png", "16-bit")
 
 
+@pytest.mark.parametrize(("largest", "refused"), [(15, False), (255, False), (1023, True), (65535, True)])
+def test_a_colour_ppm_of_more_than_eight_bits_is_refused(tmp_path, largest, refused):
+    data = bytes(range(12)) if largest < 256 else bytes(24)
+    (tmp_path / "a.ppm").write_bytes(b"P6\n2 2\n%d\n" % largest + data)
+    if refused:
+        assert_refused(read_image, tmp_path / "a.ppm", "16-bit")
+    else:
+        assert read_image(tmp_path / "a.ppm").shape == (2, 2, 3)
+
+
+def test_a_jpeg_2000_file_may_have_boxes_around_its_pixels(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.jp2")
+    content = (tmp_path / "a.jp2").read_bytes()
+
+    def box(size: int) -> bytes:
+        return struct.pack(">I", size + 8) + b"free" + b"\xff\xd9" * (size // 2)
+
+    start = content.index(b"jp2c") - 4
+    (tmp_path / "boxes.jp2").write_bytes(content[:start] + box(100) + content[start:] + box(9000))
+    np.testing.assert_array_equal(read_image(tmp_path / "boxes.jp2"), read_image(tmp_path / "a.jp2"))
+    (tmp_path / "cut.jp2").write_bytes(content[:start] + box(100) + content[start:-200])
+    assert_refused(read_image, tmp_path / "cut.jp2")
+
+
 def test_floating_point_is_refused(tmp_path):
     Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "a.tif")
     assert_refused(read_image, tmp_path / "a.tif", "32-bit")

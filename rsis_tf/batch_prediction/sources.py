@@ -73,8 +73,8 @@ def find_sources(asked: Sequence[str | pathlib.Path], *, out: pathlib.Path) -> l
     Returns:
         Sources with different names: the name of the file without its suffix; if two files share that, the path below
         the common folder of all; if two share that too, the same with the suffix. A name of more than 200 bytes is cut
-        and ends in a hash. A folder or pattern without an image gives a source with a problem, and so do an address
-        (`http://…`) and a folder that cannot be read; a missing file is left to the reader.
+        and ends in a hash. A folder or pattern without an image gives a source with a problem, and so do an empty
+        text, an address (`http://…`) and a folder that cannot be read; a missing file is left to the reader.
 
     Raises:
         InputError: if `out` is one of the folders asked for: results would be mixed with images.
@@ -83,6 +83,9 @@ def find_sources(asked: Sequence[str | pathlib.Path], *, out: pathlib.Path) -> l
     for text in map(str, asked):
         path = pathlib.Path(text)
         unreadable: list[Source] = []
+        if not text:  # an unset variable of a shell; as a path it would be the current folder
+            found.append(Source(path=path, problem="expected a path. Received: ''"))
+            continue
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
             found.append(Source(path=path, problem=f"expected a path (download the file first). Received: {text}"))
             continue

@@ -3,11 +3,12 @@
 import pathlib
 from collections.abc import Sequence
 
+from rsis_tf import outputs
 from rsis_tf.cli.data_options import add_coco_options, coco_fields
 from rsis_tf.config import DataConfig
 from rsis_tf.data import DATASETS, SPLITS
 from rsis_tf.data.check import check, table, write_sheet
-from rsis_tf.errors import ArgumentParser, InputError, command_line
+from rsis_tf.errors import ArgumentParser, InputError, command_line, reason_of
 from rsis_tf.files import write_json
 
 _EPILOG = """examples:
@@ -51,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = DataConfig(dataset=options.dataset, root=options.data, **coco_fields(options))
         if options.sheet_count < 1:
             raise InputError(f"--sheet-count must be at least 1. Received: {options.sheet_count}")
+        for option in ("sheet", "json"):
+            if getattr(options, option):
+                outputs.check_file(getattr(options, option), option=f"--{option}")
         reports = check(config, options.split)
         print(table(reports))
         if options.sheet:
@@ -60,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 write_json(options.json, {split: report.as_dict() for split, report in reports.items()})
             except OSError as error:
-                raise InputError(f"expected a writable file. Received: {options.json} ({error.strerror})") from None
+                raise InputError(f"expected a writable file. Received: {options.json} ({reason_of(error)})") from None
     return 1 if any(report.problems for report in reports.values()) else 0
 
 

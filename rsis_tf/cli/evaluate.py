@@ -9,7 +9,7 @@ from typing import Any
 from rsis_tf import files, outputs
 from rsis_tf.cli.data_options import coco_fields
 from rsis_tf.cli.evaluation_options import add_model_and_data, data_config, new_parser, open_both
-from rsis_tf.cli.predictor_options import class_ids
+from rsis_tf.cli.predictor_options import class_ids, other_predictions
 from rsis_tf.cli.protocol_options import add_protocol_options, chosen_protocol
 from rsis_tf.data import category_ids
 from rsis_tf.errors import command_line
@@ -43,7 +43,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument_group("results").add_argument
     add("--out", type=pathlib.Path, metavar="FILE",
         help="JSON file for the scores (default: metrics.json in the run's folder, or metrics-PROTOCOL.json for a "
-        "protocol other than plain, if MODEL is a run's folder and all its validation images are scored)")  # fmt: skip
+        "protocol other than plain, if MODEL is a run's folder and all its validation images are scored, "
+        "without --tile, --flips and --steps)")  # fmt: skip
     add("--coco-results", type=pathlib.Path, metavar="FILE", help="predictions as a COCO result file")
     add("--cityscapes-results", type=pathlib.Path, metavar="DIR", help="predictions in the format of Cityscapes")
     add("--leaves-submission", type=pathlib.Path, metavar="DIR", help="label images for the CVPPP leaf challenge")
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 measured["classes"] = list(scores.per_class)
             if numbers:
                 measured["category_ids"] = dict(zip(dataset.class_names[1:], numbers[1:], strict=True))
-            measured |= _thresholds(predictor, protocol)
+            measured |= _thresholds(predictor, protocol) | other_predictions(arguments)
             files.write_json(out, measured | scores.to_dict())
         results = (arguments.coco_results, arguments.cityscapes_results, arguments.leaves_submission)
         written = [str(path) for path in (*results, arguments.overlays, out) if path is not None]
@@ -128,7 +129,10 @@ def _open_sinks(
 
 
 def _scores_file(arguments: argparse.Namespace) -> pathlib.Path | None:
-    """Returns the file for the scores; without `--out` there is one only if exactly the run's images are scored."""
+    """Returns the file for the scores.
+
+    Without `--out` there is one only if exactly the run's images are scored, each as a whole and once.
+    """
     if arguments.out is not None:
         return arguments.out
     other_images = (
@@ -140,7 +144,8 @@ def _scores_file(arguments: argparse.Namespace) -> pathlib.Path | None:
         or coco_fields(arguments)
     )
     is_run = (arguments.model / "config.json").is_file()
-    return arguments.model / metrics_file(arguments.protocol) if is_run and not other_images else None
+    usual = is_run and not other_images and not other_predictions(arguments)
+    return arguments.model / metrics_file(arguments.protocol) if usual else None
 
 
 def _check_outputs(arguments: argparse.Namespace, scores: pathlib.Path | None) -> None:

@@ -113,6 +113,9 @@ def predicted_steps(predictor: Predictor) -> int | None:
     """Returns T, the most objects that the model predicts in an image; None if unknown or, with tiles, unlimited."""
     if getattr(predictor, "tile", None) is not None:
         return None
+    asked = getattr(predictor, "steps", None)
+    if asked is not None:
+        return int(asked)
     model = getattr(predictor, "model", None)
     if model is not None:
         return model.config.num_steps
@@ -142,8 +145,9 @@ def data_config(arguments: argparse.Namespace) -> DataConfig:
         find_model(arguments.model)  # if the path is wrong, report that first
         raise InputError(f"expected --dataset, or a model in a run's folder. Received: {arguments.model}")
     if arguments.data:
-        # Files and shares in the run's settings belong to the run's own dataset.
-        unset = {"annotations": None, "val_annotations": None, "images": None, "val_images": None, "val_share": None}
+        # Files, shares and numbers of images in the run's settings belong to the run's own dataset.
+        names = ("annotations", "val_annotations", "images", "val_images", "val_share", "train_size", "val_size")
+        unset = dict.fromkeys(names)
         return dataclasses.replace(stored, **{"root": arguments.data, **unset, **given})
     return dataclasses.replace(stored, **given)
 

@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", type=model_path, metavar="MODEL", help=MODEL_HELP)
     parser.add_argument("paths", nargs="+", metavar="PATH", help="image of any size, folder, pattern, or video")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("predictions"), metavar="DIR",
+    parser.add_argument("--out", type=_folder, default=pathlib.Path("predictions"), metavar="DIR",
                         help="folder for the results (default: predictions)")  # fmt: skip
     parser.add_argument("--what", type=_kinds, metavar="KIND,…",
                         help=f"results to write: all, or some of {','.join(KINDS)} (default: "
@@ -89,6 +89,12 @@ def _wanted(kinds: tuple[str, ...] | None, *, track: bool) -> tuple[str, ...]:
     if kinds is None:
         return DEFAULT_TRACK_KINDS if track else DEFAULT_KINDS
     return tuple(kind for kind in KINDS if track or kind not in TRACK_KINDS) if kinds == ("all",) else kinds
+
+
+def _folder(text: str) -> pathlib.Path:
+    if not text:  # an unset variable of a shell; as a path it would be the current folder
+        raise argparse.ArgumentTypeError("expected a folder. Received: ''")
+    return pathlib.Path(text)
 
 
 def _kinds(text: str) -> tuple[str, ...]:

@@ -77,6 +77,12 @@ def predictor_options(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def other_predictions(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns the options, with their values, that make a sequence differ from that of the whole image as it is."""
+    given = {name: getattr(arguments, name) for name in ("steps", "tile", "tile_overlap", "flips")}
+    return {name: value for name, value in given.items() if value is not None and value is not False}
+
+
 def class_ids(
     asked: Sequence[str], class_names: Sequence[str], category_ids: Sequence[int] | None = None
 ) -> frozenset[int] | None:

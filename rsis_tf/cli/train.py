@@ -83,8 +83,8 @@ def make_parser(argv: Sequence[str] | None = ()) -> ArgumentParser:
                      help="call an object of your own when the run begins, after every epoch and when the run ends "
                      "(rsis_tf.training.loggers.Callback); may be repeated; --resume needs it again")  # fmt: skip
     run.add_argument("--max-hours", type=float, metavar="H",
-                     help="stop after the last epoch that fits into H hours, then calibrate the objectness and score as "
-                     "usual, which is not counted; --resume trains the remaining epochs. A cosine schedule is not "
+                     help="stop after the last epoch that fits into H hours, then calibrate the objectness and score "
+                     "as usual, which is not counted; --resume trains the remaining epochs. A cosine schedule is not "
                      "shortened, so the learning rate has not come down then")  # fmt: skip
     run.add_argument("--threads", type=int, metavar="N",
                      help="CPU threads that compute (default: one per core); docs/speed.md says how fast a training is "

@@ -105,7 +105,7 @@ def implied(given: dict[str, Any], start: config.RunConfig) -> dict[str, Any]:
 
     - A range switches augmentation on. Another `--augmentation` replaces the ranges of the preset.
     - `--crop` keeps the shape of training images, so prediction keeps it too (`aspect`).
-    - Another folder replaces the annotation files of a stored run.
+    - Another folder replaces the annotation files of a stored run; a generated dataset has none.
     - A mask head that does not support partial sequences or class features gets none. Only partial sequences can be cut
       short: others would never show how a sequence ends.
     - An encoder without weights keeps none; others keep the preset's choice. An encoder that starts from random weights
@@ -123,8 +123,12 @@ def implied(given: dict[str, Any], start: config.RunConfig) -> dict[str, Any]:
         follows |= dict.fromkeys(_RANGES)
     if given.get("crop"):
         follows["aspect"] = "keep"
-    if "root" in given:
+    dataset = given.get("dataset", start.data.dataset)
+    generated = dataset in DATASETS and not DATASETS[dataset].in_folder
+    if "root" in given or generated:
         follows |= dict.fromkeys(_FILES)
+    if generated:
+        follows |= {"root": None, "crowds": config.DataConfig.crowds}
     head = config.MASK_HEADS[given.get("mask_head", start.model.mask_head)]
     if not head.partial_sequences:
         follows["partial_sequences"] = 0.0

@@ -124,17 +124,23 @@ def require_dataset(config: DataConfig) -> None:
     """Makes sure that the dataset has a reader and that its folder exists.
 
     Raises:
-        InputError: if not, if fields are set that belong to another dataset, or if the seed is negative.
+        InputError: if not, if fields are set that belong to another dataset, if a generated dataset has a folder, or if
+            the seed is negative.
     """
     if config.dataset not in DATASETS:
         raise InputError(f"dataset must be one of {', '.join(DATASETS)}. Received: {config.dataset!r}")
     if config.seed < 0:
         raise InputError(f"seed must be 0 or more. Received: seed={config.seed}")
     own = DATASETS[config.dataset]
-    if not own.in_folder:
-        return
     for entry in DATASETS.values():
         _refuse([field for field in entry.own_fields if field not in own.own_fields], config)
+    if not own.in_folder:
+        if config.root is not None:
+            raise InputError(
+                f"expected --dataset with a folder; {config.dataset!r} is generated and reads none. "
+                f"Received: --data {config.root}"
+            )
+        return
     if config.annotations is not None or config.val_annotations is not None:
         if config.root is None:
             return

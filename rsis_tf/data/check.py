@@ -13,7 +13,7 @@ from rsis_tf.data import SPLITS, VOID, load_dataset, require_dataset
 from rsis_tf.data.paths import MissingSplitError, UnsplitError
 from rsis_tf.data.preflight import NOTES, class_notes, require_same_classes
 from rsis_tf.data.sample import Dataset, reads_files
-from rsis_tf.errors import InputError, printable
+from rsis_tf.errors import InputError, printable, reason_of
 from rsis_tf.progress import ProgressLine
 from rsis_tf.visualization import truth_sheet, write_image
 
@@ -255,7 +255,7 @@ def write_sheet(config: DataConfig, reports: Mapping[str, SplitReport], path: pa
     try:
         write_image(path, truth_sheet(rows, class_names))
     except OSError as error:
-        raise InputError(f"expected a writable file. Received: {path} ({error.strerror})") from None
+        raise InputError(f"expected a writable file. Received: {path} ({reason_of(error)})") from None
     return len(rows)
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from rsis_tf.data.sample import Sample
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, reason_of
 from rsis_tf.files import write_bytes
 
 _DIGEST = 16
@@ -103,7 +103,7 @@ class FolderCache:
             path.parent.mkdir(exist_ok=True)
             write_bytes(path, _checksum(archive.getvalue()) + archive.getvalue())
         except OSError as error:
-            raise InputError(f"expected a writable cache. Received: {path} ({error.strerror})") from None
+            raise InputError(f"expected a writable cache. Received: {path} ({reason_of(error)})") from None
 
     def _path(self, key: str) -> pathlib.Path:
         return self._folder / key[:2] / f"{key}.sample"

@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from rsis_tf.data.sample import Dataset, Inspection, Sample, category_ids, reads_files
+from rsis_tf.data.sample import Dataset, Inspection, Sample, reads_files
 
 
 class Subset:
@@ -14,7 +14,6 @@ class Subset:
 
     def __init__(self, dataset: Dataset, length: int):
         self.class_names = dataset.class_names
-        self.category_ids = category_ids(dataset)
         self._dataset = dataset
         self._length = min(length, len(dataset))
 

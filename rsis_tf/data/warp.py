@@ -43,7 +43,9 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], bor
         (h, w, 3) uint8.
     """
     source = Image.fromarray(image)
-    shrink_x, shrink_y = np.maximum(np.hypot(matrix[0, :2], matrix[1, :2]).astype(int), 1)
+    # Rows of the matrix: how far neighbouring pixels of the result are apart along each axis of the image. The addition
+    # keeps a turned matrix, whose norms are a hair below whole numbers, equal to the others.
+    shrink_x, shrink_y = np.maximum((np.hypot(matrix[:2, 0], matrix[:2, 1]) + 1e-6).astype(int), 1)
     if max(shrink_x, shrink_y) > 1:
         source = source.reduce((int(shrink_x), int(shrink_y)))
         matrix = np.diag([1 / shrink_x, 1 / shrink_y, 1.0]) @ matrix

@@ -30,7 +30,8 @@ _LEAST_SLOPE = 0.05
 """With a smaller slope the objectness tells nothing about the end of a sequence; it is left as it is."""
 
 _LEAST_SHIFT = 0.01
-"""A smaller shift is left out: the model of a resumed run may have been calibrated before."""
+"""A smaller shift is left out: the model of a resumed run may have been calibrated before, and its stored objectness
+is rounded."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,9 +97,11 @@ def fit(stop: np.ndarray, counts: np.ndarray) -> Calibration:
     """Finds the shift by maximum likelihood.
 
     A step holds an object if the image has more objects than there were steps before it. A sequence ends at its first
-    step below the threshold, so the lowest logit of the steps so far is what counts. Slope and offset of the logistic
-    function have normal priors around 1 and 0 with a variance of 1: they matter only where few steps are counted or all
-    are certain.
+    step below the threshold, so the lowest logit of the steps so far is what counts. The slope of the logistic function
+    has a normal prior around 1 with a variance of 1, which matters only where few steps are counted or all are certain.
+    The offset has none: logits that are shifted by some value then get a shift that is smaller by this value, and a
+    second calibration changes nothing. If all steps hold an object, or none does, nothing is known about the end, and
+    the shift is 0.
 
     Args:
         stop: (P, T) objectness of the steps of each image.
@@ -116,11 +119,13 @@ def fit(stop: np.ndarray, counts: np.ndarray) -> Calibration:
         scaled = slope * logits + offset
         likelihood = (np.logaddexp(0, scaled) - holds * scaled).sum()
         surplus = expit(scaled) - holds
-        prior = np.array([slope - 1, offset])
-        return likelihood + (prior**2).sum() / 2, np.array([(surplus * logits).sum(), surplus.sum()]) + prior
+        prior = (slope - 1) ** 2 / 2
+        return likelihood + prior, np.array([(surplus * logits).sum() + slope - 1, surplus.sum()])
 
-    slope, offset = minimize(cost, np.array([1.0, 0.0]), jac=True).x
-    shift = float(offset / slope) if slope >= _LEAST_SLOPE else 0.0
+    shift = 0.0
+    if 0 < holds.sum() < holds.size:
+        slope, offset = minimize(cost, np.array([1.0, 0.0]), jac=True, options={"gtol": 1e-8 * holds.size}).x
+        shift = float(offset / slope) if slope >= _LEAST_SLOPE else 0.0
     if abs(shift) < _LEAST_SHIFT:
         shift = 0.0
 

@@ -13,8 +13,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import keras
+
 from rsis_tf.models import RSIS
-from rsis_tf.models.normalization import BatchNorm
 
 Batch = tuple[Any, Any]
 """(images, targets) as in `rsis_tf.data.pipeline`."""
@@ -41,7 +42,7 @@ def recompute_batch_statistics(model: RSIS, batches: Iterable[Batch], *, limit: 
     Returns:
         The number of batches that were read.
     """
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, BatchNorm)]
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in layers]
     count = 0
     try:

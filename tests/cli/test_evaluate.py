@@ -2,13 +2,14 @@
 
 import json
 import re
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from rsis_tf.cli import ablation, evaluate
-from rsis_tf.cli.evaluation_options import add_model_and_data, data_config, new_parser
+from rsis_tf.cli.evaluation_options import add_model_and_data, data_config, new_parser, predicted_steps
 from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from rsis_tf.config.json_file import to_json
 from rsis_tf.config.presets import PRESETS, custom
@@ -122,10 +123,40 @@ def test_scores_of_fewer_or_other_images_are_not_stored_as_the_runs(call, run_fo
     assert "2 images" in call(run_folder, "--limit", 2, data=SCENES)[1]
     assert call(run_folder, "--dataset", "synthetic", data=SCENES)[0] == 0
     assert call(run_folder, "--split", "train", "--limit", 2, data=SCENES, split="train")[0] == 0
-    assert call(run_folder, "--data", tmp_path, data=SCENES)[0] == 0
+    code, _, err, _ = call(run_folder, "--data", tmp_path, data=SCENES)
+    assert code == 2
+    assert re.fullmatch(r"error: .*'shapes' is generated and reads none\. Received: --data .*\n", err)
     assert not (run_folder / "metrics.json").exists()
     call(run_folder, "--limit", 2, "--out", tmp_path / "two.json", data=SCENES)
     assert json.loads((tmp_path / "two.json").read_text())["images"] == 2
+
+
+@pytest.mark.parametrize("options", [["--flips"], ["--tile", "24"], ["--tile"], ["--steps", "9"]])
+def test_scores_of_other_sequences_are_not_stored_as_the_runs_and_name_the_option(call, run_folder, tmp_path, options):
+    assert call(run_folder, *options, data=SCENES)[0] == 0
+    assert not (run_folder / "metrics.json").exists()
+    call(run_folder, *options, "--out", tmp_path / "scores.json", data=SCENES)
+    name = options[0].removeprefix("--")
+    assert json.loads((tmp_path / "scores.json").read_text())[name] == {"flips": True, "steps": 9}.get(
+        name, 24 if len(options) > 1 else "auto"
+    )
+
+
+def test_other_data_are_scored_whole_whatever_the_run_was_limited_to(call, run_folder, coco_folder):
+    limited = DataConfig(dataset="coco", root="elsewhere", train_size=1, val_size=1)
+    (run_folder / "config.json").write_text(to_json(RunConfig(model=ModelConfig(), data=limited, train=TrainConfig())))
+    data = DataConfig(dataset="coco", root=str(coco_folder))
+    parser = new_parser("evaluate", "", "")
+    add_model_and_data(parser)
+    opened = data_config(parser.parse_args([str(run_folder), "--data", str(coco_folder)]))
+    assert (opened.root, opened.train_size, opened.val_size) == (data.root, None, None)
+
+
+def test_objects_beyond_the_steps_that_were_asked_for_are_counted():
+    predictor = types.SimpleNamespace(metadata={"num_steps": "20"}, steps=2)
+    assert predicted_steps(predictor) == 2
+    predictor.steps = None
+    assert predicted_steps(predictor) == 20
 
 
 def test_scores_on_another_annotation_file_are_not_stored_as_the_runs(call, run_folder, coco_folder):

@@ -14,6 +14,7 @@ from predict_tools import NAMES, Thresholds, draw, files_in, instance
 from rsis_tf.batch_prediction import sources, video
 from rsis_tf.batch_prediction.results import Results
 from rsis_tf.batch_prediction.sources import find_sources
+from rsis_tf.cli.predict import make_parser
 from rsis_tf.errors import InputError
 from rsis_tf.images import read_image
 
@@ -68,6 +69,16 @@ def test_every_bad_path_is_one_failure_and_the_rest_is_done(run, tmp_path):
     assert r"\x1b[2J.png" in lines[-1]
     assert "of 2 images\nskipped 12 paths: " in out
     assert rows(tmp_path / "predictions") == ["a.png", "b.png"]
+
+
+def test_an_empty_path_is_not_the_current_folder(run, tmp_path, monkeypatch, capsys):
+    draw(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert [source.problem for source in find_sources([""], out=tmp_path / "out")] == ["expected a path. Received: ''"]
+    with pytest.raises(SystemExit) as end:
+        make_parser().parse_args(["model.onnx", "a.png", "--out", ""])
+    assert end.value.code == 2
+    assert "expected a folder. Received: ''" in capsys.readouterr().err
 
 
 def test_an_address_is_never_opened(run, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from rsis_tf.cli.train_settings import configure, resumed
 from rsis_tf.config import json_file as config_file
 from rsis_tf.config import presets
 from rsis_tf.config.presets import PRESETS
-from rsis_tf.data import DATASETS
+from rsis_tf.data import DATASETS, require_dataset
 from rsis_tf.errors import InputError
 
 
@@ -249,6 +249,19 @@ def test_without_options_it_is_the_preset_for_generated_leaves():
     assert configure(parse(["--dataset", "shapes"])) == configure(parse(["--preset", "shapes"])) == PRESETS["shapes"]()
 
 
+def test_a_generated_dataset_takes_no_files(tmp_path):
+    for given in ({"root": str(tmp_path)}, {"annotations": "x.json"}, {"val_share": 0.2}, {"crowds": "objects"}):
+        with pytest.raises(InputError, match=r"Received: --(data|dataset shapes)"):
+            require_dataset(config.DataConfig(dataset="shapes", **given))
+    # The settings of a run on files lose them with the dataset.
+    stored = PRESETS["nuclei"]().changed(root=str(tmp_path), annotations="a.json", val_share=0.2, crowds="objects")
+    config_file.write(stored, tmp_path / "config.json")
+    data = configure(parse(["--config", str(tmp_path), "--dataset", "shapes"])).data
+    assert (data.dataset, data.crowds) == ("shapes", "auto")
+    assert {data.root, data.annotations, data.val_share} == {None}
+    require_dataset(data)
+
+
 def test_the_earlier_name_of_the_shapes_is_accepted():
     assert presets.synthetic() == presets.shapes()
     assert presets.paper_synthetic() == presets.paper_shapes()
@@ -304,6 +317,14 @@ def test_a_resumed_run_keeps_its_settings(tmp_path):
 def test_a_resumed_run_cannot_stretch_a_cosine(tmp_path):
     (tmp_path / "config.json").write_text(config_file.to_json(PRESETS["leaves"]()))
     with pytest.raises(InputError, match=r"Received: epochs=99, where the cosine schedule"):
+        resumed(parse(["--resume", str(tmp_path), "--epochs", "99"]))
+
+
+def test_a_resumed_run_cannot_stretch_its_kept_statistics(tmp_path):
+    settings = PRESETS["cvppp"]().changed(frozen_batch_norm=0.4)
+    (tmp_path / "config.json").write_text(config_file.to_json(settings))
+    assert resumed(parse(["--resume", str(tmp_path)])) == settings
+    with pytest.raises(InputError, match=r"without --frozen-batch-norm.*Received: epochs=99, .* for 0\.4 of"):
         resumed(parse(["--resume", str(tmp_path), "--epochs", "99"]))
 
 

@@ -283,3 +283,16 @@ def test_zoom_scales_width_and_height_within_its_range(low, high):
 def test_impossible_settings_are_refused(bad, message):
     with pytest.raises(InputError, match=message):
         DataConfig(**bad)
+
+
+@pytest.mark.parametrize("size", [(768, 1024), (500, 2000), (600, 200)])
+def test_a_turned_image_is_reduced_as_much_as_one_that_is_not_turned(size):
+    # Bands of six rows: what a reduction along the wrong axis leaves of them depends on the turn.
+    image = np.repeat(np.where(np.arange(size[0]) // 6 % 2, 255, 0).astype(np.uint8)[:, None], size[1], 1)
+    image = np.repeat(image[..., None], 3, -1)
+    upright = warp_image(image, resize_matrix(size, (256, 256)), (256, 256))
+    for turns in range(4):
+        turned = size[::-1] if turns % 2 else size
+        matrix = quarter_turn_matrix(size, turns) @ resize_matrix(turned, (256, 256))
+        result = warp_image(image, matrix, (256, 256)).astype(int)
+        np.testing.assert_allclose(result, np.rot90(upright, turns).astype(int), atol=1)

@@ -90,6 +90,15 @@ def test_the_smaller_of_overlapping_objects_is_on_top_and_hidden_ones_are_droppe
     assert (sample.label_map == 2).sum() == 4
 
 
+def test_image_ids_that_were_written_as_fractions_are_whole_numbers(tmp_path):
+    write(
+        tmp_path,
+        [annotation(1, [square(0, 0, 2)], image=3.0)],
+        images=[{"id": 3.0, "file_name": "a.png", "height": 4, "width": 4}],
+    )
+    assert read(tmp_path).image_id == "3"
+
+
 def test_images_without_annotations_are_kept_in_the_order_of_the_file(tmp_path):
     images = [{"id": number, "file_name": f"{number}.png", "height": 4, "width": 4} for number in (30, 10, 20)]
     write(tmp_path, [annotation(1, [square(0, 0, 2)], image=10)], images=images)

@@ -109,6 +109,15 @@ def test_wrong_arguments_end_with_code_2_and_no_traceback(arguments, tmp_path, m
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize("option", ["--sheet", "--json"])
+def test_a_result_that_cannot_be_written_is_found_before_the_work(option, dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("rsis_tf.cli.check.check", lambda *arguments: pytest.fail("checked"))
+    with pytest.raises(SystemExit) as caught:
+        run("--dataset", "coco", "--data", dataset, option, str(tmp_path / "nowhere/result.png"))
+    assert caught.value.code == 2
+    assert f"expected {option} to be in an existing folder" in capsys.readouterr().err
+
+
 def test_a_named_split_must_exist(dataset, capsys):
     with pytest.raises(SystemExit) as caught:
         run("--dataset", "coco", "--data", dataset, "--split", "test")
@@ -167,7 +176,11 @@ def test_the_sizes_of_the_splits_of_shapes():
 @pytest.mark.parametrize(
     ("changes", "split", "message"),
     [
-        ({"dataset": "coca"}, "train", "cityscapes, coco, cvppp, folder, leaves, shapes, voc. Received: 'coca'"),
+        (
+            {"dataset": "coca"},
+            "train",
+            "cityscapes, coco, cvppp, dsb2018, folder, leaves, shapes, voc. Received: 'coca'",
+        ),
         ({"dataset": "voc"}, "train", "root=None"),
         ({}, "training", "train, val, test. Received: 'training'"),
         ({"seed": -1}, "train", "seed=-1"),

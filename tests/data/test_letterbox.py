@@ -138,7 +138,8 @@ def test_augmented_images_have_the_same_padding(augmentation, frame):
         rows, columns = np.nonzero(label_map != PADDING)
         seen.add((rows.min(), columns.min(), np.ptp(rows) + 1, np.ptp(columns) + 1))
         assert not image[label_map == PADDING].any()
-        assert (label_map[label_map != PADDING] == 0).any() or (label_map[label_map != PADDING] == 1).all()
+        if augmentation == "paper":  # "strong" changes the colours, of what the warp uncovers too
+            np.testing.assert_array_equal(image.any(axis=-1), label_map == 1)
     assert seen == places
 
 

@@ -163,6 +163,14 @@ def test_folder_with_classes(tmp_path):
         dataset[0]
 
 
+@pytest.mark.parametrize("names", ["cup\ncup\n", "cup\nbackground\n"])
+def test_classes_of_a_folder_have_different_names(tmp_path, names):
+    (tmp_path / "classes.txt").write_text(names)
+    write_pair(tmp_path, "a", [[0, 1000]])
+    with pytest.raises(InputError, match=rf"different name for every class.*'{names.split()[-1]}' in .*classes\.txt"):
+        FolderDataset(tmp_path, "train")
+
+
 def test_missing_files_of_a_folder_are_named(tmp_path):
     with pytest.raises(InputError, match="train/images"):
         FolderDataset(tmp_path, "train")

@@ -69,6 +69,20 @@ def test_splits_with_different_category_ids_are_refused(export):
     require_same_classes(opened(export), ids=False)
 
 
+@pytest.mark.parametrize("shortened", [("train",), ("val",), ("train", "val")])
+def test_category_ids_that_are_texts_are_the_same_in_a_shortened_split(export, shortened):
+    def with_texts(content):
+        for category in content["categories"]:
+            category["id"] = f"c{category['id']}"
+        for annotation in content["annotations"]:
+            annotation["category_id"] = f"c{annotation['category_id']}"
+
+    for file in (TRAIN, VALID):
+        tools.change(export / file, with_texts)
+    splits = opened(export)
+    require_same_classes(splits | {name: Subset(splits[name], 1) for name in shortened})
+
+
 def test_objects_beyond_the_limit_are_counted(export):
     def more(content):
         content["annotations"] += [{**content["annotations"][0], "id": 100 + n} for n in range(3)]  # in image 0
@@ -219,7 +233,8 @@ def test_objects_of_label_maps_are_counted_and_broken_label_maps_refused(tmp_pat
 
 
 def test_generated_images_are_not_checked():
-    assert lines_of(None, dataset="leaves", max_objects=1, num_steps=1) == []
+    plants = {split: load_dataset(DataConfig(dataset="leaves"), split) for split in ("train", "val")}
+    assert check_training(plants, max_objects=1, num_steps=1) == []
     scenes = Subset(load_dataset(DataConfig(), "val"), 2)
     assert check_evaluation("val", scenes, num_steps=1) == []
 

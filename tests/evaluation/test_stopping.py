@@ -35,10 +35,15 @@ def test_one_half_is_where_another_object_is_as_likely_as_none(slope, offset):
     assert (np.arange(stop.shape[1]) < counts[:, None])[near].mean() == pytest.approx(0.5, abs=0.05)
 
 
-def test_a_second_calibration_changes_nothing():
-    stop, counts = sequences(slope=1.4, offset=-1.2, images=150)
+@pytest.mark.parametrize(("slope", "offset"), [(1.4, -1.2), (0.6, -4.0), (1.0, 3.0)])
+@pytest.mark.parametrize("images", [3, 8, 24, 150, 256])
+def test_a_second_calibration_changes_nothing(slope, offset, images):
+    stop, counts = sequences(slope=slope, offset=offset, images=images)
+    stop = stop.astype(np.float32)
     first = fit(stop, counts)
-    again = fit(sigmoid(np.log(stop / (1 - stop)) + first.shift), counts)
+    assert abs(first.shift) > 0.1
+    logits = np.log(stop) - np.log1p(-stop)
+    again = fit(sigmoid(logits + np.float32(first.shift)).astype(np.float32), counts)
     assert (again.shift, again.threshold_before) == (0, 0.5)
     assert again.error == again.error_before == first.error
 

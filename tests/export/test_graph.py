@@ -70,3 +70,9 @@ def test_a_size_too_small_for_the_encoder_is_refused():
     model = build_model(ModelConfig(encoder="vgg16", hidden_size=16, num_classes=2))
     with pytest.raises(InputError, match="Received: --size 16x40"):
         _spec(model, size=(16, 40))
+
+
+@pytest.mark.parametrize(("size", "received"), [((40_000, 32), "40000"), ((32_768, 32_768), "32768x32768")])
+def test_a_size_that_the_runtime_does_not_take_is_refused(model, size, received):
+    with pytest.raises(InputError, match=received):
+        _spec(model, size=size)

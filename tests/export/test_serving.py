@@ -44,6 +44,11 @@ def served(toy_model):
     return make
 
 
+def test_a_model_of_the_package_is_served_by_its_name(tmp_path):
+    serving.main(["shapes", "--out", str(tmp_path / "models"), "--name", "shapes"])
+    assert (tmp_path / "models/shapes/1/model.onnx").stat().st_size > 100_000
+
+
 def test_triton_repository(served, tmp_path):
     model = served(size=("height", "width"))
     repository = tmp_path / "models"

@@ -20,6 +20,7 @@ from rsis_tf.runtime import (
     Instance,
     Instances,
     close_gaps,
+    compact,
     to_label_map,
     to_polygons,
     to_rle,
@@ -218,6 +219,27 @@ def test_files_that_cannot_be_saved_are_named(tmp_path, name):
     with pytest.raises(InputError, match=rf"Received: .*{name}"):
         _found().save(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "size"), [("wide.webp", (10, 17_000)), ("wide.jpg", (10, 66_000))])
+def test_a_drawing_that_a_format_cannot_hold_is_refused(tmp_path, name, size):
+    found = Instances([_instance(np.ones(size, bool))], size=size)
+    with pytest.raises(InputError, match=rf"a format that can hold the image\. Received: .*{name} \("):
+        found.save(tmp_path / name, np.zeros(size, np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_longest_name_of_a_file_is_saved(tmp_path):
+    name = "y" * 251 + ".png"
+    _found().save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_label_map_holds_65535_objects():
+    labels = np.arange(65_536, dtype=np.int32).reshape(256, 256)
+    assert compact(labels).dtype == np.uint16
+    with pytest.raises(InputError, match=r"at most 65535 objects .* Received: 65536"):
+        compact(labels + 1)
 
 
 def test_instances_can_be_pickled():

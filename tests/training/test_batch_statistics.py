@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -42,6 +43,23 @@ def test_they_are_the_means_over_the_batches_whatever_they_were_before():
     assert {norm.momentum for norm in norms(model)} == {0.9}
     for weight, before in zip(model.trainable_weights, weights, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(weight), before)
+
+
+@pytest.mark.slow
+def test_encoders_of_keras_applications_get_means_too():
+    model = tiny_model(encoder="mobilenet_v2", **VOTING)
+    norms = [layer for layer in model.encoder._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    assert len(norms) > 30
+    first, momentum = norms[0], norms[0].momentum
+    seen = []
+    for images, _ in batches(3):
+        first.momentum = 0.0
+        model.project(images, training=True)
+        seen.append(ops.convert_to_numpy(first.moving_variance))
+    first.momentum = momentum
+    recompute_batch_statistics(model, batches(3), limit=3)
+    np.testing.assert_allclose(ops.convert_to_numpy(first.moving_variance), np.mean(seen, 0), rtol=1e-5)
+    assert first.momentum == momentum
 
 
 def test_an_encoder_with_frozen_statistics_keeps_them():

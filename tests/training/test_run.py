@@ -54,6 +54,13 @@ def test_a_run_that_cannot_begin_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_images_that_are_too_small_for_the_encoder_are_refused_before_anything_is_written(tmp_path):
+    small = tiny_settings(image_size=(16, 16), encoder="vgg16", encoder_weights="none")
+    with pytest.raises(InputError, match=r"vgg16 takes sides of 32 or more pixels\. Received: --image-size 16x16"):
+        run.train(small, out=tmp_path / "run", datasets=DATASETS)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_to_resume_must_be_named():
     with pytest.raises(InputError, match="Received: out=None"):
         run.train(tiny_settings(), resume=True, datasets=DATASETS)

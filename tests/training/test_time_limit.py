@@ -65,6 +65,12 @@ def test_a_run_that_is_out_of_time_ends_in_full_and_resumes_to_the_same_weights(
     assert scores[0]["ap50"] == scores[1]["ap50"]
     assert scores[0]["stop_threshold"] == scores[1]["stop_threshold"]
 
+    # A finished run that is resumed calibrates once more, which changes nothing.
+    before = arrays(load_model(tmp_path / "whole/best.keras").weights)
+    run.train(run.resumed_settings(tmp_path / "whole"), out=tmp_path / "whole", resume=True, datasets=DATASETS)
+    for one, other in zip(before, arrays(load_model(tmp_path / "whole/best.keras").weights), strict=True):
+        np.testing.assert_array_equal(one, other)
+
 
 def test_a_constant_rate_needs_no_warning(tmp_path, eager, capsys):
     tiny_trainer(tmp_path / "run", limit=TimeLimit(1e-9)).fit()

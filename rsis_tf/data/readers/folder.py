@@ -1,5 +1,6 @@
 """Your own data in two folders: images, and label maps of the same names."""
 
+import collections
 import pathlib
 
 import numpy as np
@@ -32,7 +33,7 @@ class FolderDataset(LabelImageDataset):
         check: see `FileDataset`; every image needs its label map, and every label map its image.
 
     Raises:
-        InputError: if a folder or file is missing or there are no images.
+        InputError: if a folder or file is missing, there are no images, or two classes have the same name.
     """
 
     def __init__(self, root: str | pathlib.Path, split: str, *, check: bool = True):
@@ -63,6 +64,12 @@ class FolderDataset(LabelImageDataset):
         if not names_of_classes:
             raise InputError(f"expected one class name per line. Received: an empty {classes_file}")
         self.class_names = ("background", *names_of_classes)
+        repeated = [name for name, count in collections.Counter(self.class_names).items() if count > 1]
+        if repeated:
+            raise InputError(
+                "expected a different name for every class, and none for the background. "
+                f"Received: {repeated[0]!r} in {classes_file}"
+            )
 
     def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         path = self.annotation_files[index]

@@ -11,7 +11,7 @@ import numpy as np
 
 from rsis_tf import files
 from rsis_tf.data.sample import Sample
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, reason_of
 
 if TYPE_CHECKING:
     from rsis_tf.runtime import Instance
@@ -87,7 +87,7 @@ class ResultsFile:
                 self._file = stack.enter_context(partial.open("w", encoding="utf-8"))
                 self._file.write("[")
             except OSError as error:
-                received = f"{self._path} ({error.strerror})"
+                received = f"{self._path} ({reason_of(error)})"
                 raise InputError(f"expected a file that can be written. Received: {received}") from None
             self._stack = stack.pop_all()
         return self

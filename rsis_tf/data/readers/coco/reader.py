@@ -112,7 +112,8 @@ class CocoDataset(FileDataset):
                 image = ReducedImage(pixels=pixels, size=(pixels.shape[0], pixels.shape[1]), reduction=1)
         label_map, classes, _ = self._labels(entry, frame)
         label_map, classes = reduced_labels(label_map, classes, image.reduction)
-        return Sample(image=image.pixels, label_map=label_map, classes=classes, image_id=str(entry.id))
+        image_id = str(int(entry.id)) if isinstance(entry.id, float) else str(entry.id)  # some tools write 3.0 for 3
+        return Sample(image=image.pixels, label_map=label_map, classes=classes, image_id=image_id)
 
     def files(self, index: int) -> list[pathlib.Path]:
         """Returns the files that a sample is read from."""
