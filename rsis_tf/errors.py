@@ -36,7 +36,7 @@ class TrainingDiverged(RuntimeError):
 _EXTRAS = {
     "train": (
         *("tensorflow", "keras", "scipy", "pycocotools", "matplotlib", "tensorboard", "tf2onnx", "onnx"),
-        *("ai_edge_litert", "msgspec"),
+        *("ai_edge_litert", "msgspec", "yaml"),
     ),
     "cityscapes": ("cityscapesscripts",),
     "jax": ("jax",),

@@ -22,7 +22,7 @@ def add_coco_options(group: argparse._ActionsContainer, *, training: bool = Fals
         "--val-share",
         type=float,
         metavar="P",
-        help="coco, dsb2018: the share of the images to keep for validation, such as 0.2, if the dataset has no "
+        help="coco, dsb2018, yolo: the share of the images to keep for validation, such as 0.2, if the dataset has no "
         "validation split; the choice depends on the file names only, so it is the same in every run",
     )
     group.add_argument(

@@ -70,7 +70,7 @@ class DataConfig(Grouped):
         annotations, val_annotations: annotation files for training and for validation ("coco" only); None to find them
             in `root`.
         images, val_images: folders of their images; None for the folder of the annotation file.
-        val_share: share of the images of a dataset without validation split ("coco" and "dsb2018" only) that is kept
+        val_share: share of the images of a dataset without validation split ("coco", "dsb2018" and "yolo") that is kept
             for validation, chosen by name (`rsis_tf.data.readers.validation_share`); None to use the splits of the
             dataset.
         crowds: what COCO annotations with `iscrowd` 1 mean: "ignore", "objects", or "auto": ignored, except for the

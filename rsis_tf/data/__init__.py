@@ -87,6 +87,12 @@ DATASETS = {
         in_folder=False,
     ),
     "voc": DatasetEntry(reader="voc:VocDataset", description="Pascal VOC 2012, or a dataset in its layout"),
+    "yolo": DatasetEntry(
+        reader="yolo:YoloDataset",
+        description="data.yaml with outlines in text files, as Ultralytics, Roboflow, CVAT and Label Studio write it",
+        own_fields=("val_share",),
+        opens_whole=True,
+    ),
 }
 """Every dataset by the name that `DataConfig.dataset` and `--dataset` use."""
 
@@ -97,7 +103,8 @@ def load_dataset(config: DataConfig, split: str, *, check: bool = True) -> Datas
     Args:
         config: names the dataset and its folder; `train_size` and `val_size` limit the splits "train" and "val"
             ("leaves" and "shapes": 4096 and 128 images by default, and as many in "test" as in "val").
-        split: "train", "val" or "test"; for "coco" and "dsb2018" also "all", a dataset without splits.
+        split: "train", "val" or "test"; for "coco", "dsb2018" and "yolo" also "all", a dataset
+            without splits.
         check: whether to make sure at once that every file of the split exists. If False, a missing file is an error
             when it is read.
 
@@ -154,5 +161,6 @@ def _refuse(fields: list[str], config: DataConfig) -> None:
     given = [name for name in fields if getattr(config, name) not in (None, "auto")]
     if given:
         option = given[0].replace("_", "-")
-        owners = " and ".join(name for name, entry in DATASETS.items() if given[0] in entry.own_fields)
+        *others, last = (name for name, entry in DATASETS.items() if given[0] in entry.own_fields)
+        owners = f"{', '.join(others)} and {last}" if others else last
         raise InputError(f"--{option} is for --dataset {owners}. Received: --dataset {config.dataset}")

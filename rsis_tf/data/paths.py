@@ -39,12 +39,13 @@ def find(candidates: Sequence[pathlib.Path], expected: str, *, error: type[Input
         InputError: (or the subclass given as `error`) if none exists; the message lists the candidates.
     """
     for path in candidates:
-        if _exists(path):
+        if exists(path):
             return path
     raise error(f"expected {expected}. Received: nothing at {', '.join(map(str, candidates))}")
 
 
-def _exists(path: pathlib.Path) -> bool:
+def exists(path: pathlib.Path) -> bool:
+    """Whether there is a file or folder of that path; False for a path that none can have."""
     try:
         return path.exists()
     except (OSError, ValueError):  # a name that no file can have

@@ -8,11 +8,11 @@ from rsis_tf.doctor.versions import release, satisfies, split
 
 _SHOWN = (
     *("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", *TENSORFLOWS, "keras", "scipy", "pycocotools", "matplotlib"),
-    *("tensorboard", "onnx", "tf2onnx", "ai-edge-litert", "protobuf", "h5py", "msgspec", "jax", "torch"),
+    *("tensorboard", "onnx", "tf2onnx", "ai-edge-litert", "protobuf", "h5py", "msgspec", "pyyaml", "jax", "torch"),
 )
 """Packages whose versions are listed and whose own requirements are compared with what is installed."""
 
-_TRAINING = ("keras", "scipy", "pycocotools", "matplotlib", "tf2onnx", "onnx", "msgspec")
+_TRAINING = ("keras", "scipy", "pycocotools", "matplotlib", "tf2onnx", "onnx", "msgspec", "pyyaml")
 _NEW_ENVIRONMENT = "make a new environment and install one of the commands of docs/installation.md"
 
 _OPTIONAL = (

@@ -179,7 +179,7 @@ def test_the_sizes_of_the_splits_of_shapes():
         (
             {"dataset": "coca"},
             "train",
-            "cityscapes, coco, cvppp, dsb2018, folder, leaves, shapes, voc. Received: 'coca'",
+            "cityscapes, coco, cvppp, dsb2018, folder, leaves, shapes, voc, yolo. Received: 'coca'",
         ),
         ({"dataset": "voc"}, "train", "root=None"),
         ({}, "training", "train, val, test. Received: 'training'"),

@@ -80,7 +80,7 @@ def test_a_share_divides_images_without_lists(bowl):
     assert sorted(divided["train"] + divided["val"]) == NAMES
     with pytest.raises(UnsplitError, match=r"--val-share 0\.2"):
         Dsb2018Dataset(bowl, "train")
-    with pytest.raises(InputError, match="--val-share is for --dataset coco and dsb2018"):
+    with pytest.raises(InputError, match="--val-share is for --dataset coco, dsb2018 and yolo"):
         load_dataset(DataConfig(dataset="folder", root=str(bowl), val_share=0.2), "train")
 
 

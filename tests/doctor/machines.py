@@ -19,7 +19,7 @@ HEALTHY = Machine(
     packages={
         **{"rsis-tf": "0.1.0", "numpy": "2.1.0", "pillow": "11.0.0", "onnxruntime": "1.22.0", "tensorflow": "2.21.0"},
         **{"keras": "3.15.1", "scipy": "1.15", "pycocotools": "2.0.11", "matplotlib": "3.10", "tf2onnx": "1.17"},
-        **{"onnx": "1.19.0", "msgspec": "0.20", "protobuf": "6.33.0"},
+        **{"onnx": "1.19.0", "msgspec": "0.20", "pyyaml": "6.0.2", "protobuf": "6.33.0"},
     },
     requirements={
         "rsis-tf": ("numpy>=1.26", 'tensorflow<2.22,>=2.21; extra == "train-common"'),

@@ -259,7 +259,7 @@ def test_this_machine(tmp_path):
     """Without the training packages, as after `pip install "rsis_tf[cpu]"`: they are installed, but not found."""
     hidden = tmp_path / "hidden"
     hidden.mkdir()
-    names = '("tensorflow", "keras", "scipy", "matplotlib", "pycocotools", "onnx", "msgspec")'
+    names = '("tensorflow", "keras", "scipy", "matplotlib", "pycocotools", "onnx", "msgspec", "yaml")'
     (hidden / "sitecustomize.py").write_text(
         "import sys\nclass Blocker:\n    def find_spec(self, name, path=None, target=None):\n"
         f"        if name.partition('.')[0] in {names}:\n            raise ModuleNotFoundError(name=name)\n"
