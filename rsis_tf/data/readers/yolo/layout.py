@@ -182,7 +182,7 @@ def _chosen(
                 f"Received: {source}, which names none"
             )
         hint = " (--val-share 0.2 keeps a fifth of the training images for it)" if split == "val" else ""
-        raise MissingSplitError(f"expected images of split {split!r}{hint}. Received: none that {source} names")
+        raise MissingSplitError(f"expected images of split {split!r}{hint}. Received: none where {source} says")
     if "val" in splits:
         raise InputError(
             "expected --val-share with a dataset that has no validation split. "
@@ -191,7 +191,7 @@ def _chosen(
     if split == "test":
         if split in splits:
             return splits[split]
-        raise MissingSplitError(f"expected images of split {split!r}. Received: none that {source} names")
+        raise MissingSplitError(f"expected images of split {split!r}. Received: none where {source} says")
     images = splits.get("train") or whole or []
     chosen = validation_names([path.name for path in images], val_share)
     return [path for path in images if (path.name in chosen) == (split == "val")]

@@ -77,7 +77,7 @@ class YoloDataset(FileDataset):
         """Reads the label file and the header of the image."""
         header = read_header(self.image_files[index])
         label_map, classes, empty, _ = self._painted(index, header.size)
-        # Shares of the sides never tell which way a picture was turned when it was annotated.
+        # Shares of the sides never tell which way an image was turned when it was annotated.
         note = "" if header.orientation == 1 else "exif_unclear"
         return Inspection(objects=len(relabel(label_map, classes)[1]), empty=empty, note=note)
 
