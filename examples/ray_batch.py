@@ -42,7 +42,7 @@ class PredictBatch:
             size, objects, error = (0, 0), [], ""
             try:
                 found = self._predictor(read_image(path))
-                size, objects = found.size, found.to_coco(int(image_id))
+                size, objects = found.size, found.to_coco(int(image_id), self._predictor.category_ids)
                 if self._polygons:
                     for row, polygons in zip(objects, found.to_polygons(), strict=True):
                         row["segmentation"] = [polygon.flatten().tolist() for polygon in polygons]

@@ -167,7 +167,10 @@ def _triangle_weights(n_in: Tensor, n_out: int, n_inner: Tensor | int) -> tuple[
     position = tf.range(n_out, dtype=tf.float32)  # (n_out,)
     if not isinstance(n_inner, int):
         position -= tf.cast((n_out - n_inner) // 2, tf.float32)
-    scale = tf.cast(n_in, tf.float32) / tf.cast(n_inner, tf.float32)
+    # TensorFlow's optimiser turns a division by a constant into a product, which rounds in another way. A product as
+    # written is the same in every engine.
+    scale = tf.cast(n_in, tf.float32)
+    scale = scale * (1 / n_inner) if isinstance(n_inner, int) else scale / tf.cast(n_inner, tf.float32)
     centres = (position + 0.5) * scale
     distance = tf.abs(tf.cast(tf.range(n_in), tf.float32)[None, :] + 0.5 - centres[:, None])
     weights = tf.nn.relu(1 - distance / tf.maximum(scale, 1))

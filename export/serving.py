@@ -127,7 +127,8 @@ def write_tf_serving(
         described = read_json(sidecar(model), expected)
     except RecursionError:
         raise InputError(f"expected {expected}. Received: {sidecar(model)}, which is nested too deeply") from None
-    batch = max_batch if _batch_of(described, sidecar(model)) == "batch" else 1
+    axis = _batch_of(described, sidecar(model))
+    batch = max_batch if axis == "batch" else int(axis)
     configs = [folder / "models.config", folder / "batching.config"]
     with _publishing(folder / name, kind="saved_model.pb", configs=configs) as (target, partial):
         _copy_folder(model, partial)

@@ -90,6 +90,9 @@ def command_line() -> Iterator[None]:
             raise
         print(f"error: {what}", file=sys.stderr)
         raise SystemExit(2) from None
+    except BrokenPipeError:  # `… | head` has read enough
+        sys.stderr.close()
+        raise SystemExit(141) from None
     except OSError as error:
         place = "" if error.filename is None else f" ({error.filename})"
         received = f"{reason_of(error)}{place}"

@@ -44,7 +44,7 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, InputError) or not _concerns(error, pathlib.Path(path)):
+        if isinstance(error, InputError | BrokenPipeError) or not _concerns(error, pathlib.Path(path)):
             raise
         raise WriteError(f"expected a place that can be written. Received: {path} ({reason_of(error)})") from error
 

@@ -29,7 +29,7 @@ _LARGEST_ID = 65535
 """Largest id in a label image."""
 _BROKEN = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError),
-    *(struct.error, zlib.error, Image.DecompressionBombError, MemoryError),
+    *(struct.error, zlib.error, RuntimeError, MemoryError, Image.DecompressionBombError),
 )
 """What Pillow raises for a broken file, depending on its format and the place of the damage."""
 _ORIENTATION = 0x0112

@@ -194,13 +194,18 @@ def _train(
     if resume and _writes(settings):
         state = StateFolder(folder / "state").read()
         before = None if state is None else state.data
+        if state is not None and settings.train.epochs < state.epochs_done:
+            raise InputError(
+                f"expected at least the {state.epochs_done} epochs that {folder} has trained. "
+                f"Received: epochs={settings.train.epochs}"
+            )
         ids = category_ids(datasets["train"])
         require_same_data(before, data, model=settings.model, ids=ids, accept_changed=accept_changed_data)
     # Workers must find each other before TensorFlow computes anything.
     distribution = start(settings.train.strategy, batch_size=settings.data.batch_size)
     if not resume:
         settings = fitted(settings, datasets["train"], explicit=explicit)
-        _require_image_size(settings)
+        _require_sound(settings)
     if not distribution.chief:
         # The chief prints and writes everything.
         with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
@@ -269,7 +274,7 @@ def fitted(settings: RunConfig, dataset: Dataset, *, explicit: Collection[str] =
         InputError: if a transfer would change an explicit setting.
     """
     if settings.train.start.transfer:
-        settings = _with_form_of(settings.train.start.transfer, settings, explicit)
+        settings = with_form_of(settings.train.start.transfer, settings, explicit)
     return settings.changed(
         class_names=dataset.class_names,
         category_ids=category_ids(dataset),
@@ -277,8 +282,8 @@ def fitted(settings: RunConfig, dataset: Dataset, *, explicit: Collection[str] =
     ).resolved()
 
 
-def _require_image_size(settings: RunConfig) -> None:
-    """Makes sure that the encoder takes images of the size."""
+def _require_sound(settings: RunConfig) -> None:
+    """Makes sure that the encoder takes images of the size, and that a curriculum can add steps."""
     from rsis_tf.models.encoders import ENCODERS
 
     smallest = ENCODERS[settings.model.encoder].min_size
@@ -288,9 +293,11 @@ def _require_image_size(settings: RunConfig) -> None:
             f"the encoder {settings.model.encoder} takes sides of {smallest} or more pixels. "
             f"Received: --image-size {height}x{width}"
         )
+    if settings.train.curriculum.curriculum_learning and settings.train.curriculum.patience is None:
+        raise InputError("--curriculum-learning adds steps when patience runs out. Received: no --patience")
 
 
-def _with_form_of(source: str, settings: RunConfig, explicit: Collection[str]) -> RunConfig:
+def with_form_of(source: str, settings: RunConfig, explicit: Collection[str]) -> RunConfig:
     """Returns the settings with the form of the model whose weights are transferred."""
     quiet_start()
     from rsis_tf.inference import load_model

@@ -25,8 +25,10 @@ import numbers
 import os
 import pathlib
 import re
+import struct
 import threading
 import types
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self, overload
 
@@ -460,7 +462,9 @@ class Instances(Sequence[Instance]):
         partial = path.with_name(f".{os.getpid()}-{threading.get_ident()}.partial{path.suffix}")
         try:
             if pixels is None:
-                partial.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+                partial.write_text(
+                    json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace"
+                )
             else:
                 Image.fromarray(pixels).save(partial)
             os.replace(partial, path)
@@ -476,6 +480,7 @@ class Instances(Sequence[Instance]):
     def _coco_file(self, file_name: str) -> dict[str, Any]:
         names = {int(instance.class_id): instance.class_name for instance in self}
         return {
+            "info": {},
             "images": [{"id": 1, "file_name": file_name, "height": self.size[0], "width": self.size[1]}],
             "annotations": [{"id": number, **row} for number, row in enumerate(self.to_coco(image_id=1), start=1)],
             "categories": [{"id": class_id, "name": names[class_id]} for class_id in sorted(names)],
@@ -697,6 +702,13 @@ _AN_IMAGE = (
 )
 
 
+_BROKEN = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError),
+    *(struct.error, zlib.error, RuntimeError, MemoryError, Image.DecompressionBombError),
+)
+"""What Pillow raises for a broken file, depending on its format and the place of the damage."""
+
+
 def read_file(path: str | os.PathLike) -> Array:
     """Reads an image file with Pillow, see `as_image`.
 
@@ -713,8 +725,7 @@ def read_file(path: str | os.PathLike) -> Array:
             return _from_pillow(opened)
     except InputError:
         raise
-    # Pillow reports a broken file through any of these, depending on the format and the place of the damage.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+    except _BROKEN as error:
         raise InputError(
             f"expected an image file that can be read. Received: {os.fspath(path)} ({reason_of(error)})"
         ) from None
@@ -819,7 +830,9 @@ def _from_pillow(image: Image.Image) -> Array:
         if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
             return as_image(np.asarray(upright))
         return np.asarray(upright.convert("RGB"))
-    except (OSError, SyntaxError) as error:  # pixels are decoded here
+    except InputError:
+        raise
+    except _BROKEN as error:  # pixels are decoded here
         raise InputError(f"expected an image that can be read. Received: {image} ({reason_of(error)})") from None
 
 

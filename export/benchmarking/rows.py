@@ -15,6 +15,7 @@ from export.benchmarking.process import MeasurementError, Process
 from export.benchmarking.worker import WITHOUT_GPU, Task, device_of, is_cpu
 from export.options import Thresholds
 from rsis_tf.config.json_file import read_json
+from rsis_tf.errors import InputError
 from rsis_tf.evaluation.metrics.agreement import agreement
 from rsis_tf.runtime import Instance, decode, resize_image
 
@@ -163,7 +164,12 @@ class _Measurement:
             self.row |= {"file": self.case.path.name}
             self._fail(f"expected a file or folder. Received: {self.case.path.name}, which is not there")
             return
-        self.row |= describe(self.case.path) | self.row
+        try:
+            self.row |= describe(self.case.path) | self.row
+        except InputError as error:
+            self.row |= {"file": self.case.path.name}
+            self._fail(str(error))
+            return
         environment = WITHOUT_GPU if is_cpu(self.case.provider.partition(":")[0]) else {}
         self._process = Process(self.task, worker=self.case.worker, environment=environment)
 
@@ -243,7 +249,7 @@ class _Comparison:
             return
         if "thresholds" not in row:
             return
-        found = _decoded(pathlib.Path(measurement.task.outputs), self._size, row["thresholds"])
+        found = _decoded(pathlib.Path(measurement.task.outputs), self._size, row["thresholds"], aspect=row["aspect"])
         self._instances = self._instances or found
         row["agreement"] = float(np.mean([agreement(*pair) for pair in zip(self._instances, found, strict=True)]))
 
@@ -264,11 +270,14 @@ def describe(path: pathlib.Path) -> Row:
     }
 
 
-def _decoded(path: pathlib.Path, size: tuple[int, int], thresholds: Thresholds) -> list[Sequence[Instance]]:
+def _decoded(
+    path: pathlib.Path, size: tuple[int, int], thresholds: Thresholds, *, aspect: str
+) -> list[Sequence[Instance]]:
     with np.load(path) as stored:
         masks, classes, stops = (stored[name] for name in stored.files)
     return [
-        decode(*output, size=size, class_names=(), **thresholds) for output in zip(masks, classes, stops, strict=True)
+        decode(*output, size=size, class_names=(), aspect=aspect, **thresholds)
+        for output in zip(masks, classes, stops, strict=True)
     ]
 
 

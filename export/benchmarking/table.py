@@ -115,7 +115,8 @@ def plot(rows: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
     measured = [row for row in rows if "error" not in row]
     figure = Figure(figsize=(8, 1 + 0.4 * max(len(measured), 1)), layout="constrained")
     axes = figure.add_subplot()
-    labels = [f"{row['file']} · {row['provider']} · batch {row['batch']}" for row in measured]
+    # A dollar sign would begin a formula.
+    labels = [f"{row['file']} · {row['provider']} · batch {row['batch']}".replace("$", r"\$") for row in measured]
     median, p95 = per_image(measured)
     errors = [np.zeros(len(measured)), np.maximum(p95 - median, 0)]
     axes.barh(range(len(measured)), median, xerr=errors, color="#0072b2", ecolor="#444444")

@@ -65,12 +65,14 @@ class Opened:
         run: (B, h, w, 3) uint8 → masks, classes and stop.
         size: (h, w) at which it runs.
         thresholds: those of the file.
+        aspect: "stretch" or "keep", how images fill the frame.
         precision: where the way of running decides it, not the file.
     """
 
     run: Callable[[Array], Outputs]
     size: tuple[int, int]
     thresholds: Thresholds
+    aspect: str = "stretch"
     precision: str | None = None
 
 
@@ -91,7 +93,7 @@ def prepare(task: Task, open_file: Callable[[pathlib.Path, Task], Opened] | None
     start = time.perf_counter()
     opened = (open_file or _open)(pathlib.Path(task.path), task)
     loaded, run = time.perf_counter() - start, opened.run
-    images = np.stack([resize_image(image, opened.size) for image in np.load(task.images)])
+    images = np.stack([resize_image(image, opened.size, opened.aspect) for image in np.load(task.images)])
     batches = [
         np.take(images, range(i, i + task.batch), axis=0, mode="wrap") for i in range(0, len(images), task.batch)
     ]
@@ -99,7 +101,7 @@ def prepare(task: Task, open_file: Callable[[pathlib.Path, Task], Opened] | None
     turn = itertools.cycle(batches)
     for _ in range(task.warm_up):
         run(next(turn))
-    facts = {"load_s": loaded, "thresholds": opened.thresholds}
+    facts = {"load_s": loaded, "thresholds": opened.thresholds, "aspect": opened.aspect}
     return facts | ({"precision": opened.precision} if opened.precision else {}), lambda: run(next(turn))
 
 
@@ -191,6 +193,7 @@ def _open(path: pathlib.Path, task: Task) -> Opened:
         run=predictor.run,
         size=predictor.image_size,
         thresholds=Thresholds(stop_threshold=predictor.stop_threshold, mask_threshold=predictor.mask_threshold),
+        aspect=predictor.aspect,
     )
 
 
@@ -226,6 +229,7 @@ def _open_bound(path: pathlib.Path, providers: list[Provider], task: Task) -> Op
         thresholds=Thresholds(
             stop_threshold=float(metadata["stop_threshold"]), mask_threshold=float(metadata["mask_threshold"])
         ),
+        aspect=metadata.get("aspect", "stretch"),
     )
 
 

@@ -15,16 +15,28 @@ def to_half(model: onnx.ModelProto) -> None:
     """Converts weights and arithmetic to float16; `image`, `masks`, `classes` and `stop` keep their type.
 
     Nodes before the first convolution stay in float32: colours from 0 to 255 and pixel positions in large images have
-    more digits than float16 holds.
+    more digits than float16 holds. Comparisons stay too (`nodes_compared`).
     """
     types = _element_types(model)
     editor = GraphEditor(model)
     before = {id(node) for node in nodes_before_convolutions(model)}
+    exact = {id(node) for node in nodes_compared(model)}
     half: set[str] = set()  # tensors that are float16 afterwards
     ready: dict[str, str] = {}  # float32 tensor or constant → its float16 copy
+    restored: dict[str, str] = {}  # float16 tensor → its float32 copy
     nodes = []
     for node in model.graph.node:
         if id(node) in before:
+            nodes.append(node)
+            continue
+        if id(node) in exact:
+            for i, name in enumerate(node.input):
+                if name not in half:
+                    continue
+                if name not in restored:
+                    restored[name] = f"{name}/exact"
+                    nodes.append(helper.make_node("Cast", [name], [restored[name]], name=restored[name], to=FLOAT))
+                node.input[i] = restored[name]
             nodes.append(node)
             continue
         for i, name in enumerate(node.input):
@@ -67,6 +79,23 @@ def nodes_before_convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
         else:
             before.append(node)
     return before
+
+
+def nodes_compared(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Returns the comparisons, and what computes their operands after the last convolution or resize.
+
+    A maximum is compared with the values it is taken from. If one of the two were rounded and the other not, as ONNX
+    Runtime does on CPUs, no value would equal the maximum.
+    """
+    wanted: set[str] = set()
+    found = []
+    for node in reversed(model.graph.node):
+        if node.op_type == "GreaterOrEqual" or (
+            wanted.intersection(node.output) and node.op_type not in ("Conv", "Resize", "Shape")
+        ):
+            found.append(node)
+            wanted.update(node.input)
+    return found
 
 
 def _element_types(model: onnx.ModelProto) -> dict[str, int]:

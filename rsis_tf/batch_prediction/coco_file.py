@@ -71,7 +71,7 @@ class CocoFile:
         """Writes images and categories and closes the file."""
         numbers = self._category_ids or range(len(class_names))
         categories = [{"id": int(numbers[k]), "name": name} for k, name in enumerate(class_names) if k > 0]
-        rest: dict[str, Any] = {"images": self._images, "categories": categories}
+        rest: dict[str, Any] = {"info": {}, "images": self._images, "categories": categories}
         if self._videos:
             rest["videos"] = [{"id": number, "name": name} for name, number in self._videos.items()]
         with self._file:

@@ -11,21 +11,28 @@ _LARGEST_ID = 65535
 """In 16 bits."""
 
 
-def label_map(found: Instances) -> tuple[np.ndarray, list[int]]:
-    """Returns the label map of an image, uint8 or uint16, and the value of each object in it."""
-    labels, numbers = close_gaps(found.to_label_map(), len(found))
-    return compact(labels), numbers
+def numbered(found: Instances) -> tuple[np.ndarray, list[int]]:
+    """Returns the label map of an image, (H, W) int32, and the value of each object in it."""
+    return close_gaps(found.to_label_map(), len(found))
 
 
-def identity_map(found: Instances, ids: Sequence[int]) -> tuple[np.ndarray, list[int]]:
-    """Returns the label map of a frame, uint16, whose values are identities, and the value of each object in it.
-
-    Raises:
-        InputError: for an identity that 16 bits do not hold.
-    """
-    if max(ids, default=0) > _LARGEST_ID:
-        raise InputError(f"expected at most {_LARGEST_ID} distinct objects in a sequence. Received: {max(ids)}")
+def identified(found: Instances, ids: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    """Returns the label map of a frame, (H, W) int32, whose values are identities, and the value of each object."""
     order = found.to_label_map()
-    labels = np.array([0, *ids], np.uint16)[order]
+    labels = np.array([0, *ids], np.int32)[order]
     visible = np.bincount(order.ravel(), minlength=len(found) + 1)[1:] > 0
     return labels, [identity if seen else 0 for identity, seen in zip(ids, visible, strict=True)]
+
+
+def narrowed(labels: np.ndarray, *, identities: bool = False) -> np.ndarray:
+    """Returns a label map as an image file holds it: uint8 or uint16, always uint16 for identities.
+
+    Raises:
+        InputError: for a value that 16 bits do not hold.
+    """
+    if not identities:
+        return compact(labels)
+    largest = int(labels.max(initial=0))
+    if largest > _LARGEST_ID:
+        raise InputError(f"expected at most {_LARGEST_ID} distinct objects in a sequence. Received: {largest}")
+    return labels.astype(np.uint16)

@@ -11,7 +11,7 @@ import numpy as np
 
 from rsis_tf.batch_prediction.coco_file import CocoFile
 from rsis_tf.batch_prediction.identities import Distinct, drawn
-from rsis_tf.batch_prediction.label_maps import identity_map, label_map
+from rsis_tf.batch_prediction.label_maps import identified, narrowed, numbered
 from rsis_tf.batch_prediction.manifest import NAME, Manifest
 from rsis_tf.batch_prediction.sources import Place, Source
 from rsis_tf.batch_prediction.tables import TracksFile, write_counts, write_distinct
@@ -177,9 +177,9 @@ class Results:
             for path in paths.values():
                 _make_folder(path)
             self._manifest.add(paths.values())
-            labels, numbers = label_map(found) if place is None else identity_map(found, ids)
+            labels, numbers = numbered(found) if place is None else identified(found, ids)
             if "labels" in paths:
-                write_image(paths["labels"], labels)
+                write_image(paths["labels"], narrowed(labels, identities=place is not None))
             if "overlay" in paths:
                 write_image(paths["overlay"], overlay(image, shown, route=self._route))
             if "strip" in paths:

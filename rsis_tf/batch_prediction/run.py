@@ -114,7 +114,8 @@ def predict_paths(
     if done:
         print(printable(f"{out}: {', '.join(kinds)} of {_counted(done, 'image')}"))
     if reader.refused:
-        print(printable(f"skipped {_counted(len(reader.refused), 'path')}: {', '.join(map(str, reader.refused))}"))
+        refused = [str(path) if path.parts else "''" for path in reader.refused]
+        print(printable(f"skipped {_counted(len(reader.refused), 'path')}: {', '.join(refused)}"))
     return reader.refused
 
 

@@ -66,8 +66,8 @@ def find_sources(asked: Sequence[str | pathlib.Path], *, out: pathlib.Path) -> l
 
     Args:
         asked: files; folders, for all images and videos in them and in their subfolders, sorted; patterns with `*`,
-            `?`, `[…]` or `**`, sorted. Hidden files in folders are left out, and so are earlier results; any other file
-            gives a source with a problem.
+            `?`, `[…]` or `**`, sorted. Hidden files and earlier results in folders are left out; a pattern takes all
+            that it matches. Any other file gives a source with a problem.
         out: the folder of the results; folders and patterns leave out the files in it.
 
     Returns:

@@ -8,13 +8,13 @@ from typing import Any
 
 from rsis_tf import files, outputs
 from rsis_tf.cli.data_options import coco_fields
-from rsis_tf.cli.evaluation_options import add_model_and_data, data_config, new_parser, open_both
+from rsis_tf.cli.evaluation_options import add_model_and_data, data_config, new_parser, open_both, read_split
 from rsis_tf.cli.predictor_options import class_ids, other_predictions
 from rsis_tf.cli.protocol_options import add_protocol_options, chosen_protocol
 from rsis_tf.data import category_ids
 from rsis_tf.errors import command_line
 from rsis_tf.evaluation import scoring
-from rsis_tf.evaluation.predictions import Predictor, Sink
+from rsis_tf.evaluation.predictions import Predictor, Sink, of_classes
 from rsis_tf.evaluation.protocols import PLAIN, Protocol, metrics_file
 from rsis_tf.progress import ProgressLine
 
@@ -71,13 +71,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         numbers = category_ids(dataset) or getattr(predictor, "category_ids", ())
         classes = class_ids(arguments.classes, dataset.class_names, numbers)
         with contextlib.ExitStack() as stack:
-            sinks = _open_sinks(arguments, dataset.class_names, protocol, numbers, stack)
+            sinks = _open_sinks(arguments, dataset.class_names, protocol, numbers, classes, stack)
             scores = scoring.evaluate(
                 predictor, dataset, progress=ProgressLine(), sinks=sinks, classes=classes, protocol=protocol
             )
         print(scoring.table(scores))
         if out is not None:
-            measured: dict[str, Any] = {"dataset": data_config(arguments).dataset, "split": arguments.split}
+            measured: dict[str, Any] = {"dataset": data_config(arguments).dataset, "split": read_split(arguments)}
             measured["protocol"] = protocol.settings()
             if classes is not None:
                 measured["classes"] = list(scores.per_class)
@@ -96,6 +96,7 @@ def _open_sinks(
     class_names: Sequence[str],
     protocol: Protocol,
     numbers: Sequence[int],
+    classes: frozenset[int] | None,
     stack: contextlib.ExitStack,
 ) -> list[Sink]:
     """Opens the result files that the arguments name.
@@ -105,27 +106,36 @@ def _open_sinks(
         class_names: K names, the first of them the background.
         protocol: the protocol of the scores.
         numbers: K numbers of the classes in COCO files; empty for 0 … K−1.
+        classes: ids of the classes to write; None for all.
         stack: closes the files at its end.
     """
     sinks: list[Sink] = []
     if arguments.coco_results:
         from rsis_tf.evaluation.benchmarks.coco_results import ResultsFile
 
-        file = ResultsFile(arguments.coco_results, category_ids=numbers, every_class=protocol.every_class)
+        file = ResultsFile(
+            arguments.coco_results, category_ids=numbers, every_class=protocol.every_class, classes=classes
+        )
         sinks.append(stack.enter_context(file))
     if arguments.cityscapes_results:
         from rsis_tf.evaluation.benchmarks.cityscapes_files import ResultFiles
 
-        sinks.append(ResultFiles(arguments.cityscapes_results, class_names, every_class=protocol.every_class))
+        folder = arguments.cityscapes_results
+        sinks.append(ResultFiles(folder, class_names, every_class=protocol.every_class, classes=classes))
     if arguments.leaves_submission:
         from rsis_tf.evaluation.benchmarks.leaves_submission import SubmissionFolder
 
-        sinks.append(SubmissionFolder(arguments.leaves_submission, overlap=protocol.overlap))
+        sinks.append(_of_best(SubmissionFolder(arguments.leaves_submission, overlap=protocol.overlap), classes))
     if arguments.overlays:
         from rsis_tf.evaluation.overlays import OverlayFiles
 
-        sinks.append(OverlayFiles(arguments.overlays, count=arguments.overlays_count))
+        sinks.append(_of_best(OverlayFiles(arguments.overlays, count=arguments.overlays_count), classes))
     return sinks
+
+
+def _of_best(sink: Sink, classes: frozenset[int] | None) -> Sink:
+    """Returns a sink that receives the predictions whose best class is one of the classes."""
+    return lambda sample, instances: sink(sample, of_classes(instances, classes))
 
 
 def _scores_file(arguments: argparse.Namespace) -> pathlib.Path | None:

@@ -73,7 +73,7 @@ def open_data(arguments: argparse.Namespace) -> Dataset:
     """
     if arguments.limit is not None and arguments.limit < 1:
         raise InputError(f"--limit must be at least 1. Received: {arguments.limit}")
-    dataset = load_dataset(data_config(arguments), _split(arguments))
+    dataset = load_dataset(data_config(arguments), read_split(arguments))
     return dataset if arguments.limit is None else Subset(dataset, arguments.limit)
 
 
@@ -104,7 +104,7 @@ def open_both(arguments: argparse.Namespace, protocol: Protocol) -> tuple[Datase
     """
     dataset, predictor = open_data(arguments), open_following(arguments, protocol)
     if arguments.check:
-        for line in check_evaluation(_split(arguments), dataset, num_steps=predicted_steps(predictor)):
+        for line in check_evaluation(read_split(arguments), dataset, num_steps=predicted_steps(predictor)):
             print(line, flush=True)
     return dataset, predictor
 
@@ -157,7 +157,7 @@ def data_root(arguments: argparse.Namespace) -> str:
     return data_config(arguments).root or "."
 
 
-def _split(arguments: argparse.Namespace) -> str:
+def read_split(arguments: argparse.Namespace) -> str:
     """Returns the split to read: "all" if `--annotations` names a file that has no split."""
     fields = coco_fields(arguments)
     return "all" if "annotations" in fields and "val_share" not in fields else arguments.split

@@ -30,6 +30,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_protocol_options(parser, default="paper-cvppp", scored_by=("overlap",))
     arguments = parser.parse_args(argv)
     with command_line():
+        if arguments.csv and not arguments.score:
+            raise InputError(f"--csv is for --score. Received: --csv {arguments.csv} without it")
+        if arguments.score and (arguments.model or arguments.out):
+            received = f"MODEL {arguments.model}" if arguments.model else f"--out {arguments.out}"
+            raise InputError(f"--score compares two folders, without MODEL and --out. Received: {received}")
         if arguments.score:
             _score(arguments)
         elif arguments.model and arguments.out:

@@ -100,6 +100,8 @@ def _folder(text: str) -> pathlib.Path:
 def _kinds(text: str) -> tuple[str, ...]:
     kinds = ("all",) if text == "all" else tuple(part.strip() for part in text.split(","))
     unknown = [kind for kind in kinds if kind not in KINDS and text != "all"]
+    if "all" in unknown:
+        raise argparse.ArgumentTypeError(f"expected all to stand alone. Received: {text}")
     if unknown:
         raise argparse.ArgumentTypeError(f"expected some of {', '.join(KINDS)}, or all. Received: {', '.join(unknown)}")
     return kinds

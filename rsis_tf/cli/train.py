@@ -14,7 +14,7 @@ from rsis_tf.config import RunConfig, json_file
 from rsis_tf.config.presets import PRESETS, VARIANTS, preset_name
 from rsis_tf.engine import quiet_start
 from rsis_tf.errors import ArgumentParser, InputError, TrainingDiverged, command_line
-from rsis_tf.run import TrainedRun, train
+from rsis_tf.run import TrainedRun, train, with_form_of
 
 if TYPE_CHECKING:
     from rsis_tf.training.loggers import Callback
@@ -112,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         resume = arguments.resume is not None
         settings = resumed(arguments) if resume else configure(arguments)
         if arguments.print_config:
+            if settings.train.start.transfer and not resume:
+                settings = with_form_of(settings.train.start.transfer, settings, given_settings(arguments))
             print(json_file.to_json(settings.resolved()), end="")
             return
         try:

@@ -85,6 +85,11 @@ def configure(arguments: argparse.Namespace) -> config.RunConfig:
         if given["calibrate_objectness"]:
             given["stop_threshold"] = config.ModelConfig.stop_threshold
     settings = start.changed(**given)
+    if arguments.found_by_votes and not settings.data.partial_sequences:
+        raise InputError(
+            "--found-by-votes is for partial sequences (--partial-sequences, --mask-head voting). "
+            f"Received: --found-by-votes {arguments.found_by_votes} without them"
+        )
     optimization, initial = settings.train.optimization, settings.train.start
     if arguments.momentum is not None and "sgd" not in (optimization.optimizer, optimization.encoder_optimizer):
         raise InputError(
@@ -105,7 +110,8 @@ def implied(given: dict[str, Any], start: config.RunConfig) -> dict[str, Any]:
 
     - A range switches augmentation on. Another `--augmentation` replaces the ranges of the preset.
     - `--crop` keeps the shape of training images, so prediction keeps it too (`aspect`).
-    - Another folder replaces the annotation files of a stored run; a generated dataset has none.
+    - Another folder replaces the annotation files of a stored run; a generated dataset has none. The numbers of images
+      to use belong to the folder or dataset that they were given for.
     - A mask head that does not support partial sequences or class features gets none. Only partial sequences can be cut
       short: others would never show how a sequence ends.
     - An encoder without weights keeps none; others keep the preset's choice. An encoder that starts from random weights
@@ -128,7 +134,11 @@ def implied(given: dict[str, Any], start: config.RunConfig) -> dict[str, Any]:
     if "root" in given or generated:
         follows |= dict.fromkeys(_FILES)
     if generated:
-        follows |= {"root": None, "crowds": config.DataConfig.crowds}
+        follows["root"] = None
+    if dataset != start.data.dataset:
+        follows |= {"train_size": None, "val_size": None, "crowds": config.DataConfig.crowds}
+    elif "root" in given and not generated:
+        follows |= {"train_size": None, "val_size": None}
     head = config.MASK_HEADS[given.get("mask_head", start.model.mask_head)]
     if not head.partial_sequences:
         follows["partial_sequences"] = 0.0

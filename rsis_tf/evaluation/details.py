@@ -2,6 +2,7 @@
 
 import dataclasses
 import heapq
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,9 @@ class Details:
         self._rows: list[tuple[float, float, bool, bool]] = []  # score, objectness, found an object, of its class
 
     def __call__(self, sample: Sample, instances: "Sequence[Instance]") -> None:
+        overlap = overlaps(instances, sample.label_map, len(sample.classes))  # (P, n + 2)
+        only_void = (overlap[:, VOID + 1] > 0) & (overlap[:, VOID + 2 :].sum(axis=1) == 0)  # neither right nor wrong
+        instances = [instance for instance, void in zip(instances, only_void, strict=True) if not void]
         matched = match(sample, instances)  # (P,)
         classes = np.asarray(sample.classes, np.int64)
         for instance, number in zip(instances, matched, strict=True):
@@ -74,6 +78,8 @@ class Details:
 
     def _keep(self, sample: Sample, instances: "Sequence[Instance]") -> None:
         scores = image_scores(instances, sample.label_map)
+        if math.isnan(scores["sbd"]):  # an image without annotations is not a bad one
+            return
         image = WorstImage(sample=sample, instances=tuple(instances), sbd=scores["sbd"], dic=scores["dic"])
         self._count += 1
         heapq.heappush(self._images, (-image.sbd, -self._count, image))

@@ -41,6 +41,7 @@ def predict_dataset(
     *,
     progress: Progress | None = None,
     classes: frozenset[int] | None = None,
+    every_class: bool = False,
 ) -> float:
     """Predicts every image at its own size and passes it to each sink. At most one batch is held in memory.
 
@@ -50,6 +51,7 @@ def predict_dataset(
         sinks: each is called with (sample, instances) after each image.
         progress: called after each image.
         classes: ids of the classes to keep, see `only_classes`; None for all.
+        every_class: see `only_classes`.
 
     Returns:
         Seconds spent in the predictor, without the time to read the dataset and to run the sinks.
@@ -82,7 +84,7 @@ def predict_dataset(
         seconds += time.perf_counter() - start
         sample = waiting.popleft()
         if classes is not None:
-            sample, instances = only_classes(sample, instances, classes)
+            sample, instances = only_classes(sample, instances, classes, every_class=every_class)
         for sink in sinks:
             sink(sample, instances)
         if progress:
@@ -91,17 +93,29 @@ def predict_dataset(
 
 
 def only_classes(
-    sample: Sample, instances: "Sequence[Instance]", classes: frozenset[int]
+    sample: Sample, instances: "Sequence[Instance]", classes: frozenset[int], *, every_class: bool = False
 ) -> "tuple[Sample, list[Instance]]":
     """Removes all other classes from a sample and its predictions, as if neither dataset nor model had them.
 
     Objects of other classes become background, predictions of other classes are dropped.
+
+    Args:
+        sample: an image with its objects.
+        instances: its predictions.
+        classes: ids of the classes to keep.
+        every_class: keep all predictions, because each counts for every class, with the probability of that class.
+            Whoever counts them leaves out the other classes.
     """
     kept = np.isin(sample.classes, sorted(classes))  # (n,)
     numbers = np.zeros(len(kept) + 2, np.int32)  # by label: void, background, objects
     numbers[0], numbers[2:] = VOID, np.where(kept, np.cumsum(kept), 0)
     sample = dataclasses.replace(sample, label_map=numbers[sample.label_map + 1], classes=sample.classes[kept])
-    return sample, [instance for instance in instances if instance.class_id in classes]
+    return sample, list(instances) if every_class else of_classes(instances, classes)
+
+
+def of_classes(instances: "Sequence[Instance]", classes: frozenset[int] | None) -> "list[Instance]":
+    """Returns the predictions whose best class is one of the classes; None for all."""
+    return [instance for instance in instances if classes is None or instance.class_id in classes]
 
 
 def _check_classes(predicted: tuple[str, ...], given: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rsis_tf import files
 from rsis_tf.config import RunConfig
 from rsis_tf.config.json_file import load, read_json, to_json
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, reason_of
 from rsis_tf.evaluation.metrics.table import SCORES, Score, score
 
 if TYPE_CHECKING:
@@ -89,7 +89,12 @@ def report(run: str | pathlib.Path, details: "Details | None" = None) -> str:
     if metrics is None:
         parts.append(f"<p>Not scored yet. Score it with <code>rsis evaluate {html.escape(str(run))}</code></p>")
     else:
-        parts += [_measured(metrics), _cards(metrics), _others(metrics), _classes(metrics)]
+        try:
+            parts += [_measured(metrics), _cards(metrics), _others(metrics), _classes(metrics)]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"expected a run's scores. Received: {run / 'metrics.json'} ({reason_of(error)})"
+            ) from None
     style = _STYLE
     if details is not None:
         from rsis_tf.evaluation.report_details import STYLE, details_html
@@ -187,8 +192,8 @@ def _classes(metrics: dict[str, Any]) -> str:
     numbers = metrics.get("category_ids") or {}
     head = "".join(f"<th>{name}</th>" for name in ("class", "objects", *(row.title for row in columns)))
     rows = [
-        f"<tr><td>{html.escape(name)}{f' ({numbers[name]})' if name in numbers else ''}</td>"
-        + f"<td>{values.get('objects', '–')}</td>"
+        f"<tr><td>{html.escape(name)}{f' ({html.escape(str(numbers[name]))})' if name in numbers else ''}</td>"
+        + f"<td>{html.escape(str(values.get('objects', '–')))}</td>"
         + "".join(f"<td>{row.text(values.get(row.name))}</td>" for row in columns)
         + "</tr>"
         for name, values in classes.items()

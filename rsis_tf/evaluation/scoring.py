@@ -12,8 +12,9 @@ from rsis_tf.evaluation.metrics import leaves
 from rsis_tf.evaluation.metrics.average_precision import PRECISION_SCORES, AveragePrecision
 from rsis_tf.evaluation.metrics.bootstrap import RESAMPLES, Interval, known_mean, mean_interval
 from rsis_tf.evaluation.metrics.table import SCORES, score
-from rsis_tf.evaluation.predictions import Predictor, Progress, Sink, predict_dataset
+from rsis_tf.evaluation.predictions import Predictor, Progress, Sink, of_classes, predict_dataset
 from rsis_tf.evaluation.protocols import PLAIN, Protocol
+from rsis_tf.runtime import close_gaps
 
 if TYPE_CHECKING:
     from rsis_tf.runtime import Instance
@@ -101,7 +102,8 @@ def evaluate(
         predictor: maps images to instances; should follow the protocol too (`protocol_masks.follow`).
         dataset: samples at their own size, image ids unique.
         progress: called after each image.
-        sinks: each is called with (sample, instances) after each image.
+        sinks: each is called with (sample, instances) after each image; with `every_class` and `classes`, the instances
+            include those whose best class is another one.
         classes: ids of the classes to score, see `predictions.only_classes`; None for all.
         resamples: number of bootstrap draws for the intervals.
         seed: seed of the draws.
@@ -111,17 +113,20 @@ def evaluate(
     Raises:
         InputError: if the dataset is empty or its classes are not the predictor's.
     """
-    precision = AveragePrecision.of_protocol(dataset.class_names, protocol)
+    precision = AveragePrecision.of_protocol(dataset.class_names, protocol, classes=classes)
     image_values: dict[str, list[float]] = {name: [] for name, row in SCORES.items() if row.function}
     counts: list[tuple[int, int]] = []
 
     def add(sample: Sample, instances: "Sequence[Instance]") -> None:
         precision.add(sample.image_id, instances, sample.label_map, sample.classes)
+        instances = of_classes(instances, classes)
         for name, value in image_scores(instances, sample.label_map, overlap=protocol.overlap).items():
             image_values[name].append(value)
         counts.append((len(sample.classes), len(instances)))
 
-    seconds = predict_dataset(predictor, dataset, [add, *sinks], progress=progress, classes=classes)
+    seconds = predict_dataset(
+        predictor, dataset, [add, *sinks], progress=progress, classes=classes, every_class=protocol.every_class
+    )
     objects, predictions = (sum(column) for column in zip(*counts, strict=True))
     summary = precision.summarize()
     scored = [name for k, name in enumerate(dataset.class_names) if k > 0 and (classes is None or k in classes)]
@@ -148,12 +153,15 @@ def image_scores(instances: "Sequence[Instance]", truth: np.ndarray, *, overlap:
     Args:
         instances: predictions, masks (H, W) bool.
         truth: (H, W) int label map. `VOID` pixels are background in it and in the prediction. Objects without a visible
-            pixel are left out: the leaf challenge would count their unused ids.
+            pixel are left out: the leaf challenge would count their unused ids. If all pixels are void, as in test
+            images without annotations, the scores are NaN.
         overlap: "earliest" or "latest", see `leaves.label_map`.
     """
     void = truth == VOID
+    if void.all():
+        return {name: float("nan") for name, row in SCORES.items() if row.function}
     prediction = leaves.label_map(instances, truth.shape, void=void, overlap=overlap)
-    truth = leaves.consecutive(np.where(void, 0, truth))
+    truth = close_gaps(np.where(void, 0, truth), int(truth.max(initial=0)))[0]
     return {name: row.function(prediction, truth) for name, row in SCORES.items() if row.function}
 
 

@@ -44,7 +44,8 @@ def recompute_batch_statistics(model: RSIS, batches: Iterable[Batch], *, limit: 
     """
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in layers]
-    count = 0
+    count, follows = 0, model.batch_statistics
+    model.batch_statistics = True  # off in epochs with kept statistics
     try:
         for inputs, _ in itertools.islice(batches, limit):
             for layer in layers:
@@ -55,4 +56,5 @@ def recompute_batch_statistics(model: RSIS, batches: Iterable[Batch], *, limit: 
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
+        model.batch_statistics = follows
     return count

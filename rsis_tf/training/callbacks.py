@@ -38,7 +38,7 @@ class StopOnNaN(keras.callbacks.Callback):
         if not math.isfinite(loss):
             step = self.epoch * self.steps_per_epoch + batch + 1
             raise TrainingDiverged(
-                f"the loss must stay finite; the last good state is in {self.run} (last.keras, state). "
+                f"the loss must stay finite; the last good state is in {self.run} (state). "
                 f"Received: loss={loss} at step {step} (epoch {self.epoch + 1}, batch {batch + 1})"
             )
 

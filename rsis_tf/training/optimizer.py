@@ -106,6 +106,8 @@ def _schedule(
         return rate
     if total_steps is None:
         raise ValueError("schedule='cosine' needs total_steps. Received: total_steps=None")
+    if total_steps == 1:  # the first step of a warm-up has the rate 0
+        return rate
     warm_up = max(1, round(0.03 * total_steps))
     cosine = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,

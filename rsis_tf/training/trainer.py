@@ -6,8 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import keras
+import numpy as np
+
 from rsis_tf.config import TrainConfig
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, TrainingDiverged
 from rsis_tf.files import remove_leftovers, write_json
 from rsis_tf.models import RSIS
 from rsis_tf.training.batch_statistics import passes, recompute_batch_statistics
@@ -110,7 +113,7 @@ class Trainer:
             The lowest validation loss of the last stage, that of `best.keras` (averaged, with `smooth_curves`).
 
         Raises:
-            TrainingDiverged: when the loss is no longer finite.
+            TrainingDiverged: when the loss or the weights are no longer finite.
             InputError: if the state does not fit.
         """
         if self.writes:
@@ -138,6 +141,7 @@ class Trainer:
             # `best.keras` holds the weights that were validated, so it is written while the averages are in place.
             with averaged_weights(self.model):
                 logs |= self._validate()
+                self._require_finite(epoch)
                 if self.config.curriculum.smooth_curves:
                     logs["val_smoothed_loss"] = smoothed(self.stage, self.config, logs["val_loss"])
                 self.stage, switch = end_epoch(self.stage, self.config, logs["val_loss"])
@@ -190,6 +194,21 @@ class Trainer:
             )
         return {name: float(values[-1]) for name, values in history.history.items()}
 
+    def _require_finite(self, epoch: int) -> None:
+        """Keeps weights that are no longer finite from replacing the last good state.
+
+        The loss of a step is that of the weights before it, so the last step of an epoch is not covered by it.
+
+        Raises:
+            TrainingDiverged: for a weight or moving average that is not finite.
+        """
+        for weight in self.model.weights:
+            if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+                raise TrainingDiverged(
+                    f"the weights must stay finite; the last good state is in {self.run} (state). "
+                    f"Received: another value in {weight.path} after epoch {epoch + 1}"
+                )
+
     def _validate(self) -> dict[str, float]:
         with self.reading():
             logs = self.model.evaluate(self.val_batches(), steps=self.validation_steps, return_dict=True, verbose=0)
@@ -202,6 +221,9 @@ class Trainer:
                 # The random generators continue: the same weights with the same dropout would train the same way again.
                 self.state.load_arrays(self.model, self.best_arrays, generators=False)
                 self.distribution.barrier()
+                if self.stage.frozen_batch_norm and switch.what != "batch norm":
+                    # The best weights may be from before their statistics were kept.
+                    self._settle_batch_statistics(epoch)
             self.stages.append(StageEntry.of(self.stage, epoch, switch))
             what = _description(switch, self.stage)
             reason = "patience ran out" if switch.reason == "patience" else "scheduled"

@@ -7,6 +7,8 @@ import types
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as mask_tools
+from pycocotools.coco import COCO
 
 from rsis_tf.cli import ablation, evaluate
 from rsis_tf.cli.evaluation_options import add_model_and_data, data_config, new_parser, predicted_steps
@@ -223,7 +225,11 @@ def test_coco_results_have_the_category_ids_of_the_annotation_file(call, tmp_pat
     options = ["--dataset", "coco", "--data", data.root, "--limit", 1, "--coco-results", tmp_path / "results.json"]
     assert call(tmp_path / "model.onnx", *options, data=data)[0] == 0
     (entry,) = json.loads((tmp_path / "results.json").read_text())
-    assert (entry["image_id"], entry["category_id"], entry["bbox"]) == (41, 90, [1, 1, 4, 3])
+    assert (entry["image_id"], entry["category_id"]) == (41, 90)
+    assert mask_tools.toBbox(entry["segmentation"]).tolist() == [1, 1, 4, 3]
+    # With a box, COCO's own tools would take its area for that of the mask.
+    results = COCO(str(coco_folder / "annotations/val.json")).loadRes(str(tmp_path / "results.json"))
+    assert results.anns[1]["area"] == mask_tools.area(entry["segmentation"])
     options += ["--out", tmp_path / "scores.json", "--class", "90"]
     assert call(tmp_path / "model.onnx", *options, data=data)[0] == 0
     scores = json.loads((tmp_path / "scores.json").read_text())

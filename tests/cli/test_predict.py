@@ -20,6 +20,7 @@ from rsis_tf.batch_prediction.sources import find_sources
 from rsis_tf.cli import predict
 from rsis_tf.errors import InputError
 from rsis_tf.progress import ProgressLine
+from rsis_tf.runtime import CroppedMask, Instance
 
 
 def test_all_results_of_one_image(run, tmp_path):
@@ -194,6 +195,23 @@ def test_label_maps_have_no_gaps_and_grow_to_16_bits(tmp_path):
     assert np.array_equal(np.asarray(written[2]), numbers + 1)
     annotations = json.loads((tmp_path / "instances.json").read_text())["annotations"]
     assert [annotation["label"] for annotation in annotations[:3]] == [1, 0, 2]
+
+
+@pytest.mark.parametrize("kinds", [["json", "counts"], ["labels", "json"]])
+def test_only_label_maps_are_limited_to_65535_objects(tmp_path, kinds):
+    size, dot, probs = (300, 300), np.ones((1, 1), bool), np.array([0, 1], np.float32)
+    masks = [CroppedMask(crop=dot, corner=(number % 300, number // 300), size=size) for number in range(66_000)]
+    many = [Instance(mask, 1, "dot", 1.0, step, 1.0, probs) for step, mask in enumerate(masks)]
+    (source,) = find_sources(["a.png"], out=tmp_path)
+    with Results(tmp_path / "found", kinds=kinds, class_names=("background", "dot")) as results:
+        if "labels" in kinds:
+            with pytest.raises(InputError, match="at most 65535 objects"):
+                results.add(source, np.zeros((*size, 3), np.uint8), many)
+            return
+        results.add(source, np.zeros((*size, 3), np.uint8), many)
+    content = json.loads((tmp_path / "found/instances.json").read_text())
+    assert content["info"] == {}
+    assert len(content["annotations"]) == content["annotations"][-1]["label"] == 66_000
 
 
 def test_the_list_of_files_of_an_earlier_version_is_understood(run, tmp_path):

@@ -262,6 +262,35 @@ def test_a_generated_dataset_takes_no_files(tmp_path):
     require_dataset(data)
 
 
+def test_numbers_of_images_belong_to_their_dataset(tmp_path):
+    stored = PRESETS["nuclei"]().changed(root="elsewhere", train_size=4, val_size=2, crowds="objects")
+    config_file.write(stored, tmp_path / "config.json")
+    command = f"--config {tmp_path} --data {tmp_path}"
+    for options, sizes, crowds in (
+        (f"--config {tmp_path}", (4, 2), "objects"),
+        (command, (None, None), "objects"),
+        (f"{command} --train-size 9", (9, None), "objects"),
+        (f"{command} --dataset folder", (None, None), "auto"),
+    ):
+        data = configure(parse(options.split())).data
+        assert ((data.train_size, data.val_size), data.crowds) == (sizes, crowds)
+    photos = configure(parse(f"--preset leaves --dataset coco --data {tmp_path}".split())).data
+    assert (photos.train_size, photos.val_size) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--preset paper --dataset shapes --found-by-votes 0.5",
+        "--mask-head convolution --found-by-votes 0.5",
+        "--partial-sequences 0 --found-by-votes 0.5",
+    ],
+)
+def test_found_by_votes_is_refused_without_partial_sequences(options):
+    with pytest.raises(InputError, match=r"is for partial sequences.* Received: --found-by-votes "):
+        configure(parse(options.split()))
+
+
 def test_the_earlier_name_of_the_shapes_is_accepted():
     assert presets.synthetic() == presets.shapes()
     assert presets.paper_synthetic() == presets.paper_shapes()

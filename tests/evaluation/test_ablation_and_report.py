@@ -7,6 +7,7 @@ import pytest
 from rsis_tf.cli import ablation, report
 from rsis_tf.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from rsis_tf.config.json_file import to_json
+from rsis_tf.config.presets import PRESETS
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.protocols import PROTOCOLS
 from rsis_tf.evaluation.report import write_report
@@ -181,6 +182,20 @@ def test_the_report_is_one_file_that_contains_its_images(tmp_path, capsys):
         "report.html",
         "sequences.png",
     ]
+
+
+def test_the_report_shows_text_of_the_scores_as_text_and_refuses_broken_ones(tmp_path):
+    (tmp_path / "config.json").write_text(to_json(PRESETS["shapes"]()))
+    scores = {"category_ids": {"cup": "<script>1</script>"}, "per_class": {"cup": {"objects": "<i>x</i>", "ap50": 0.5}}}
+    (tmp_path / "metrics.json").write_text(json.dumps(scores))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "&lt;script&gt;1" in page
+    assert "&lt;i&gt;x" in page
+    assert "<script>" not in page
+    for broken in ({"intervals": None}, {"ap50": "x"}, {"intervals": {"ap60": [0, 1]}, "at": None}, {"per_class": [1]}):
+        (tmp_path / "metrics.json").write_text(json.dumps(broken))
+        with pytest.raises(InputError, match=r"expected a run's scores\. Received: .*metrics\.json \(."):
+            write_report(tmp_path)
 
 
 def test_the_report_of_an_unfinished_run_says_what_is_missing(tmp_path):

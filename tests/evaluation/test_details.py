@@ -31,6 +31,17 @@ def sample(*columns, classes, void=None, image_id="a"):
     return make_sample(label_map, classes, image_id)
 
 
+def test_a_prediction_on_void_alone_is_neither_right_nor_wrong():
+    details = Details(NAMES)
+    details(sample(slice(0, 4), classes=[1], void=slice(8, 12)), [instance(slice(0, 4)), instance(slice(9, 11))])
+    assert details.confusion.tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert details.precision_and_recall()[0].tolist() == [1]
+    # An image without annotations has no scores, so it is not among the worst.
+    details(sample(classes=[], void=slice(0, 12), image_id="b"), [instance(slice(0, 4))])
+    assert [image.sample.image_id for image in details.worst] == ["a"]
+    assert details.confusion.sum() == 1
+
+
 def test_a_prediction_takes_the_best_object_that_is_free():
     truth = sample(slice(0, 4), slice(4, 8), classes=[1, 2])
     found = [

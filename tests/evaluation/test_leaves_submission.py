@@ -95,6 +95,21 @@ def test_the_command_scores_a_folder_and_writes_one(folders, monkeypatch, capsys
         assert capsys.readouterr().err.startswith("error: expected")
 
 
+@pytest.mark.parametrize(
+    ("options", "received"),
+    [
+        ("run --data set --out sub --csv scores.csv", "--csv scores.csv without it"),
+        ("run --score a b", "MODEL run"),
+        ("--score a b --out sub", "--out sub"),
+    ],
+)
+def test_options_that_do_not_belong_together_are_refused(options, received, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(options.split())
+    assert end.value.code == 2
+    assert received in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("image_id", ["../../x1", "/x1", "a/../../../x1", "x1\0", "x1" * 200])
 def test_an_id_that_leads_outside_is_refused(tmp_path, image_id):
     writer = SubmissionFolder(tmp_path / "place" / "mine")

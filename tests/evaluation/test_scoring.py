@@ -11,9 +11,11 @@ from coco_reference import official, ours
 from evaluation_fakes import ListDataset, Oracle, make_instance, make_sample, perfect
 
 from rsis_tf.errors import InputError
+from rsis_tf.evaluation.benchmarks.coco_results import ResultsFile
 from rsis_tf.evaluation.metrics.bootstrap import draws, mean_interval, precision_intervals, ratio_intervals
 from rsis_tf.evaluation.metrics.table import SCORES, Score
 from rsis_tf.evaluation.predictions import only_classes, predict_dataset
+from rsis_tf.evaluation.protocols import PROTOCOLS
 from rsis_tf.evaluation.scoring import evaluate, image_scores, table
 
 FRACTIONS = ("ap", "ap50", "ap75", "sbd", "foreground_dice")
@@ -217,6 +219,50 @@ def test_only_classes_removes_all_other_classes():
     assert shown.label_map.tolist() == [[0, 1, 1], [0, 2, -1]]
     assert shown.classes.tolist() == [1, 1]
     assert [instance.class_id for instance in kept] == [1, 1]
+
+
+def test_a_class_has_the_precision_it_has_among_all_classes_where_masks_count_for_each(random_dataset, tmp_path):
+    dataset, predictions = random_dataset
+    predictor = Oracle(dataset, lambda s: predictions[s.image_id])
+    protocol = PROTOCOLS["paper-voc"]
+    everything = evaluate(predictor, dataset, protocol=protocol, resamples=5)
+    for number, name in enumerate(dataset.class_names[1:], start=1):
+        alone = evaluate(predictor, dataset, protocol=protocol, classes=frozenset({number}), resamples=5)
+        assert alone.per_class == {name: everything.per_class[name]}
+        assert alone.ap50 == everything.per_class[name]["ap50"]
+        # Image scores have one class per mask.
+        best = sum(i.class_id == number for found in predictions.values() for i in found)
+        assert alone.predictions == best
+    with ResultsFile(tmp_path / "results.json", every_class=True, classes=frozenset({2})) as results:
+        evaluate(predictor, dataset, protocol=protocol, classes=frozenset({2}), sinks=[results], resamples=5)
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert {entry["category_id"] for entry in written} == {2}
+    assert len(written) == sum(map(len, predictions.values()))
+
+
+def test_objects_that_cover_the_whole_image_are_no_background():
+    whole, half = np.ones((4, 6), np.int32), np.zeros((4, 6), np.int32)
+    half[:, :3] = 1
+    found = [make_instance(whole)]
+    perfect_scores = {"sbd": 1, "abs_dic": 0, "dic": 0, "foreground_dice": 1}
+    assert image_scores(found, whole) == perfect_scores
+    assert image_scores(found, half) == pytest.approx({"sbd": 2 / 3, "abs_dic": 0, "dic": 0, "foreground_dice": 2 / 3})
+    assert image_scores(found, 0 * whole)["dic"] == 1
+    two = half + 1  # two objects and nothing else
+    assert image_scores([make_instance(two == k, step=k) for k in (1, 2)], two) == perfect_scores
+
+
+def test_images_without_annotations_have_no_scores():
+    void = make_sample(np.full((8, 8), -1), [], "a")
+    dataset = ListDataset([void, void], ("background", "disc", "box", "star"))
+    dataset.samples[1] = make_sample(np.full((8, 8), -1), [], "b")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = evaluate(Oracle(dataset, lambda s: [make_instance(np.eye(8))]), dataset, resamples=20)
+    for name in ("sbd", "abs_dic", "dic", "foreground_dice"):
+        assert np.isnan(getattr(scores, name))
+        assert np.isnan(scores.intervals[name]).all()
+    assert scores.predictions == 2
 
 
 def test_a_new_row_of_the_table_is_reported(random_dataset, monkeypatch):

@@ -20,6 +20,7 @@ from export.benchmarking.rows import Case
 from export.formats import FORMATS
 from export.options import Thresholds
 from rsis_tf.images import synthetic_image
+from rsis_tf.runtime import Predictor, resize_image
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 
@@ -100,6 +101,34 @@ def test_scores_beside_a_file_appear_in_its_row(toy_model, tmp_path):
     assert rows.describe(path)["ap"] == 0.25
     text = table.to_markdown([rows.describe(path)], {})
     assert text.splitlines()[2].endswith("| 0.25 |  |")
+
+
+def test_a_broken_file_beside_a_model_costs_one_row(toy_model, tmp_path):
+    first, other = toy_model(), tmp_path / "a$b.onnx"
+    other.write_bytes(first.read_bytes())
+    (tmp_path / "a$b.onnx.json").write_text("{")
+    images = [np.zeros((8, 8, 3), np.uint8)]
+    good, bad = rows.benchmark([Case(path=first), Case(path=other)], images=images, warm_up=0, repeat=1)
+    assert good["median_ms"] > 0
+    assert bad["file"] == "a$b.onnx"
+    assert bad["error"].startswith("expected the JSON file of an exporter. Received: ")
+    table.plot([good | {"file": "m$\\frac$.onnx"}], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 0
+
+
+def test_images_fill_the_frame_as_the_model_was_trained(toy_model, tmp_path):
+    model = toy_model(metadata={"aspect": "keep", "class_names": '["background", "a", "b"]', "image_size": "[8, 8]",
+                                "dynamic_size": "false", "stop_threshold": "0.5", "mask_threshold": "0.5"})  # fmt: skip
+    image = np.random.default_rng(0).integers(0, 256, (8, 24, 3), np.uint8)
+    np.save(tmp_path / "images.npy", image[None])
+    files = {"images": str(tmp_path / "images.npy"), "outputs": str(tmp_path / "outputs.npz")}
+    task = worker.Task(path=str(model), provider="cpu", batch=1, threads=1, warm_up=0, verify=True, **files)
+    facts, _ = worker.prepare(task)
+    assert facts["aspect"] == "keep"
+    with np.load(tmp_path / "outputs.npz") as stored:
+        seen = [stored[name] for name in stored.files]
+    for one, other in zip(seen, Predictor(model).run(resize_image(image, (8, 8), "keep")[None]), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_agreement_is_that_with_the_first_file(toy_model, tmp_path):

@@ -22,6 +22,14 @@ def test_resizing_in_the_graph_is_that_of_the_runtime(size: tuple[int, int]):
         np.testing.assert_array_equal(scaled, image)
 
 
+@pytest.mark.parametrize("size", [(48, 48), (32, 48), (192, 192), (416, 416), (480, 640)])
+def test_resizing_is_the_same_when_tensorflow_optimises_the_graph(size):
+    images = tf.constant(np.random.default_rng(0).integers(0, 256, (2, 81, 95, 3), np.uint8))
+    signature = tf.TensorSpec((None, None, None, 3), tf.uint8)
+    optimised = tf.function(lambda image: resample(image, size), input_signature=[signature])
+    np.testing.assert_array_equal(optimised(images), resample(images, size))
+
+
 def test_float_images_keep_their_fractions():
     image = np.array([[[0.0], [1.0]]], np.float32).repeat(3, axis=-1)[None]  # (1, 1, 2, 3)
     scaled = resample(tf.constant(image), (1, 4)).numpy()

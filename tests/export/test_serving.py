@@ -200,6 +200,14 @@ def test_tf_serving(run_folder: pathlib.Path, tmp_path):
     assert described["class_names"][0] == "background"
 
 
+def test_a_fixed_batch_is_the_largest_one_of_tf_serving(saved, tmp_path):
+    described = json.loads((tmp_path / "saved.json").read_text())
+    described["input"]["shape"][0] = 4
+    (tmp_path / "saved.json").write_text(json.dumps(described), encoding="utf-8")
+    serving.main([str(saved), "--out", str(tmp_path / "models"), "--name", "fixed"])
+    assert "max_batch_size { value: 4 }" in (tmp_path / "models/batching.config").read_text()
+
+
 def test_paths_move_with_the_folder(saved, tmp_path):
     serving.main([str(saved), "--out", str(tmp_path / "models"), "--name", "leaves"])
     moved = tmp_path / "elsewhere"

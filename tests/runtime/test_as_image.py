@@ -115,6 +115,24 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_a_damaged_orientation_is_a_damaged_file(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a camera"
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "whole.jpg", exif=exif)
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    start = whole.index(b"Exif") + 6
+    errors = []
+    for place in range(start, start + 60):
+        for value in (0, 255):
+            (tmp_path / "damaged.jpg").write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+            try:
+                as_image(tmp_path / "damaged.jpg")
+            except InputError as error:
+                errors.append(str(error))
+    assert errors
+    assert not any("\n" in error for error in errors)
+
+
 def test_a_predictor_finds_the_same_in_every_kind_of_image(toy_model, tmp_path):
     predictor = Predictor(toy_model(), batch_size=2)
     image = np.zeros((12, 16, 3), np.uint8)

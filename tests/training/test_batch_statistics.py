@@ -114,6 +114,28 @@ def test_the_last_epochs_are_trained_with_kept_statistics(tmp_path, capsys):
     np.testing.assert_allclose(trained, predicted, atol=1e-5)
 
 
+def test_statistics_are_kept_after_a_return_to_the_best_weights(tmp_path, monkeypatch, eager, capsys):
+    trainer = tiny_trainer(
+        *(tmp_path / "run", tiny_model(**VOTING)),
+        **{"epochs": 4, "frozen_batch_norm": 0.5, "patience": 0, "class_loss_after": 3},
+    )
+    losses, settled, seen = iter((1.0, 0.5, 2.0, 2.0)), [], []
+    monkeypatch.setattr(trainer, "_validate", lambda: {"val_loss": next(losses)})
+    settle = trainer._settle_batch_statistics
+    monkeypatch.setattr(trainer, "_settle_batch_statistics", lambda epoch: (settle(epoch), settled.append(epoch)))
+
+    class Statistics:
+        def on_epoch_end(self, epoch, logs):
+            seen.append([np.asarray(norm.moving_mean).copy() for norm in norms(trainer.model)])
+
+    trainer.callbacks = (Statistics(),)
+    trainer.fit()
+    assert "from epoch 4: class loss on (patience ran out, back to the best weights)" in capsys.readouterr().out
+    assert settled == [2, 3]
+    # Not the means that came with the best weights, those of epoch 2.
+    assert any((one != other).any() for one, other in zip(seen[1], seen[3], strict=True))
+
+
 def test_a_run_resumed_in_its_last_epochs_ends_like_an_uninterrupted_one(tmp_path, eager):
     # Sums of several threads have no fixed order. Adam would make whole steps of that rounding.
     rates = {"optimizer": "sgd", "learning_rate": 1e-3, "encoder_learning_rate": 1e-3}

@@ -78,6 +78,27 @@ def test_a_callback_ends_with_a_run_that_fails(tmp_path, eager):
     assert resumed.calls[0][2] is True
 
 
+def test_a_callback_that_fails_at_the_end_hides_no_error_and_no_other_callback(tmp_path, eager, capsys):
+    class First(Callback):
+        def on_run_end(self, scores):
+            print(scores["ap50"])
+
+    class Second(Callback):
+        ended = False
+
+        def on_epoch_end(self, epoch, logs):
+            raise RuntimeError("no connection")
+
+        def on_run_end(self, scores):
+            self.ended = True
+
+    second = Second()
+    with pytest.raises(RuntimeError, match="no connection"):
+        run.train(tiny_settings(), out=tmp_path / "run", datasets=DATASETS, callbacks=[First(), second])
+    assert second.ended
+    assert "First.on_run_end failed: TypeError: " in capsys.readouterr().err
+
+
 def test_names_of_loggers_are_those_of_the_table():
     assert tuple(sorted(LOGGERS)) == LOGGER_NAMES
     assert [type(log) for log in loggers(["tensorboard", "tensorboard"])] == [LOGGERS["tensorboard"]]

@@ -61,6 +61,20 @@ def test_images_that_are_too_small_for_the_encoder_are_refused_before_anything_i
     assert not (tmp_path / "run").exists()
 
 
+def test_a_curriculum_without_patience_would_never_add_a_step(tmp_path):
+    with pytest.raises(InputError, match=r"when patience runs out\. Received: no --patience"):
+        run.train(tiny_settings(curriculum_learning=True, patience=None), out=tmp_path / "run", datasets=DATASETS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_cannot_be_resumed_with_fewer_epochs_than_it_has(tmp_path, eager):
+    run.train(tiny_settings(epochs=2), out=tmp_path / "run", datasets=DATASETS)
+    fewer = run.resumed_settings(tmp_path / "run", epochs=1)
+    with pytest.raises(InputError, match=r"at least the 2 epochs .* Received: epochs=1"):
+        run.train(fewer, out=tmp_path / "run", resume=True, datasets=DATASETS)
+    assert run.resumed_settings(tmp_path / "run").train.epochs == 2
+
+
 def test_a_run_to_resume_must_be_named():
     with pytest.raises(InputError, match="Received: out=None"):
         run.train(tiny_settings(), resume=True, datasets=DATASETS)

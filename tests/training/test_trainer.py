@@ -164,6 +164,31 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path, ea
         trainer(tmp_path, small_model(), images=np.full((4, 32, 32, 3), np.nan, "float32")).fit()
 
 
+def test_weights_that_are_not_finite_never_replace_the_last_good_state(tmp_path, eager):
+    first = trainer(tmp_path, small_model(), epochs=2)
+    validate = first._validate
+
+    def diverging():
+        logs = validate()
+        weight = first.model.trainable_weights[0]
+        weight.assign(weight * np.nan)  # as the last step of an epoch may do, whose loss is that of the weights before
+        return logs
+
+    first._validate = diverging
+    with pytest.raises(TrainingDiverged, match=r"the weights must stay finite.*after epoch 1$"):
+        first.fit()
+    assert not (tmp_path / "best.keras").exists()
+    assert not (tmp_path / "last.keras").exists()
+    resumed = trainer(tmp_path, small_model(), epochs=2)
+    resumed.fit(resume=True)
+    assert resumed.epochs_done == 2
+
+
+def test_a_training_of_one_step_learns():
+    optimizer = build_optimizer(small_model(), TrainConfig(schedule="cosine", learning_rate=1.0), total_steps=1)
+    assert float(optimizer_parts(optimizer)["decoder"].learning_rate) == 1
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.4, "1:01"), (3725, "1:02:05"), (math.nan, "?")])
 def test_clock(seconds, text):
     assert clock(seconds) == text

@@ -85,6 +85,11 @@ def evaluate_cityscapes(
     Raises:
         InputError: if the dataset's classes are not the predictor's or not Cityscapes', or a file cannot be used.
     """
+    root = pathlib.Path(root)
+    annotations = (root / "gtFine" / split).glob("*/*_gtFine_instanceIds.png")
+    truths = {stem_of(path.name): path for path in sorted(annotations)}
+    if truths:
+        _official()  # without it this fails here and not after the whole split was predicted
     writer = ResultFiles(results, dataset.class_names, every_class=protocol.every_class)
     stems: list[str] = []
 
@@ -92,9 +97,6 @@ def evaluate_cityscapes(
         stems.append(stem_of(sample.image_id))
 
     predict_dataset(predictor, dataset, [writer, note_stem], progress=progress)
-    root = pathlib.Path(root)
-    annotations = (root / "gtFine" / split).glob("*/*_gtFine_instanceIds.png")
-    truths = {stem_of(path.name): path for path in sorted(annotations)}
     if not truths:
         return None
     with_distances = all((root / kind / split).is_dir() for kind in ("disparity", "camera"))

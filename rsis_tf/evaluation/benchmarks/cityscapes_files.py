@@ -43,13 +43,21 @@ class ResultFiles:
         class_names: K names; each but the first must be one of `LABEL_IDS`.
         every_class: write each mask once for every class, with confidence class probability × objectness, as the
             original does; if false, write it for its best class only.
+        classes: ids of the classes to write; None for all.
 
     Raises:
         InputError: if a class is unknown to the benchmark, the folder is not empty, or an image's name does not begin
             with city, sequence and frame.
     """
 
-    def __init__(self, folder: str | pathlib.Path, class_names: Sequence[str], *, every_class: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | pathlib.Path,
+        class_names: Sequence[str],
+        *,
+        every_class: bool = True,
+        classes: frozenset[int] | None = None,
+    ) -> None:
         unknown = [name for name in class_names[1:] if name not in LABEL_IDS]
         if unknown:
             raise InputError(f"expected Cityscapes' classes, {', '.join(LABEL_IDS)}. Received: {', '.join(unknown)}")
@@ -58,6 +66,7 @@ class ResultFiles:
         self._written: dict[str, str] = {}
         self._label_ids = [0, *(LABEL_IDS[name] for name in class_names[1:])]
         self._every_class = every_class
+        self._classes = classes
 
     def __call__(self, sample: Sample, instances: "Sequence[Instance]") -> None:
         stem = stem_of(sample.image_id)
@@ -76,6 +85,8 @@ class ResultFiles:
             if self._every_class:
                 scored = [(k, instance.class_probs[k] * instance.objectness) for k in range(1, len(self._label_ids))]
             for class_id, score in scored:
+                if self._classes is not None and class_id not in self._classes:
+                    continue
                 name = f"masks/{stem}_{number:03d}_{self._label_ids[class_id]}.png"
                 files.write_bytes(inside(self._folder, name), buffer.getvalue())
                 lines.append(f"{name} {self._label_ids[class_id]} {float(score):.9g}\n")

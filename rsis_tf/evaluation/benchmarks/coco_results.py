@@ -23,8 +23,11 @@ def records(
     *,
     category_ids: Sequence[int] | None = None,
     every_class: bool = False,
+    classes: frozenset[int] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yields the entries of one image: image_id, category_id, segmentation (RLE), bbox, score, and step.
+    """Yields the entries of one image: image_id, category_id, segmentation (RLE), score, and step.
+
+    They have no box: pycocotools would take the area of an object from its box in place of its mask.
 
     Args:
         image_id: as in the annotation file; the text of a whole number is written as a number, as COCO requires.
@@ -32,6 +35,7 @@ def records(
         category_ids: K ids by class, for annotation files whose ids are not 1 … K−1.
         every_class: one entry for each class with score class probability × objectness, as in the original's
             evaluation.
+        classes: ids of the classes to write; None for all.
     """
     from pycocotools import mask as coco_mask  # an extra that a base install does not have
 
@@ -42,13 +46,14 @@ def records(
         entry = {
             "image_id": image_id,
             "segmentation": {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")},
-            "bbox": [float(side) for side in coco_mask.toBbox(code)],
             "step": int(instance.step),
         }
         scored = [(instance.class_id, instance.score)]
         if every_class:
             scored = [(k, instance.class_probs[k] * instance.objectness) for k in range(1, len(instance.class_probs))]
         for class_id, score in scored:
+            if classes is not None and class_id not in classes:
+                continue
             yield entry | {
                 "category_id": int(category_ids[class_id] if category_ids else class_id),
                 "score": float(score),
@@ -63,20 +68,26 @@ class ResultsFile:
 
     Args:
         path: path of the JSON file; its folder must exist.
-        category_ids, every_class: see `records`.
+        category_ids, every_class, classes: see `records`.
 
     Raises:
         InputError: if the file cannot be written.
     """
 
     def __init__(
-        self, path: str | pathlib.Path, *, category_ids: Sequence[int] | None = None, every_class: bool = False
+        self,
+        path: str | pathlib.Path,
+        *,
+        category_ids: Sequence[int] | None = None,
+        every_class: bool = False,
+        classes: frozenset[int] | None = None,
     ) -> None:
         import pycocotools.mask  # noqa: F401 — without it this fails here and not after the whole dataset was predicted
 
         self._path = pathlib.Path(path)
         self._category_ids = category_ids
         self._every_class = every_class
+        self._classes = classes
         self._count = 0
         self._stack = contextlib.ExitStack()
 
@@ -93,7 +104,13 @@ class ResultsFile:
         return self
 
     def __call__(self, sample: Sample, instances: "Sequence[Instance]") -> None:
-        found = records(sample.image_id, instances, category_ids=self._category_ids, every_class=self._every_class)
+        found = records(
+            sample.image_id,
+            instances,
+            category_ids=self._category_ids,
+            every_class=self._every_class,
+            classes=self._classes,
+        )
         for record in found:
             self._file.write(",\n" if self._count else "\n")
             self._file.write(json.dumps(record))

@@ -65,6 +65,7 @@ class AveragePrecision:
             predictions that consist of such pixels alone. If false, they count as background.
         every_class: count each mask once for each of the K−1 classes, with score class probability × objectness, as
             the original's evaluation does; if false, count it for its best class only.
+        classes: ids of the classes for which masks are counted; None for all.
         min_share: drop masks that cover less than this share of the image (original: 0.001).
         proposals: increasing numbers of predictions per image at which recall is measured. AP takes the best
             `coco_matching.MAX_DETECTIONS` of each class, or the last of these numbers if it is larger, like
@@ -77,12 +78,14 @@ class AveragePrecision:
         *,
         remove_void: bool = True,
         every_class: bool = False,
+        classes: frozenset[int] | None = None,
         min_share: float = 0.0,
         proposals: Sequence[int] = PROPOSALS,
     ) -> None:
         self.class_names = tuple(class_names)
         self._remove_void = remove_void
         self._every_class = every_class
+        self._classes = classes
         self._min_share = min_share
         self._proposals = tuple(proposals)
         self._matches: dict[
@@ -91,11 +94,14 @@ class AveragePrecision:
         self._coco()  # without pycocotools this fails here and not after the whole dataset was predicted
 
     @classmethod
-    def of_protocol(cls, class_names: Sequence[str], protocol: Protocol) -> "AveragePrecision":
+    def of_protocol(
+        cls, class_names: Sequence[str], protocol: Protocol, *, classes: frozenset[int] | None = None
+    ) -> "AveragePrecision":
         """Returns one with the protocol's `every_class`, `min_size` and `max_dets`."""
         return cls(
             class_names,
             every_class=protocol.every_class,
+            classes=classes,
             min_share=protocol.min_size,
             proposals=protocol.max_dets,
         )
@@ -230,12 +236,18 @@ class AveragePrecision:
 
     def _detections(self, instances: Sequence["Instance"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns the row of its mask, the class and the score of each detection, each (D,)."""
-        if not self._every_class:
-            rows = np.arange(len(instances))
-            return rows, np.array([i.class_id for i in instances], int), np.array([i.score for i in instances], float)
-        others = len(self.class_names) - 1
-        probs = np.array([np.float64(i.objectness) * i.class_probs[1:] for i in instances]).reshape(-1, others)
-        return np.repeat(np.arange(len(instances)), others), np.tile(np.arange(others) + 1, len(probs)), probs.ravel()
+        rows = np.arange(len(instances))
+        class_ids = np.array([i.class_id for i in instances], int)
+        scores = np.array([i.score for i in instances], float)
+        if self._every_class:
+            others = len(self.class_names) - 1
+            probs = np.array([np.float64(i.objectness) * i.class_probs[1:] for i in instances]).reshape(-1, others)
+            rows, class_ids = np.repeat(rows, others), np.tile(np.arange(others) + 1, len(probs))
+            scores = probs.ravel()
+        if self._classes is not None:
+            kept = np.isin(class_ids, sorted(self._classes))
+            rows, class_ids, scores = rows[kept], class_ids[kept], scores[kept]
+        return rows, class_ids, scores
 
     def _match(
         self,

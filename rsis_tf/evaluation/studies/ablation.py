@@ -14,12 +14,15 @@ from typing import Any
 
 from rsis_tf.config import RunConfig
 from rsis_tf.config.json_file import load, read_json
+from rsis_tf.config.run import FOLLOWING
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.metrics.table import SCORES
 from rsis_tf.evaluation.protocols import PLAIN, PROTOCOLS, Protocol, metrics_file
 
 _ALWAYS = ("model.encoder", "model.skip_mode", "model.decoder_stages")
 _TITLES = {"model.encoder": "encoder", "model.skip_mode": "skip", "model.decoder_stages": "stages"}
+_FOLLOWING = tuple(f"{part}.{name}" for part, names in FOLLOWING.items() for name in names)
+"""Settings that follow the model's, which are in the table already."""
 _NOT_SETTINGS = ("root", "class_names", "category_ids", "seed")
 """Last parts of the names of settings that say where data is or how it is numbered, not how the model is trained."""
 _SHOWN = tuple(name for name, score in SCORES.items() if score.has_card)
@@ -69,8 +72,9 @@ def read_runs(folders: Sequence[str | pathlib.Path], *, class_name: str | None =
         paper_class = class_name
     changed = [
         name
-        for name in everything[0]
+        for name in dict.fromkeys(name for settings in everything for name in settings)
         if name not in _ALWAYS
+        and name not in _FOLLOWING
         and _last(name) not in _NOT_SETTINGS
         and len({json.dumps(settings.get(name)) for settings in everything}) > 1
     ]

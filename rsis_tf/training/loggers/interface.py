@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import pathlib
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -83,8 +84,15 @@ class Callbacks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            self.on_run_end(None)
+        if error is None:
+            return
+        while self._running:
+            callback = self._running.pop(0)
+            try:
+                callback.on_run_end(None)
+            except Exception as failure:  # the error that ended the run must not be replaced by another one
+                name, reason = type(callback).__qualname__, " ".join(str(failure).split())
+                print(f"{name}.on_run_end failed: {type(failure).__name__}: {reason}", file=sys.stderr, flush=True)
 
     def on_run_begin(self, run: RunInfo) -> None:
         while self._waiting:
