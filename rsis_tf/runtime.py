@@ -360,14 +360,17 @@ class Instances(Sequence[Instance]):
         """Returns a GeoJSON FeatureCollection (RFC 7946) in pixels: x to the right, y down, holes filled.
 
         Each object is a feature: a Polygon, or a MultiPolygon if it has several parts, with the properties `class_id`,
-        `class_name`, `score` and `step`. An object without a pixel has no geometry.
+        `class_name`, `score` and `step`. A part in a hole of another is left out, because the hole is filled. An object
+        without a pixel has no geometry.
         """
         features = []
         for instance, polygons in zip(self, self.to_polygons(), strict=True):
-            rings = [[[*polygon.tolist(), polygon[0].tolist()]] for polygon in polygons]  # GeoJSON closes its rings
-            geometry: dict[str, Any] | None = {"type": "MultiPolygon", "coordinates": rings}
-            if len(rings) < 2:
-                geometry = {"type": "Polygon", "coordinates": rings[0]} if rings else None
+            parts = _outermost([part for polygon in polygons for part in _simple_polygons(polygon)])
+            # GeoJSON closes its rings.
+            closed = [[[*ring.tolist(), ring[0].tolist()] for ring in rings] for rings in parts]
+            geometry: dict[str, Any] | None = {"type": "MultiPolygon", "coordinates": closed}
+            if len(closed) < 2:
+                geometry = {"type": "Polygon", "coordinates": closed[0]} if closed else None
             properties = {
                 "class_id": int(instance.class_id),
                 "class_name": instance.class_name,
@@ -639,6 +642,57 @@ def _border(mask: Array) -> Array:
 def _signed_area(polygon: Array) -> float:
     x, y = polygon.T
     return float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
+
+
+def _simple_polygons(outline: Array) -> list[list[Array]]:
+    """Divides an outline that touches itself at corners into polygons whose rings do not.
+
+    Returns:
+        One or more polygons: the outer ring, and inner rings for what lies outside of the outline, enclosed by it up to
+        a corner. Rings are (P, 2).
+    """
+    loops: list[Array] = []
+    path: list[tuple[int, int]] = []
+    places: dict[tuple[int, int], int] = {}
+    for x, y in [*outline.tolist(), outline[0].tolist()]:
+        start = places.get((x, y))
+        if start is None:
+            places[x, y] = len(path)
+            path.append((x, y))
+            continue
+        loops.append(np.array(path[start:]))
+        for corner in path[start + 1 :]:
+            del places[corner]
+        del path[start + 1 :]
+    polygons = [[loop] for loop in loops if _signed_area(loop) > 0]
+    for loop in loops:
+        if _signed_area(loop) < 0:
+            around = next((rings for rings in polygons if _holds(rings[:1], loop)), polygons[0])
+            around.append(loop)
+    return polygons
+
+
+def _outermost(polygons: list[list[Array]]) -> list[list[Array]]:
+    """Returns the polygons, lists of rings (P, 2), that lie in no other one."""
+    if len(polygons) < 2:
+        return polygons
+    low, high = (np.array([extreme(rings[0], axis=0) for rings in polygons]) for extreme in (np.min, np.max))  # (R, 2)
+    kept = []
+    for number, rings in enumerate(polygons):
+        around = np.flatnonzero(((low <= low[number]) & (high >= high[number])).all(axis=1))
+        if not any(_holds(polygons[other], rings[0]) for other in around.tolist() if other != number):
+            kept.append(rings)
+    return kept
+
+
+def _holds(rings: list[Array], ring: Array) -> bool:
+    """Whether the top left pixel of a ring lies in a polygon: to its right there is an odd number of vertical lines."""
+    x, y = ring[np.lexsort((ring[:, 0], ring[:, 1]))[0]] + 0.5
+    crossed = 0
+    for other in rings:
+        ends = np.stack([other[:, 1], np.roll(other[:, 1], -1)])  # (2, P)
+        crossed += int(np.count_nonzero((ends.min(axis=0) < y) & (y < ends.max(axis=0)) & (other[:, 0] > x)))
+    return crossed % 2 == 1
 
 
 def _as_cropped(mask: Array | CroppedMask) -> CroppedMask:

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -94,6 +95,16 @@ def test_help_of_a_command_imports_no_tensorflow():
         [sys.executable, "-c", program, *names], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of a shell")
+def test_a_pipe_that_is_closed_early_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "rsis_tf", "zoo", "nuclei"]
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False, cwd=ROOT)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (141, b"")
 
 
 def test_python_m_rsis_tf_is_rsis():

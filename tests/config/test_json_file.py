@@ -46,7 +46,7 @@ TINY = {
     [
         ("config-flat.json", shapes().changed(**TINY, neck_channels=8, sequence_length=4)),
         ("config-flat-paper.json", paper_shapes().changed(**{**TINY, "decoder_stages": 5})),
-        ("config-flat-nuclei.json", nuclei()),
+        ("config-flat-nuclei.json", nuclei().changed(hidden_size=64, min_channels=16)),
     ],
 )
 def test_files_of_format_1_are_read(file, expected):

@@ -161,8 +161,9 @@ def test_coco_and_geojson_describe_the_same_objects(drawn: tuple) -> None:
         geometry = feature["geometry"]
         parts = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
         area = 0
-        for (ring,) in parts:
+        for ring in itertools.chain.from_iterable(parts):  # inner rings run the other way
             assert ring[0] == ring[-1]
+            assert len({tuple(corner) for corner in ring}) == len(ring) - 1
             assert all(0 <= x <= size[1] and 0 <= y <= size[0] for x, y in ring)
             area += sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in itertools.pairwise(ring)) / 2
         assert area == _filled(one.mask).sum()

@@ -208,6 +208,40 @@ def test_save_chooses_the_format_by_the_suffix(tmp_path):
     assert len(list(tmp_path.iterdir())) == 5
 
 
+def _geometry(mask: np.ndarray) -> list[list]:
+    geometry = Instances([_instance(mask)], size=mask.shape).to_geojson()["features"][0]["geometry"]
+    return [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
+
+
+def test_geojson_has_no_part_in_a_filled_hole_and_no_ring_that_touches_itself():
+    ring = np.zeros((9, 9), bool)
+    ring[1:8, 1:8] = True
+    ring[3:6, 3:6] = False
+    dot = ring.copy()
+    dot[4, 4] = True
+    assert _geometry(dot) == _geometry(ring) == [[[[1, 1], [8, 1], [8, 8], [1, 8], [1, 1]]]]
+    beside = ring.copy()
+    beside[8, 8] = True  # touches at a corner
+    assert len(_geometry(beside)) == 2
+    pinched = np.ones((3, 3), bool)
+    pinched[1, 1] = pinched[0, 0] = False  # the hole reaches the outside at a corner
+    ((outer, inner),) = _geometry(pinched)
+    assert sorted(map(tuple, inner[1:])) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert outer.count([1, 1]) == 1
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        mask = ndimage.gaussian_filter(rng.normal(size=(24, 24)), 1.2) > 0.05
+        area = 0
+        for rings in _geometry(mask):
+            for *corners, last in rings:
+                assert corners[0] == last
+                assert len({tuple(corner) for corner in corners}) == len(corners)
+                x, y = np.array(corners).T
+                area += (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2  # inner rings run the other way
+        # A hole that reaches the outside at a corner is none.
+        assert area == ndimage.binary_fill_holes(mask, structure=np.ones((3, 3))).sum()
+
+
 def test_label_maps_of_many_objects_have_16_bits(tmp_path):
     numbers = np.arange(300).reshape(15, 20)
     Instances([_instance(numbers == i) for i in range(300)], size=(15, 20)).save(tmp_path / "labels.png")
