@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from rsis_tf.errors import InputError
 from rsis_tf.files import is_file
-from rsis_tf.runtime import resize_image
+from rsis_tf.runtime import BROKEN_IMAGE, resize_image
 
 IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
@@ -27,11 +27,6 @@ _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGB
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _LARGEST_ID = 65535
 """Largest id in a label image."""
-_BROKEN = (
-    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError),
-    *(struct.error, zlib.error, RuntimeError, MemoryError, Image.DecompressionBombError),
-)
-"""What Pillow raises for a broken file, depending on its format and the place of the damage."""
 _ORIENTATION = 0x0112
 """The EXIF tag that says how to turn an image before showing it."""
 _TURN_BACK = {
@@ -255,7 +250,7 @@ def _opened(path: str | pathlib.Path, expected: str) -> Iterator[Image.Image]:
             yield image
     except InputError:
         raise
-    except _BROKEN as error:
+    except BROKEN_IMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"expected {expected} that can be read. Received: {path} ({reason})") from None
 

@@ -756,7 +756,7 @@ _AN_IMAGE = (
 )
 
 
-_BROKEN = (
+BROKEN_IMAGE = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError),
     *(struct.error, zlib.error, RuntimeError, MemoryError, Image.DecompressionBombError),
 )
@@ -779,7 +779,7 @@ def read_file(path: str | os.PathLike) -> Array:
             return _from_pillow(opened)
     except InputError:
         raise
-    except _BROKEN as error:
+    except BROKEN_IMAGE as error:
         raise InputError(
             f"expected an image file that can be read. Received: {os.fspath(path)} ({reason_of(error)})"
         ) from None
@@ -886,7 +886,7 @@ def _from_pillow(image: Image.Image) -> Array:
         return np.asarray(upright.convert("RGB"))
     except InputError:
         raise
-    except _BROKEN as error:  # pixels are decoded here
+    except BROKEN_IMAGE as error:  # pixels are decoded here
         raise InputError(f"expected an image that can be read. Received: {image} ({reason_of(error)})") from None
 
 

@@ -6,6 +6,11 @@ from typing import Any
 from rsis_tf.config import CROWDS
 from rsis_tf.data import DATASETS
 
+FILE_FIELDS = ("annotations", "val_annotations", "images", "val_images", "val_share")
+"""Fields of `DataConfig` that belong to one folder: which files are read."""
+SIZE_FIELDS = ("train_size", "val_size")
+"""The same: how many of its images."""
+
 
 def add_coco_options(group: argparse._ActionsContainer, *, training: bool = False) -> None:
     """Adds the options. Those of the validation split are for `training` only; other commands read one split."""

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 
-from rsis_tf.cli.data_options import add_coco_options, coco_fields
+from rsis_tf.cli.data_options import FILE_FIELDS, SIZE_FIELDS, add_coco_options, coco_fields
 from rsis_tf.cli.predictor_options import add_options, predictor_options
 from rsis_tf.cli.protocol_options import describe_defaults
 from rsis_tf.config import DataConfig, RunConfig
@@ -146,8 +146,7 @@ def data_config(arguments: argparse.Namespace) -> DataConfig:
         raise InputError(f"expected --dataset, or a model in a run's folder. Received: {arguments.model}")
     if arguments.data:
         # Files, shares and numbers of images in the run's settings belong to the run's own dataset.
-        names = ("annotations", "val_annotations", "images", "val_images", "val_share", "train_size", "val_size")
-        unset = dict.fromkeys(names)
+        unset = dict.fromkeys((*FILE_FIELDS, *SIZE_FIELDS))
         return dataclasses.replace(stored, **{"root": arguments.data, **unset, **given})
     return dataclasses.replace(stored, **given)
 

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from rsis_tf import config
+from rsis_tf.cli.data_options import FILE_FIELDS, SIZE_FIELDS
 from rsis_tf.cli.train_options import FLAGS
 from rsis_tf.config import json_file
 from rsis_tf.config.presets import preset
@@ -28,7 +29,6 @@ NOT_SETTINGS = (
 """Names in the parsed arguments that are no settings."""
 
 _RANGES = ("rotation", "translation", "shear", "zoom", "border")
-_FILES = ("annotations", "val_annotations", "images", "val_images", "val_share")
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -132,13 +132,14 @@ def implied(given: dict[str, Any], start: config.RunConfig) -> dict[str, Any]:
     dataset = given.get("dataset", start.data.dataset)
     generated = dataset in DATASETS and not DATASETS[dataset].in_folder
     if "root" in given or generated:
-        follows |= dict.fromkeys(_FILES)
+        follows |= dict.fromkeys(FILE_FIELDS)
     if generated:
         follows["root"] = None
-    if dataset != start.data.dataset:
-        follows |= {"train_size": None, "val_size": None, "crowds": config.DataConfig.crowds}
-    elif "root" in given and not generated:
-        follows |= {"train_size": None, "val_size": None}
+    other = dataset != start.data.dataset
+    if other or ("root" in given and not generated):
+        follows |= dict.fromkeys(SIZE_FIELDS)
+    if other:
+        follows["crowds"] = config.DataConfig.crowds
     head = config.MASK_HEADS[given.get("mask_head", start.model.mask_head)]
     if not head.partial_sequences:
         follows["partial_sequences"] = 0.0

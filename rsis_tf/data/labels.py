@@ -1,5 +1,7 @@
 """Label maps: reading ids, numbering the objects, and reducing them with their image."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from rsis_tf.data.sample import VOID
@@ -66,6 +68,22 @@ def middle_pixels(ids: np.ndarray, factor: int) -> np.ndarray:
 def reduced_labels(label_map: np.ndarray, classes: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
     """Reduces (H, W) labels by an integer factor (`middle_pixels`); objects that lose all their pixels are dropped."""
     return (label_map, classes) if factor == 1 else relabel(middle_pixels(label_map, factor), classes)
+
+
+def hidden_objects(labels: np.ndarray, areas: Sequence[int], where: Sequence[str]) -> list[str]:
+    """Returns a line for each object that others hide completely, for `rsis check`.
+
+    Args:
+        labels: in which the i-th object has the value i + 1.
+        areas: pixels of each object before others were painted over it; those of 0 have nothing to hide.
+        where: the place of each object in the dataset's files.
+    """
+    seen = set(np.unique(labels).tolist())
+    return [
+        f"expected a visible object. Received: one that others hide completely, {place}"
+        for number, (area, place) in enumerate(zip(areas, where, strict=True), start=1)
+        if area and number not in seen
+    ]
 
 
 def ids_in(ids: np.ndarray) -> list[int]:

@@ -118,6 +118,23 @@ def of_classes(instances: "Sequence[Instance]", classes: frozenset[int] | None) 
     return [instance for instance in instances if classes is None or instance.class_id in classes]
 
 
+def scored_classes(
+    instance: "Instance", *, every_class: bool, classes: frozenset[int] | None
+) -> list[tuple[int, float]]:
+    """Returns the classes that a prediction counts for, each with its score.
+
+    Args:
+        instance: a prediction.
+        every_class: whether it counts for each class, with class probability × objectness, as in the original's
+            evaluation, or for its best class only.
+        classes: ids of the classes that count; None for all.
+    """
+    scored = [(instance.class_id, instance.score)]
+    if every_class:
+        scored = [(k, instance.class_probs[k] * instance.objectness) for k in range(1, len(instance.class_probs))]
+    return [(class_id, float(score)) for class_id, score in scored if classes is None or class_id in classes]
+
+
 def _check_classes(predicted: tuple[str, ...], given: tuple[str, ...]) -> None:
     if len(given) < 2:
         raise InputError(f"expected a dataset with a background and at least one class. Received: {given}")

@@ -25,6 +25,18 @@ def norms(model):
     return [layer for layer in model._flatten_layers() if isinstance(layer, BatchNorm)]
 
 
+def means_of_epochs(trainer):
+    """Returns a list to which each epoch of a training adds the moving means of all layers."""
+    seen = []
+
+    class Means:
+        def on_epoch_end(self, epoch, logs):
+            seen.append([np.asarray(norm.moving_mean).copy() for norm in norms(trainer.model)])
+
+    trainer.callbacks = (Means(),)
+    return seen
+
+
 def test_they_are_the_means_over_the_batches_whatever_they_were_before():
     model = tiny_model(**VOTING)
     first = norms(model)[0]
@@ -94,13 +106,7 @@ def test_a_run_writes_them_to_its_best_model(tmp_path, capsys):
 
 def test_the_last_epochs_are_trained_with_kept_statistics(tmp_path, capsys):
     trainer = tiny_trainer(tmp_path / "run", tiny_model(**VOTING), epochs=4, frozen_batch_norm=0.5)
-    seen = []
-
-    class Statistics:
-        def on_epoch_end(self, epoch, logs):
-            seen.append([np.asarray(norm.moving_mean).copy() for norm in norms(trainer.model)])
-
-    trainer.callbacks = (Statistics(),)
+    seen = means_of_epochs(trainer)
     trainer.fit()
     assert "from epoch 3: statistics of batch normalisation kept (scheduled)" in capsys.readouterr().out
     assert any((one != other).any() for one, other in zip(seen[0], seen[1], strict=True))
@@ -119,16 +125,10 @@ def test_statistics_are_kept_after_a_return_to_the_best_weights(tmp_path, monkey
         *(tmp_path / "run", tiny_model(**VOTING)),
         **{"epochs": 4, "frozen_batch_norm": 0.5, "patience": 0, "class_loss_after": 3},
     )
-    losses, settled, seen = iter((1.0, 0.5, 2.0, 2.0)), [], []
+    losses, settled, seen = iter((1.0, 0.5, 2.0, 2.0)), [], means_of_epochs(trainer)
     monkeypatch.setattr(trainer, "_validate", lambda: {"val_loss": next(losses)})
     settle = trainer._settle_batch_statistics
     monkeypatch.setattr(trainer, "_settle_batch_statistics", lambda epoch: (settle(epoch), settled.append(epoch)))
-
-    class Statistics:
-        def on_epoch_end(self, epoch, logs):
-            seen.append([np.asarray(norm.moving_mean).copy() for norm in norms(trainer.model)])
-
-    trainer.callbacks = (Statistics(),)
     trainer.fit()
     assert "from epoch 4: class loss on (patience ran out, back to the best weights)" in capsys.readouterr().out
     assert settled == [2, 3]

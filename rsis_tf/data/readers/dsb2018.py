@@ -4,10 +4,10 @@ import pathlib
 
 import numpy as np
 
-from rsis_tf.data.labels import ids_in, relabel
+from rsis_tf.data.labels import hidden_objects, ids_in, relabel
 from rsis_tf.data.paths import MissingSplitError, UnsplitError, read_names, require_folder
 from rsis_tf.data.readers.label_images import LabelImageDataset, read_labels_of
-from rsis_tf.data.readers.validation_share import validation_names
+from rsis_tf.data.readers.validation_share import part_of
 from rsis_tf.data.sample import Inspection
 from rsis_tf.errors import InputError, brief
 from rsis_tf.images import list_images, read_header
@@ -60,19 +60,15 @@ class Dsb2018Dataset(LabelImageDataset):
     def inspect(self, index: int) -> Inspection:
         """Reads the masks and the header of the image."""
         areas, label_map = self._painted(index, read_header(self.image_files[index]).size)
-        return Inspection(objects=len(ids_in(label_map)) - int(0 in label_map), empty=areas.count(0))
+        return Inspection(objects=len(set(ids_in(label_map)) - {0}), empty=areas.count(0))
 
     def findings(self, index: int) -> list[str]:
         """Returns the masks without a pixel and those that others hide completely."""
         areas, label_map = self._painted(index, read_header(self.image_files[index]).size)
-        seen = set(ids_in(label_map))
-        lines = []
-        for number, (path, area) in enumerate(zip(self._masks[index], areas, strict=True), start=1):
-            if area == 0:
-                lines.append(f"expected a mask with pixels. Received: an empty one, {path}")
-            elif number not in seen:
-                lines.append(f"expected a visible object. Received: one that others hide completely, {path}")
-        return lines
+        paths = self._masks[index]
+        empty = [path for path, area in zip(paths, areas, strict=True) if area == 0]
+        lines = [f"expected a mask with pixels. Received: an empty one, {path}" for path in empty]
+        return lines + hidden_objects(label_map, areas, list(map(str, paths)))
 
     def _labels_or_void(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         # An image without masks has no objects; it is not an image without annotations.
@@ -117,8 +113,7 @@ def _divide(root: pathlib.Path, names: list[str], split: str, val_share: float |
         )
     if split == "test":
         raise MissingSplitError(f"expected split train or val, which --val-share makes. Received: {split!r}")
-    chosen = validation_names(names, val_share)
-    return [name for name in names if (name in chosen) == (split == "val")]
+    return part_of(names, names, split=split, share=val_share)
 
 
 def _only_image(folder: pathlib.Path) -> pathlib.Path:

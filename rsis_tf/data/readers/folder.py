@@ -1,14 +1,14 @@
 """Your own data in two folders: images, and label maps of the same names."""
 
-import collections
 import pathlib
 
 import numpy as np
 
+from rsis_tf.data.class_names import with_background
 from rsis_tf.data.labels import from_ids, ids_in
 from rsis_tf.data.paths import MissingSplitError, check_files, find, read_names, require_folder
 from rsis_tf.data.readers.label_images import LabelImageDataset, read_labels_of
-from rsis_tf.errors import InputError, printable
+from rsis_tf.errors import InputError
 from rsis_tf.images import LABEL_SUFFIXES, list_images
 
 _PER_CLASS = 1000
@@ -60,16 +60,10 @@ class FolderDataset(LabelImageDataset):
         classes_file = root / "classes.txt"
         self._with_classes = classes_file.is_file()
         self._class_files = [classes_file] if self._with_classes else []
-        names_of_classes = [printable(name) for name in read_names(classes_file)] if self._with_classes else ["object"]
+        names_of_classes = read_names(classes_file) if self._with_classes else ["object"]
         if not names_of_classes:
             raise InputError(f"expected one class name per line. Received: an empty {classes_file}")
-        self.class_names = ("background", *names_of_classes)
-        repeated = [name for name, count in collections.Counter(self.class_names).items() if count > 1]
-        if repeated:
-            raise InputError(
-                "expected a different name for every class, and none for the background. "
-                f"Received: {repeated[0]!r} in {classes_file}"
-            )
+        self.class_names = with_background(names_of_classes, classes_file)
 
     def _labels(self, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         path = self.annotation_files[index]

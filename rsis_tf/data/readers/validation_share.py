@@ -3,9 +3,11 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import TypeVar
 
 from rsis_tf.errors import InputError
 
+Item = TypeVar("Item")
 _VERSION = re.compile(r"\.rf\.[0-9a-f]{16,}(?=\.)")
 """The part of a name by which Roboflow tells the augmented copies of an image apart."""
 
@@ -33,6 +35,19 @@ def validation_names(names: Sequence[str], share: float) -> set[str]:
         raise InputError(f"expected at least two images to divide. Received: {len(groups)}")
     chosen = set(groups[: min(max(1, round(share * len(groups))), len(groups) - 1)])
     return {name for name in names if _original(name) in chosen}
+
+
+def part_of(items: Sequence[Item], names: Sequence[str], *, split: str, share: float) -> list[Item]:
+    """Returns the items of "train" or "val", in their order; see `validation_names`.
+
+    Args:
+        items: to divide.
+        names: the name of the image file of each item.
+        split: "val" for the chosen ones, "train" for the others.
+        share: share of the images to choose.
+    """
+    chosen = validation_names(names, share)
+    return [item for item, name in zip(items, names, strict=True) if (name in chosen) == (split == "val")]
 
 
 def _original(name: str) -> str:

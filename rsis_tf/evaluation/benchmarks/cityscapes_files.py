@@ -14,6 +14,7 @@ from PIL import Image
 from rsis_tf import files, outputs
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError, brief
+from rsis_tf.evaluation.predictions import scored_classes
 from rsis_tf.files import inside
 
 if TYPE_CHECKING:
@@ -81,15 +82,10 @@ class ResultFiles:
             # The official code identifies a mask by its file name, so each (mask, class) needs its own file.
             buffer = io.BytesIO()
             Image.fromarray(instance.mask).save(buffer, format="PNG")
-            scored = [(instance.class_id, instance.score)]
-            if self._every_class:
-                scored = [(k, instance.class_probs[k] * instance.objectness) for k in range(1, len(self._label_ids))]
-            for class_id, score in scored:
-                if self._classes is not None and class_id not in self._classes:
-                    continue
+            for class_id, score in scored_classes(instance, every_class=self._every_class, classes=self._classes):
                 name = f"masks/{stem}_{number:03d}_{self._label_ids[class_id]}.png"
                 files.write_bytes(inside(self._folder, name), buffer.getvalue())
-                lines.append(f"{name} {self._label_ids[class_id]} {float(score):.9g}\n")
+                lines.append(f"{name} {self._label_ids[class_id]} {score:.9g}\n")
         files.write_text(inside(self._folder, f"{stem}.txt"), "".join(lines))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from rsis_tf import files
 from rsis_tf.data.sample import Sample
 from rsis_tf.errors import InputError, reason_of
+from rsis_tf.evaluation.predictions import scored_classes
 
 if TYPE_CHECKING:
     from rsis_tf.runtime import Instance
@@ -48,16 +49,8 @@ def records(
             "segmentation": {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")},
             "step": int(instance.step),
         }
-        scored = [(instance.class_id, instance.score)]
-        if every_class:
-            scored = [(k, instance.class_probs[k] * instance.objectness) for k in range(1, len(instance.class_probs))]
-        for class_id, score in scored:
-            if classes is not None and class_id not in classes:
-                continue
-            yield entry | {
-                "category_id": int(category_ids[class_id] if category_ids else class_id),
-                "score": float(score),
-            }
+        for class_id, score in scored_classes(instance, every_class=every_class, classes=classes):
+            yield entry | {"category_id": int(category_ids[class_id] if category_ids else class_id), "score": score}
 
 
 class ResultsFile:

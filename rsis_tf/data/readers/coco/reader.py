@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from rsis_tf.data.labels import reduced_labels, relabel
+from rsis_tf.data.labels import hidden_objects, reduced_labels, relabel
 from rsis_tf.data.paths import outside_remarks
 from rsis_tf.data.readers.coco.annotation_file import Annotation, ImageEntry, read_annotation_file
 from rsis_tf.data.readers.coco.frame import Frame, frame_of, size_text
 from rsis_tf.data.readers.coco.layouts import Located, locate
-from rsis_tf.data.readers.coco.segmentation import paint, polygons, run_lengths
-from rsis_tf.data.readers.validation_share import validation_names
+from rsis_tf.data.readers.coco.segmentation import paint, paint_objects, polygons, run_lengths
+from rsis_tf.data.readers.validation_share import part_of
 from rsis_tf.data.sample import VOID, FileDataset, Inspection, Sample
 from rsis_tf.errors import InputError, brief, printable
 from rsis_tf.files import is_file
@@ -78,8 +78,8 @@ class CocoDataset(FileDataset):
         self._all_files = _image_files(located, [entry.file_name for entry in file.images])
         self._images = file.images
         if located.part is not None:
-            chosen = validation_names([entry.file_name for entry in file.images], val_share or 0)
-            self._images = [entry for entry in file.images if (entry.file_name in chosen) == (located.part == "val")]
+            names = [entry.file_name for entry in file.images]
+            self._images = part_of(file.images, names, split=located.part, share=val_share or 0)
         if not self._images:
             raise InputError(f"expected at least one image. Received: none in {self.annotation_file}")
         self.image_files = [self._all_files[entry.file_name] for entry in self._images]
@@ -189,16 +189,9 @@ class CocoDataset(FileDataset):
                 objects.append(runs)
                 classes.append(self._class_of[annotation.category_id])
                 sources.append(annotation)
-        areas = [sum(runs[1::2]) for runs in objects]
-        for position in sorted(range(len(objects)), key=lambda position: -areas[position]):
-            paint(columns, objects[position], position + 1)
+        areas = paint_objects(columns, objects)
         if lenient:
-            seen = set(np.unique(columns).tolist())
-            findings += [
-                f"expected a visible object. Received: one that others hide completely, {self._where(annotation)}"
-                for position, annotation in enumerate(sources)
-                if areas[position] and position + 1 not in seen
-            ]
+            findings += hidden_objects(columns, areas, list(map(self._where, sources)))
         label_map = np.ascontiguousarray(columns.reshape(frame.shape[::-1]).T)  # (H, W)
         return *relabel(label_map, np.array(classes, np.int32)), findings
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,14 @@ def polygons(
             )
         checked.append(points.ravel().tolist())
     return checked
+
+
+def paint_objects(columns: np.ndarray, objects: Sequence[list[int]]) -> list[int]:
+    """Paints the runs of objects with the values 1 … n, in place, the smaller ones on top; returns their areas."""
+    areas = [sum(runs[1::2]) for runs in objects]
+    for position in sorted(range(len(objects)), key=lambda position: -areas[position]):
+        paint(columns, objects[position], position + 1)
+    return areas
 
 
 def paint(columns: np.ndarray, runs: list[int], value: int) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from rsis_tf.data.paths import MissingSplitError, UnsplitError, exists, read_names, require_folder
-from rsis_tf.data.readers.validation_share import validation_names
+from rsis_tf.data.readers.validation_share import part_of
 from rsis_tf.errors import InputError, brief
 from rsis_tf.files import is_file
 from rsis_tf.images import list_images
@@ -173,25 +173,20 @@ def _chosen(
 ) -> list[pathlib.Path]:
     if split == "all":
         return sorted({path for images in (*splits.values(), whole or []) for path in images})
-    if val_share is None:
-        if split in splits:
-            return splits[split]
-        if whole is not None:
-            raise UnsplitError(
-                "expected a dataset with splits, or --val-share 0.2 to keep a fifth of it for validation. "
-                f"Received: {source}, which names none"
-            )
-        hint = " (--val-share 0.2 keeps a fifth of the training images for it)" if split == "val" else ""
-        raise MissingSplitError(f"expected images of split {split!r}{hint}. Received: none where {source} says")
-    if "val" in splits:
+    if val_share is not None and "val" in splits:
         raise InputError(
             "expected --val-share with a dataset that has no validation split. "
             f"Received: --val-share {val_share} beside that of {source}"
         )
-    if split == "test":
-        if split in splits:
-            return splits[split]
-        raise MissingSplitError(f"expected images of split {split!r}. Received: none where {source} says")
-    images = splits.get("train") or whole or []
-    chosen = validation_names([path.name for path in images], val_share)
-    return [path for path in images if (path.name in chosen) == (split == "val")]
+    if val_share is not None and split != "test":
+        images = splits.get("train") or whole or []
+        return part_of(images, [path.name for path in images], split=split, share=val_share)
+    if split in splits:
+        return splits[split]
+    if whole is not None and val_share is None:
+        raise UnsplitError(
+            "expected a dataset with splits, or --val-share 0.2 to keep a fifth of it for validation. "
+            f"Received: {source}, which names none"
+        )
+    hint = " (--val-share 0.2 keeps a fifth of the training images for it)" if split == "val" else ""
+    raise MissingSplitError(f"expected images of split {split!r}{hint}. Received: none where {source} says")

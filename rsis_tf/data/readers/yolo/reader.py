@@ -1,17 +1,17 @@
 """The reader of datasets in YOLO's format."""
 
-import collections
 import pathlib
 
 import numpy as np
 
-from rsis_tf.data.labels import reduced_labels, relabel
+from rsis_tf.data.class_names import with_background
+from rsis_tf.data.labels import hidden_objects, reduced_labels, relabel
 from rsis_tf.data.paths import check_files
-from rsis_tf.data.readers.coco.segmentation import paint, run_lengths
+from rsis_tf.data.readers.coco.segmentation import paint_objects, run_lengths
 from rsis_tf.data.readers.yolo.layout import label_file, locate
 from rsis_tf.data.readers.yolo.rows import Row, read_rows
 from rsis_tf.data.sample import FileDataset, Inspection, Sample
-from rsis_tf.errors import InputError, printable
+from rsis_tf.errors import InputError
 from rsis_tf.files import is_file
 from rsis_tf.images import list_images, read_header, read_reduced
 
@@ -42,13 +42,7 @@ class YoloDataset(FileDataset):
         existing = [path for path in self._label_files if is_file(path)]
         self.annotation_files = [located.source, *existing]
         self._source = located.source
-        self.class_names = ("background", *(printable(name) for name in located.names.values()))
-        repeated = [name for name, count in collections.Counter(self.class_names).items() if count > 1]
-        if repeated:
-            raise InputError(
-                "expected a different name for every class, and none for the background. "
-                f"Received: {repeated[0]!r} in {located.source}"
-            )
+        self.class_names = with_background(located.names.values(), located.source)
         stems = [path.stem for path in located.images]
         self._ids = stems if len(set(stems)) == len(stems) else [path.as_posix() for path in located.images]
         self._class_of = {number: position for position, number in enumerate(located.names, start=1)}
@@ -90,17 +84,14 @@ class YoloDataset(FileDataset):
         rows = read_rows(self._label_files[index])
         classes = np.array([self._class(row) for row in rows], np.int32)
         runs = [run_lengths([row.polygon(shape)], shape, row.where) for row in rows]
-        areas = [sum(lengths[1::2]) for lengths in runs]
         columns = np.zeros(shape[0] * shape[1], np.int32)  # down the columns, as the runs
-        for position in sorted(range(len(rows)), key=lambda position: -areas[position]):
-            paint(columns, runs[position], position + 1)
-        seen = set(np.unique(columns).tolist())
-        findings = []
-        for number, (row, area) in enumerate(zip(rows, areas, strict=True), start=1):
-            if not area:
-                findings.append(f"expected an outline with pixels. Received: an empty one, {row.where}")
-            elif number not in seen:
-                findings.append(f"expected a visible object. Received: one that others hide completely, {row.where}")
+        areas = paint_objects(columns, runs)
+        findings = hidden_objects(columns, areas, [row.where for row in rows])
+        findings += [
+            f"expected an outline with pixels. Received: an empty one, {row.where}"
+            for row, area in zip(rows, areas, strict=True)
+            if not area
+        ]
         label_map = np.ascontiguousarray(columns.reshape(shape[::-1]).T)  # (H, W)
         return label_map, classes, areas.count(0), findings
 
