@@ -190,7 +190,8 @@ OPTIMIZATION = (
     Option("--encoder-learning-rate", "learning rate of the encoder", "R", float),
     Option("--weight-decay", "L2 penalty, added to the gradient as in PyTorch", "L", float),
     Option("--encoder-weight-decay", "L2 penalty of the encoder, if it differs", "L", float),
-    Option("--optimizer", "update rule, computed as in PyTorch", choices=config.OPTIMIZERS),
+    Option("--optimizer", "update rule, computed as in PyTorch; muon needs fewer epochs than adam",
+           choices=config.OPTIMIZERS),
     Option("--encoder-optimizer", "update rule of the encoder, if it differs", choices=config.OPTIMIZERS),
     Option("--momentum", "momentum of sgd", "M", float),
     Option("--schedule", "schedule of the learning rates; cosine warms up and falls to 1 %% at the end, also for an "

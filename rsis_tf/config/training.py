@@ -24,7 +24,7 @@ from rsis_tf.config.checks import (
 from rsis_tf.config.grouped import Grouped
 from rsis_tf.config.mask_heads import MASK_HEADS
 
-OPTIMIZERS = ("adam", "rmsprop", "sgd")
+OPTIMIZERS = ("adam", "muon", "rmsprop", "sgd")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 SCHEDULES = ("constant", "cosine")
 STRATEGIES = ("none", "mirrored", "multi_worker")
@@ -84,9 +84,11 @@ class OptimizerConfig:
     Attributes:
         learning_rate: of decoder and skip projections.
         encoder_learning_rate: of the encoder.
-        weight_decay: coupled L2 penalty, added to the gradient as PyTorch's optimisers do.
+        weight_decay: coupled L2 penalty, added to the gradient as PyTorch's optimisers do ("muon" decouples it for
+            kernels, as PyTorch's does).
         encoder_weight_decay: the same for the encoder; None for `weight_decay`.
-        optimizer: "adam", "rmsprop" or "sgd", each as PyTorch computes it with its defaults.
+        optimizer: "adam", "rmsprop" or "sgd", each as PyTorch computes it with its defaults, or "muon"
+            (`rsis_tf.training.muon`).
         encoder_optimizer: the same for the encoder; None for `optimizer`.
         momentum: of "sgd"; the others do not use it.
         schedule: "constant", or "cosine": linear warm-up over the first 3 % of the steps, then cosine to 1 %. A part

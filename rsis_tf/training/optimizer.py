@@ -8,6 +8,7 @@ import keras
 
 from rsis_tf.config import OptimizerConfig, TrainConfig
 from rsis_tf.models import RSIS
+from rsis_tf.training.muon import Muon
 from rsis_tf.training.update_rules import CoupledAdam, CoupledRMSprop, CoupledSGD
 
 Part = CoupledAdam | CoupledRMSprop | CoupledSGD
@@ -92,11 +93,13 @@ def _part(kind: str, settings: OptimizerConfig, **options: Any) -> Part:
     match kind:
         case "adam":
             return CoupledAdam(**options)
+        case "muon":
+            return Muon(**options)
         case "rmsprop":
             return CoupledRMSprop(**options)
         case "sgd":
             return CoupledSGD(momentum=settings.momentum, **options)
-    raise ValueError(f"kind must be adam, rmsprop or sgd. Received: kind={kind!r}")
+    raise ValueError(f"kind must be adam, muon, rmsprop or sgd. Received: kind={kind!r}")
 
 
 def _schedule(

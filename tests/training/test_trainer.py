@@ -108,10 +108,10 @@ def test_encoder_and_decoder_have_separate_optimizers():
     assert (parts["encoder"].l2, parts["decoder"].l2) == (0.0, 0.1)
 
 
-@pytest.mark.parametrize("optimizer", ["rmsprop", "sgd"])
+@pytest.mark.parametrize("optimizer", ["muon", "rmsprop", "sgd"])
 def test_every_optimizer_lowers_the_loss(optimizer):
     model = small_model()
-    rate = {"rmsprop": 1e-3, "sgd": 1e-2}[optimizer]
+    rate = {"muon": 1e-3, "rmsprop": 1e-3, "sgd": 1e-2}[optimizer]
     compile_model(model, TrainConfig(num_steps=2, optimizer=optimizer, learning_rate=rate, encoder_learning_rate=rate))
     losses = [model.train_on_batch(*one_batch(), return_dict=True)["loss"] for _ in range(8)]
     assert losses[-1] < losses[0] - 0.005
