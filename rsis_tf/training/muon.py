@@ -45,7 +45,7 @@ class Muon(CoupledAdam):
         super()._backend_update_step(grads, trainable_variables, learning_rate)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        rows, columns = matrix_shape(variable.shape)
+        rows, columns = matrix_shape(tuple(variable.shape))
         if min(rows, columns) <= _FEWEST:
             super().update_step(gradient, variable, learning_rate)
             return

@@ -109,8 +109,9 @@ def test_encoder_and_decoder_have_separate_optimizers():
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "rmsprop", "sgd"])
-def test_every_optimizer_lowers_the_loss(optimizer):
-    model = small_model()
+@pytest.mark.parametrize("head", [{}, {"mask_head": "voting", "neck_channels": 8}])  # which has a weight without axes
+def test_every_optimizer_lowers_the_loss(optimizer, head):
+    model = small_model(**head)
     rate = {"muon": 1e-3, "rmsprop": 1e-3, "sgd": 1e-2}[optimizer]
     compile_model(model, TrainConfig(num_steps=2, optimizer=optimizer, learning_rate=rate, encoder_learning_rate=rate))
     losses = [model.train_on_batch(*one_batch(), return_dict=True)["loss"] for _ in range(8)]
