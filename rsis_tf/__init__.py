@@ -41,6 +41,7 @@ __all__ = [
     "build_model",
     "load_model",
     "open_model",
+    "train",
 ]
 
 

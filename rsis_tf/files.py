@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rsis_tf.errors import InputError, brief, reason_of
@@ -189,6 +189,20 @@ def remove(path: pathlib.Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def leftovers(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """Returns what killed writers of certain files left beside them, sorted; see `replacing`."""
+    wanted = set(paths)
+    return sorted(
+        leftover
+        for folder in {path.parent for path in wanted}
+        for leftover in folder.glob(".*.partial*")
+        if (match := _PARTIAL.fullmatch(leftover.name)) and folder / f"{match[1]}{match[2]}" in wanted
+    )
+
+
+_PARTIAL = re.compile(r"\.(.+)\.\d+-\d+\.partial(.*)", re.DOTALL)
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:

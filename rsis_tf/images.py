@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from rsis_tf.errors import InputError
 from rsis_tf.files import is_file
-from rsis_tf.runtime import BROKEN_IMAGE, resize_image
+from rsis_tf.runtime import BROKEN_IMAGE, channel_depth, resize_image, warn_of_pages
 
 IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
@@ -131,7 +131,7 @@ def read_image(path: str | pathlib.Path, *, as_stored: bool = False) -> np.ndarr
     """Reads an image as RGB.
 
     Greyscale, palette and CMYK images are converted. Transparency is dropped, not blended. The EXIF orientation is
-    applied. An animation gives its first frame.
+    applied. An animation and a file of several pages give the first, with a warning.
 
     Args:
         path: of a file that Pillow can read (PNG, JPEG, TIFF, WebP, BMP, GIF …), 8 bits per channel.
@@ -151,7 +151,9 @@ def read_image(path: str | pathlib.Path, *, as_stored: bool = False) -> np.ndarr
         _load_whole(image, path)
         pixels = _as_rgb(image)
         # Pillow turns TIFF files itself.
-        return np.array(pixels if back is None else pixels.transpose(back))
+        array = np.array(pixels if back is None else pixels.transpose(back))
+        warn_of_pages(image, path)
+        return array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,6 +192,7 @@ def read_reduced(path: str | pathlib.Path, at_least: tuple[int, int] | None) -> 
         _load_whole(image, path)
         turned = _orientation(image) >= 5
         pixels = np.array(_as_rgb(ImageOps.exif_transpose(image)))
+        warn_of_pages(image, path)
         if reduction == 1:
             return ReducedImage(pixels=pixels, size=pixels.shape[:2], reduction=1)
         return ReducedImage(pixels=pixels, size=whole if turned else whole[::-1], reduction=reduction)
@@ -310,7 +313,7 @@ def _png_is_whole(path: str | pathlib.Path) -> bool:
 
 
 def _require_eight_bits(image: Image.Image, path: str | pathlib.Path) -> None:
-    depth = _channel_depth(image)
+    depth = channel_depth(image)
     if depth != 8:
         raise InputError(
             f"expected an image of 8 bits per channel (convert it first). Received: {depth}-bit channels in {path}"
@@ -354,16 +357,3 @@ def _heif_reader() -> bool:
         return False
     pillow_heif.register_heif_opener()
     return True
-
-
-def _channel_depth(image: Image.Image) -> int:
-    """Returns the bits per channel in the file; Pillow silently reads some 16-bit colour files as 8-bit."""
-    if image.mode == "I" or image.mode == "F":
-        return 32
-    raw_modes = [image.mode]
-    for tile in getattr(image, "tile", ()):
-        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
-        raw_modes += [argument for argument in arguments if isinstance(argument, str)]
-        if image.format == "PPM" and any(isinstance(argument, int) and argument > 255 for argument in arguments):
-            return 16  # the largest value of a channel
-    return 16 if any(";16" in mode for mode in raw_modes) else 8

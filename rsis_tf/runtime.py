@@ -28,6 +28,7 @@ import re
 import struct
 import threading
 import types
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self, overload
@@ -726,7 +727,7 @@ def as_image(image: ImageLike) -> Array:
               divided by 257; False and True become 0 and 255. Floating-point values must be finite. If none is above
               1, the range is 0..1 and they are multiplied by 255; otherwise it is 0..255. Both are rounded.
             - a `PIL.Image.Image`: the EXIF orientation is applied; palette and CMYK images become RGB.
-            - a path: of a file that Pillow reads.
+            - a path: of a file that Pillow reads, with 8 bits per channel (`read_file`).
 
     Returns:
         (H, W, 3) uint8, with at least one pixel; an array of that kind is returned unchanged.
@@ -764,25 +765,77 @@ BROKEN_IMAGE = (
 
 
 def read_file(path: str | os.PathLike) -> Array:
-    """Reads an image file with Pillow, see `as_image`.
+    """Reads an image file with Pillow, see `as_image`. Of several pages, it reads the first and warns of the others.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        InputError: if the file is missing or cannot be read.
+        InputError: if the file is missing or cannot be read, or has more than 8 bits per channel: 12-bit values in a
+            16-bit file would be almost black, and no file says how many of its bits are used.
     """
     try:
         with Image.open(path) as opened:
             if opened.format == "EPS":  # a program, which Pillow gives to Ghostscript to run
                 raise InputError(f"expected an image file, not PostScript. Received: {os.fspath(path)}")
-            return _from_pillow(opened)
+            if (depth := channel_depth(opened)) != 8:
+                raise InputError(
+                    "expected an image of 8 bits per channel (convert it first). "
+                    f"Received: {depth}-bit channels in {os.fspath(path)}"
+                )
+            image = _from_pillow(opened)
+            warn_of_pages(opened, path)
+            return image
     except InputError:
         raise
     except BROKEN_IMAGE as error:
         raise InputError(
             f"expected an image file that can be read. Received: {os.fspath(path)} ({reason_of(error)})"
         ) from None
+
+
+def channel_depth(image: Image.Image) -> int:
+    """Returns the bits per channel in the file of a PIL image: 8, 16 or 32.
+
+    Pillow silently reads some 16-bit colour files as 8-bit.
+    """
+    if image.mode == "I" or image.mode == "F":
+        return 32
+    raw_modes = [image.mode]
+    for tile in getattr(image, "tile", ()):
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        raw_modes += [argument for argument in arguments if isinstance(argument, str)]
+        if image.format == "PPM" and any(isinstance(argument, int) and argument > 255 for argument in arguments):
+            return 16  # the largest value of a channel
+    return 16 if any(";16" in mode for mode in raw_modes) else 8
+
+
+def warn_of_pages(image: Image.Image, path: str | os.PathLike) -> None:
+    """Warns that a file has more pages or frames than the one that was read.
+
+    Smaller versions of the same picture in a TIFF file are no pages, nor are the further pictures of a phone's JPEG.
+
+    Args:
+        image: as Pillow opened it.
+        path: of its file, for the warning.
+    """
+    if image.format not in ("AVIF", "GIF", "PNG", "TIFF", "WEBP"):
+        return
+    pages = 1
+    with contextlib.suppress(*BROKEN_IMAGE):  # a damaged page after the first
+        pages = getattr(image, "n_frames", 1)
+        for number in range(1, pages if image.format == "TIFF" else 1):
+            image.seek(number)
+            pages -= int(image.getexif().get(_KIND_OF_PAGE, 0)) & 1
+    if pages > 1:
+        warnings.warn(
+            f"only the first of the {pages} pages of {os.fspath(path)} is read (save each as a file of its own)",
+            stacklevel=3,
+        )
+
+
+_KIND_OF_PAGE = 254
+"""The TIFF tag NewSubfileType; its first bit says that a page is a smaller version of another."""
 
 
 def check_image(image: Any) -> Array:

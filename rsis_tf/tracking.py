@@ -116,6 +116,9 @@ class Tracker:
     def _follow(self, instances: "Sequence[Instance] | None") -> "list[_Track | None]":
         """Updates the tracks with the next frame and returns the track of each object."""
         self._frame += 1
+        for track in self._tracks:  # those that are forgotten before they are confirmed
+            if track.identity is None and self._frame - track.last > self._memory + 1:
+                track.identity = 0
         if instances is None:
             return []
         self._read += 1

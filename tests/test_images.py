@@ -1,14 +1,17 @@
 """Images that 8-bit RGB can show are read; everything else is refused in one line that names the file."""
 
+import functools
 import struct
+import warnings
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from rsis_tf.errors import InputError
 from rsis_tf.images import list_images, read_header, read_image, read_label_image, read_reduced, synthetic_image
+from rsis_tf.runtime import as_image
 
 
 def png_of(header: tuple[int, ...], data: bytes) -> bytes:
@@ -147,6 +150,37 @@ def test_truncated_files_are_refused(tmp_path, ending):
         cut = tmp_path / f"cut.{ending}"
         cut.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
         assert_refused(read_image, cut)
+
+
+def pages(number):
+    return [Image.fromarray(np.full((4, 6, 3), 40 * (page + 1), np.uint8)) for page in range(number)]
+
+
+@pytest.mark.parametrize("read", [read_image, as_image, functools.partial(read_image, as_stored=True)])
+@pytest.mark.parametrize("ending", ["tif", "gif", "webp", "png"])
+def test_of_several_pages_the_first_is_read_with_a_warning(tmp_path, read, ending):
+    first, *others = pages(3)
+    options = {"lossless": True} if ending == "webp" else {}
+    first.save(tmp_path / f"stack.{ending}", save_all=True, append_images=others, **options)
+    with pytest.warns(UserWarning, match=rf"only the first of the 3 pages of .*stack\.{ending} is read"):
+        image = read(tmp_path / f"stack.{ending}")
+    assert np.abs(image.astype(int) - 40).max() <= 4  # a GIF chooses its colours
+
+
+@pytest.mark.parametrize("read", [read_image, as_image])
+def test_smaller_versions_and_the_pictures_of_a_phone_are_no_pages(tmp_path, read):
+    first, second = pages(2)
+    first.save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=[second])
+    with TiffImagePlugin.AppendingTiffWriter(str(tmp_path / "pyramid.tif"), True) as file:
+        first.save(file, format="TIFF")
+        file.newFrame()
+        second.resize((3, 2)).save(file, format="TIFF", tiffinfo={254: 1})
+    with Image.open(tmp_path / "pyramid.tif") as image:
+        assert image.n_frames == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("phone.jpg", "pyramid.tif"):
+            assert np.abs(read(tmp_path / name).astype(int) - 40).max() <= 1
 
 
 def test_label_images_give_indices_and_sixteen_bits(tmp_path):

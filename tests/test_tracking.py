@@ -137,6 +137,20 @@ def test_stream_returns_frames_after_as_many_frames_as_a_confirmation_needs():
     assert min(delays) == 0
 
 
+@pytest.mark.parametrize(("memory", "confirm"), [(0, 2), (0, 3), (1, 3), (2, 5)])
+def test_an_object_that_is_forgotten_before_it_is_confirmed_holds_nothing_up(memory, confirm):
+    _, found = sequence([Mover(path=line((8, 30), (1, 0)))], 40)
+    once = [instances if number == 5 else [] for number, instances in enumerate(found)]
+    taken = []
+    frames = Tracker(memory=memory, confirm=confirm).stream(taken.append(1) or instances for instances in once)
+    delays = [len(taken) - 1 - number for number, _ in enumerate(frames)]
+    assert max(delays[:-confirm]) <= confirm
+    gone = [found[0], *[None] * 30, *found[31:]]
+    taken.clear()
+    frames = Tracker(memory=memory, confirm=confirm).stream(taken.append(1) or instances for instances in gone)
+    assert max(len(taken) - 1 - number for number, _ in zip(range(25), frames, strict=False)) <= memory + 2
+
+
 def test_frames_that_are_missing_age_the_tracks():
     _, found = sequence([Mover(path=line((8, 30), (3, 0)))], 20)
     gap = [instances if frame not in range(8, 12) else None for frame, instances in enumerate(found)]

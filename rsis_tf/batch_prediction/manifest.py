@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import IO
 
 from rsis_tf.errors import InputError
+from rsis_tf.files import leftovers
 
 try:
     import fcntl
@@ -62,11 +63,14 @@ class Manifest:
         return [self._folder / name for name in names]
 
     def remove_files(self, *, keep: Iterable[pathlib.Path] = ()) -> None:
-        """Removes the files that an earlier run listed, except `keep`, then empty folders, then the list."""
+        """Removes the files that an earlier run listed, except `keep`, then empty folders, then the list.
+
+        Of a run that was killed, what it had written of a file is removed too.
+        """
         kept = {os.path.realpath(path) for path in keep}
         root = os.path.realpath(self._folder)
         listed = self.read()
-        for path in listed:
+        for path in (*listed, *leftovers(listed)):
             # A link to another folder may lie on the way.
             below = os.path.commonpath([root, os.path.realpath(path.parent)]) == root
             if below and os.path.realpath(path) not in kept:

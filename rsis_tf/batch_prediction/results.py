@@ -114,8 +114,11 @@ class Results:
         self._inputs = [source.path for source in sources]
         inputs = {os.path.realpath(path) for path in self._inputs}
         common = [self._folder / name for name in self._common_files()]
-        # The frames of a video go into a folder with its name.
-        own = [[self._folder / s.name] if s.is_video else list(self.paths(s.name).values()) for s in sources]
+        # The frames of a video go into a folder with its name, if there are files for each.
+        own = [list(self.paths(source.name).values()) for source in sources]
+        for files, source in zip(own, sources, strict=True):
+            if source.is_video and files:
+                files[:] = [self._folder / source.name]
         if "video" in self._kinds:
             own.append([self._video_path(s.place) for s in sources if s.place and s.place.position == 0])
         for path in (*common, *(path for paths in own for path in paths)):

@@ -44,6 +44,7 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
+            begin = stream.start_time or 0  # MPEG streams and cuts of longer videos do not begin at 0
             failures: list[Exception] = []
             for packet in _packets(container, stream, failures):
                 try:
@@ -61,7 +62,7 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
                         # FFmpeg counts degrees counterclockwise, as rot90 does.
                         turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                         # `frame.time` is NaN after the packet None.
-                        seconds = None if frame.pts is None else float(frame.pts * stream.time_base)
+                        seconds = None if frame.pts is None else float((frame.pts - begin) * stream.time_base)
                         yield number, seconds, np.ascontiguousarray(turned)
         if failures:
             raise failures[0]

@@ -70,7 +70,7 @@ def make_parser(argv: Sequence[str] | None = ()) -> ArgumentParser:
     run.add_argument("--out", type=pathlib.Path, metavar="DIR", help="folder of the run (default: a new one in runs/)")
     run.add_argument("--resume", type=pathlib.Path, metavar="RUN",
                      help="continue an interrupted run with its own settings; --epochs can be changed if the learning "
-                     "rate is constant")  # fmt: skip
+                     "rate is constant, and --data, --annotations … if the data have moved")  # fmt: skip
     run.add_argument("--accept-changed-data", action="store_const", const=True,
                      help="with --resume: continue although images or annotations are no longer those that the run "
                      "began with; its classes must be the same")  # fmt: skip

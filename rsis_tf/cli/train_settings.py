@@ -169,20 +169,26 @@ def _encoder_follows(given: dict[str, Any], start: config.RunConfig) -> dict[str
     return follows
 
 
+_WHERE_DATA_LIES = ("root", "annotations", "val_annotations", "images", "val_images")
+"""Settings that a resumed run may change: its data may have moved, and its record says whether they are the same."""
+
+
 def resumed(arguments: argparse.Namespace) -> config.RunConfig:
-    """Returns the settings of the run to resume, with another number of epochs if asked for.
+    """Returns the settings of the run to resume, with another number of epochs or other paths of its data if asked for.
 
     Raises:
-        InputError: for options that are settings, other than `--epochs`.
+        InputError: for options that are other settings.
     """
-    given = [name for name in given_settings(arguments) if name != "epochs"]
-    given += [name for name in ("preset", "config", "out") if getattr(arguments, name) is not None]
-    if given:
-        options = ", ".join(sorted(_flag(name) for name in given))
+    given = given_settings(arguments)
+    others = [name for name in given if name not in ("epochs", *_WHERE_DATA_LIES)]
+    others += [name for name in ("preset", "config", "out") if getattr(arguments, name) is not None]
+    if others:
+        options = ", ".join(sorted(_flag(name) for name in others))
         raise InputError(
             f"--resume continues with the settings of the run. Received: {options} with --resume {arguments.resume}"
         )
-    return resumed_settings(arguments.resume, epochs=arguments.epochs)
+    moved = {name: given[name] for name in _WHERE_DATA_LIES if name in given}
+    return resumed_settings(arguments.resume, epochs=arguments.epochs).changed(**moved)
 
 
 def _flag(name: str) -> str:

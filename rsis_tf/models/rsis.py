@@ -1,8 +1,9 @@
 """The whole network (paper, section 3): an image in, a sequence of objects out."""
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, Self
 
 import keras
@@ -100,6 +101,7 @@ class RSIS(keras.Model):
         self.encoder_batch_statistics = True
         self.recompute_steps = False
         self.objective: Objective | None = None
+        self._predicting = False
         self.encoder = build_encoder(config.encoder)
         self.neck = None
         if config.neck_channels:
@@ -123,6 +125,8 @@ class RSIS(keras.Model):
         self, images: Tensor | dict[str, Tensor], num_steps: int | None = None, training: bool | None = None
     ) -> dict[str, Tensor]:
         if self.objective is not None:
+            if num_steps is None and self._predicting:  # the objective's number is for train and test steps
+                num_steps = self.config.num_steps
             return self.objective.call(self, images, num_steps, training)
         return self.predict_sequence(images, num_steps, training=training)
 
@@ -264,13 +268,49 @@ class RSIS(keras.Model):
         """
         from rsis_tf.models.loading import load_model
 
-        return load_model(path)
+        model = load_model(path)
+        return model if isinstance(model, cls) else cls._like(model, model.config)
 
-    def with_steps(self, steps: int) -> "RSIS":
+    def with_steps(self, steps: int) -> Self:
         """Returns a model with the same weights that predicts `steps` steps by default."""
-        other = build_model(dataclasses.replace(self.config, num_steps=steps))
-        other.set_weights(self.get_weights())  # no weight depends on the number of steps
+        # No weight depends on the number of steps.
+        return self._like(self, dataclasses.replace(self.config, num_steps=steps))
+
+    @classmethod
+    def _like(cls, model: "RSIS", config: ModelConfig) -> Self:
+        other = cls(config)
+        other.set_weights(model.get_weights())
         return other
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Predicts as Keras does, with all steps of the configuration, also while a curriculum trains with fewer."""
+        with self._all_steps():
+            return super().predict(*args, **kwargs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """See `predict`."""
+        with self._all_steps():
+            return super().predict_on_batch(x)
+
+    @contextlib.contextmanager
+    def _all_steps(self) -> Iterator[None]:
+        self._predicting = True
+        try:
+            yield
+        finally:
+            self._predicting = False
+
+    def export(self, filepath: str | pathlib.Path, *args: Any, input_signature: Any = None, **kwargs: Any) -> None:
+        """Exports the bare network as Keras does; `rsis export` writes files that `rsis_tf.runtime` reads.
+
+        Args:
+            filepath, args, kwargs: of `keras.Model.export`.
+            input_signature: of `keras.Model.export`; None for (B, H, W, 3) uint8 of the configuration's size.
+        """
+        if input_signature is None:
+            shape = (None, *self.config.image_size, 3)
+            input_signature = [keras.InputSpec(shape=shape, dtype="uint8", name="images")]
+        super().export(str(filepath), *args, input_signature=input_signature, **kwargs)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True

@@ -58,8 +58,13 @@ def apply_stage(model: RSIS, config: TrainConfig, stage: Stage) -> None:
     model.update_encoder = stage.update_encoder
     model.batch_statistics = not stage.frozen_batch_norm
     parts = optimizer_parts(model.optimizer)
-    parts["encoder"].enabled = stage.update_encoder
-    parts["class_head"].enabled = stage.use_class_loss
-    parts["stop_head"].enabled = stage.use_stop_loss
+    switches = {
+        "encoder": stage.update_encoder,
+        "class_head": stage.use_class_loss,
+        "stop_head": stage.use_stop_loss,
+    }
+    for name, enabled in switches.items():
+        if name in parts:  # unless its `trainable` is False
+            parts[name].enabled = enabled
     # All of these are read when a step is traced; without its function, Keras traces the step again.
     model.train_function = model.test_function = model.predict_function = None

@@ -141,7 +141,7 @@ class Trainer:
             # `best.keras` holds the weights that were validated, so it is written while the averages are in place.
             with averaged_weights(self.model):
                 logs |= self._validate()
-                self._require_finite(epoch)
+                self._require_finite(epoch, logs["val_loss"])
                 if self.config.curriculum.smooth_curves:
                     logs["val_smoothed_loss"] = smoothed(self.stage, self.config, logs["val_loss"])
                 self.stage, switch = end_epoch(self.stage, self.config, logs["val_loss"])
@@ -194,14 +194,19 @@ class Trainer:
             )
         return {name: float(values[-1]) for name, values in history.history.items()}
 
-    def _require_finite(self, epoch: int) -> None:
+    def _require_finite(self, epoch: int, val_loss: float) -> None:
         """Keeps weights that are no longer finite from replacing the last good state.
 
         The loss of a step is that of the weights before it, so the last step of an epoch is not covered by it.
 
         Raises:
-            TrainingDiverged: for a weight or moving average that is not finite.
+            TrainingDiverged: for a weight, moving average or validation loss that is not finite.
         """
+        if not np.isfinite(val_loss):
+            raise TrainingDiverged(
+                f"the validation loss must stay finite; the last good state is in {self.run} (state). "
+                f"Received: {val_loss} after epoch {epoch + 1}"
+            )
         for weight in self.model.weights:
             if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
                 raise TrainingDiverged(

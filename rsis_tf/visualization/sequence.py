@@ -1,5 +1,6 @@
 """The sequence step by step: a strip of panels, a sheet of several strips, an animation."""
 
+import itertools
 import math
 import pathlib
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ _PANEL = 216
 _LETTERS = 14
 _CAPTION = 22
 _GAP = 8
+_MOST_STEPS = 100
+"""Panels of a strip and frames of an animation that show single steps; a slide has thousands of objects."""
 _FRAME = 640
 """Largest longer side of an animation; the smallest is half of it."""
 
@@ -30,6 +33,8 @@ def sequence_strip(
     image: np.ndarray, instances: "Sequence[Instance]", truth: np.ndarray | None = None, *, columns: int = 8
 ) -> np.ndarray:
     """Draws a row of panels: the image, the mask of each step, all masks together, and the ground truth.
+
+    Of more than a hundred steps, the first hundred have a panel.
 
     An object of the ground truth has the colour of the step that found it (IoU of at least one half), or is white.
 
@@ -51,19 +56,20 @@ def sequence_strip(
     small = drawing.resize(image, size)
     masks = [drawing.resize_mask(instance.cropped, size) for instance in instances]
     panels = [(small, "image")]
-    for instance, mask in zip(instances, masks, strict=True):
+    for instance, mask in itertools.islice(zip(instances, masks, strict=True), _MOST_STEPS):
         caption = f"{instance.step + 1}  {shown_name(instance)}  {instance.score:.2f}"
         panels.append((_pointed_out(_highlighted(small, mask, drawing.colour(instance.step)), mask), caption))
     together = small.copy()
     draw_masks(together, masks, [drawing.colour(instance.step) for instance in instances], 2)
-    panels.append((together, f"found: {len(instances)}"))
+    shown = f", {_MOST_STEPS} shown" if len(instances) > _MOST_STEPS else ""
+    panels.append((together, f"found: {len(instances)}{shown}"))
     if truth is not None:
         objects = [truth == label for label in np.unique(truth) if label > 0]
         tints = [_finder(mask, instances) for mask in objects]
-        shown = small.copy()
-        draw_masks(shown, [drawing.resize_mask(mask, size) for mask in objects], [t or drawing.PAPER for t in tints], 2)
+        true = small.copy()
+        draw_masks(true, [drawing.resize_mask(mask, size) for mask in objects], [t or drawing.PAPER for t in tints], 2)
         missed = tints.count(None)
-        panels.append((shown, f"truth: {len(objects)}" + (f", {missed} missed" if missed else "")))
+        panels.append((true, f"truth: {len(objects)}" + (f", {missed} missed" if missed else "")))
     return panel_grid(panels, columns=columns)
 
 
@@ -105,6 +111,8 @@ def animation(
 ) -> None:
     """Writes the sequence as a repeating GIF or WebP: each frame adds an object, the last frame stays longer.
 
+    With more than a hundred objects, each frame adds several, so that there are a hundred frames at most.
+
     Args:
         path: ends in .gif or .webp.
         image: (H, W, 3) uint8.
@@ -126,12 +134,19 @@ def animation(
     colours = [drawing.colour(instance.step) for instance in instances]
     frames = [_captioned(small, "image")]
     found = np.zeros(size, bool)
-    for count in range(1, len(instances) + 1):
-        newest = instances[count - 1]
-        found[masks[count - 1].window] |= masks[count - 1].crop
+    at_once = max(1, math.ceil(len(instances) / _MOST_STEPS))
+    for first in range(0, len(instances), at_once):
+        newest = instances[first : first + at_once]
+        count = first + len(newest)
+        for mask in masks[first:count]:
+            found[mask.window] |= mask.crop
         frame = _highlighted(small, CroppedMask.of(found), None)
         draw_masks(frame, masks[:count], colours[:count], 2)
-        frames.append(_captioned(frame, f"{newest.step + 1}  {shown_name(newest)}  {newest.score:.2f}", newest.step))
+        last = newest[-1]
+        if len(newest) == 1:
+            frames.append(_captioned(frame, f"{last.step + 1}  {shown_name(last)}  {last.score:.2f}", last.step))
+        else:
+            frames.append(_captioned(frame, f"{newest[0].step + 1} to {last.step + 1}", last.step))
     final = small.copy()
     draw_masks(final, masks, colours, 2)
     frames.append(_captioned(final, f"found: {len(instances)}"))

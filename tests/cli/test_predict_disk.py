@@ -114,6 +114,17 @@ def test_a_real_read_only_disk(photos, tmp_path, monkeypatch, capsys):
         assert files_in(disk) == before
 
 
+def test_what_a_killed_run_left_half_written_is_removed_with_its_results(photos, tmp_path):
+    draw(photos / "b.png")
+    out = tmp_path / "out"
+    assert command(photos, "--what", "json,labels", "--out", out) == 0
+    (out / "instances.json").rename(out / ".instances.123-456.partial.json")  # as a kill would leave it
+    (out / "a_labels.png").rename(out / ".a_labels.123-456.partial.png")
+    (out / ".mine.123-456.partial.json").touch()
+    assert command(photos, "--what", "json", "--out", out, "--overwrite") == 0
+    assert files_in(out) == [".mine.123-456.partial.json", "instances.json", "results.txt"]
+
+
 def test_a_line_that_was_cut_names_no_file(photos, tmp_path):
     out = tmp_path / "found"
     assert command(photos, "--out", out) == 0

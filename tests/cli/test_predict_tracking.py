@@ -49,10 +49,10 @@ def frame(number):
     return image
 
 
-def clip(path, frames=14, codec="mpeg4"):
+def clip(path, frames=14, codec="mpeg4", rate=5):
     av = pytest.importorskip("av")
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=5)
+        stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = SIZE[::-1]
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.bit_rate = 10**6
@@ -118,6 +118,25 @@ def test_objects_of_a_video_keep_their_identities(track, tmp_path):
     assert len({image.shape for *_, image in drawn}) == 1
     assert [seconds for _, seconds, _ in drawn][:3] == pytest.approx([0, 0.2, 0.4])
     assert {"clip.mp4_tracked.mp4", "tracks.csv", "distinct.csv"} <= set((found / "results.txt").read_text().split())
+
+
+def test_the_first_frame_is_at_0_seconds_in_formats_that_begin_later(track, tmp_path):
+    av = pytest.importorskip("av")
+    clip(tmp_path / "clip.mpg", codec="mpeg1video", rate=25)
+    with av.open(str(tmp_path / "clip.mpg")) as container:
+        assert container.streams.video[0].start_time > 0
+    assert track("clip.mpg", "--what", "tracks")[0] == 0
+    times = sorted({float(row["time"]) for row in table(tmp_path / "predictions/tracks.csv")})
+    assert times[:3] == pytest.approx([0, 0.04, 0.08], abs=1e-3)
+
+
+def test_tables_of_a_video_may_lie_beside_it(track, tmp_path):
+    clip(tmp_path / "clip.mp4")
+    code, _, err = track("clip.mp4", "--what", "tracks,counts", "--out", ".")
+    assert (code, err) == (0, "")
+    code, _, err = track("clip.mp4", "--what", "labels", "--out", ".", "--overwrite")
+    assert code == 2
+    assert "no input is overwritten. Received: clip.mp4" in err
 
 
 def test_every_nth_frame_is_tracked_as_well(track, tmp_path):

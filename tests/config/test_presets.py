@@ -343,6 +343,16 @@ def test_a_resumed_run_keeps_its_settings(tmp_path):
         resumed(parse(["--resume", str(tmp_path), "--seed", "1", "--batch-size", "2"]))
 
 
+def test_the_data_of_a_resumed_run_may_have_moved(tmp_path):
+    settings = PRESETS["custom"]().changed(dataset="coco", root="data")
+    (tmp_path / "config.json").write_text(config_file.to_json(settings))
+    assert resumed(parse(["--resume", str(tmp_path), "--data", "/moved"])) == settings.changed(root="/moved")
+    named = resumed(parse(["--resume", str(tmp_path), "--annotations", "a.json", "--images", "photos"]))
+    assert named == settings.changed(annotations="a.json", images="photos")
+    with pytest.raises(InputError, match=r"Received: --dataset with --resume"):
+        resumed(parse(["--resume", str(tmp_path), "--data", "/moved", "--dataset", "folder"]))
+
+
 def test_a_resumed_run_cannot_stretch_a_cosine(tmp_path):
     (tmp_path / "config.json").write_text(config_file.to_json(PRESETS["leaves"]()))
     with pytest.raises(InputError, match=r"Received: epochs=99, where the cosine schedule"):

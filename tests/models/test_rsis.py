@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 from rsis_tf.config import ENCODER_NAMES
-from rsis_tf.models import ModelConfig, build_model
+from rsis_tf.models import RSIS, ModelConfig, build_model
 
 
 def images(batch=2, height=40, width=56, seed=0):
@@ -100,3 +100,27 @@ def test_saving_keeps_config_and_weights(encoder, tmp_path):
     assert again.config == config
     for one, other in zip(model.weights, again.weights, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(one), ops.convert_to_numpy(other))
+
+
+class Counted(RSIS):
+    """A model of one's own."""
+
+
+def test_a_class_of_ones_own_is_kept():
+    model = Counted.from_pretrained("shapes")
+    assert type(model) is Counted
+    assert type(model.with_steps(2)) is Counted
+    assert model.with_steps(2).config.num_steps == 2
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    expected = RSIS.from_pretrained("shapes").predict_on_batch(image)
+    np.testing.assert_array_equal(model.predict_on_batch(image)["stop_logits"], expected["stop_logits"])
+
+
+def test_keras_exports_the_bare_network(tmp_path):
+    model = build_model(ModelConfig(encoder="compact", image_size=(32, 48), num_steps=2, hidden_size=16))
+    model.export(tmp_path / "saved", verbose=False)
+    image = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3), np.uint8)
+    tf = pytest.importorskip("tensorflow")
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    for name, expected in model.predict_on_batch(image).items():
+        np.testing.assert_allclose(loaded.serve(image)[name].numpy(), expected, atol=1e-4)

@@ -54,6 +54,14 @@ def test_uint16_covers_its_whole_range():
     assert as_image(values.astype(">u2"))[..., 0].tolist() == [[0, 1, 255, 0]]
 
 
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif", "deep.pgm"])
+def test_files_of_more_than_eight_bits_are_refused_because_their_range_is_unknown(tmp_path, name):
+    twelve_bits = np.array([[4095, 0]], np.uint16)
+    Image.fromarray(twelve_bits).save(tmp_path / name)
+    with pytest.raises(InputError, match=rf"8 bits per channel .*Received: (16|32)-bit channels in .*{name}$"):
+        as_image(tmp_path / name)
+
+
 def test_bool_is_black_and_white():
     assert as_image(np.array([[True, False]])).tolist() == [[[255] * 3, [0] * 3]]
 

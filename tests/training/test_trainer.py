@@ -84,6 +84,28 @@ def test_parts_that_are_switched_off_keep_their_weights():
         assert same == (name != "mask"), name
 
 
+def test_parts_that_are_not_trainable_are_left_out():
+    model = small_model()
+    model.encoder.trainable = model.decoder.class_head.trainable = False
+    before = [keras.ops.convert_to_numpy(weight).copy() for weight in model.encoder.weights]
+    compile_model(model, TrainConfig(num_steps=2))
+    assert set(optimizer_parts(model.optimizer)) == {"stop_head", "decoder"}
+    model.train_on_batch(*one_batch())
+    for weight, earlier in zip(model.encoder.weights, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(weight), earlier)
+
+
+def test_predictions_have_all_steps_of_the_configuration_whatever_is_trained():
+    model = small_model(num_steps=5)
+    images, targets = one_batch()
+    compile_model(model, TrainConfig(num_steps=2))
+    assert model.predict_on_batch(images)["stop_logits"].shape == (4, 5)
+    assert model.predict(images, verbose=0)["stop_logits"].shape == (4, 5)
+    assert model(images)["stop_logits"].shape == (4, 2)
+    assert math.isfinite(model.test_on_batch(images, targets, return_dict=True)["loss"])
+    assert model.predict_on_batch(images)["stop_logits"].shape == (4, 5)
+
+
 def test_every_variable_has_one_optimizer_with_the_rate_of_its_part():
     model = small_model()
     optimizer = build_optimizer(model, TrainConfig(learning_rate=1e-3, encoder_learning_rate=1e-6))
@@ -163,6 +185,13 @@ def test_run_keeps_best_and_last_without_optimizer_state(tmp_path, capsys, eager
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path, eager):
     with pytest.raises(TrainingDiverged, match=r"Received: loss=nan at step 1 \(epoch 1, batch 1\)"):
         trainer(tmp_path, small_model(), images=np.full((4, 32, 32, 3), np.nan, "float32")).fit()
+
+
+def test_a_validation_loss_that_is_not_finite_stops_the_run(tmp_path, eager):
+    run = trainer(tmp_path, small_model(), epochs=2)
+    run._validate = lambda: {"val_loss": math.nan}
+    with pytest.raises(TrainingDiverged, match=r"the validation loss must stay finite.*Received: nan after epoch 1$"):
+        run.fit()
 
 
 def test_weights_that_are_not_finite_never_replace_the_last_good_state(tmp_path, eager):

@@ -1,3 +1,4 @@
+import dataclasses
 import warnings
 
 import numpy as np
@@ -188,6 +189,16 @@ def test_animation_has_a_frame_for_each_object_between_the_image_and_the_result(
         assert 320 <= max(film.size) <= 700
         assert film.info["loop"] == 0
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_of_very_many_objects_a_hundred_steps_are_shown(tmp_path):
+    image, instances = scene((32, 48), 1)
+    many = [dataclasses.replace(instances[0], step=step) for step in range(250)]
+    animation(tmp_path / "many.webp", image, many)
+    with Image.open(tmp_path / "many.webp") as film:
+        assert film.n_frames <= 102
+    tall = sequence_strip(image, many).shape[0]
+    assert tall == sequence_strip(image, many[:100]).shape[0]
 
 
 def test_wrong_names_and_images_are_refused(tmp_path):

@@ -132,7 +132,7 @@ def open_split(
     """
     if min(image_size) < SyntheticDataset.min_side:
         raise InputError(
-            f"synthetic images are at least {SyntheticDataset.min_side} pixels on each side. "
+            f"images of shapes are at least {SyntheticDataset.min_side} pixels on each side. "
             f"Received: image_size={image_size}"
         )
     return SyntheticDataset(
