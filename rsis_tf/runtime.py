@@ -813,7 +813,7 @@ def channel_depth(image: Image.Image) -> int:
 def warn_of_pages(image: Image.Image, path: str | os.PathLike) -> None:
     """Warns that a file has more pages or frames than the one that was read.
 
-    Smaller versions of the same picture in a TIFF file are no pages, nor are the further pictures of a phone's JPEG.
+    Smaller versions of a picture in a TIFF file and the further pictures of a phone's JPEG do not count as pages.
 
     Args:
         image: as Pillow opened it.
