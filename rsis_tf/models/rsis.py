@@ -1,9 +1,8 @@
 """The whole network (paper, section 3): an image in, a sequence of objects out."""
 
-import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 import keras
@@ -101,7 +100,6 @@ class RSIS(keras.Model):
         self.encoder_batch_statistics = True
         self.recompute_steps = False
         self.objective: Objective | None = None
-        self._predicting = False
         self.encoder = build_encoder(config.encoder)
         self.neck = None
         if config.neck_channels:
@@ -125,8 +123,6 @@ class RSIS(keras.Model):
         self, images: Tensor | dict[str, Tensor], num_steps: int | None = None, training: bool | None = None
     ) -> dict[str, Tensor]:
         if self.objective is not None:
-            if num_steps is None and self._predicting:  # the objective's number is for train and test steps
-                num_steps = self.config.num_steps
             return self.objective.call(self, images, num_steps, training)
         return self.predict_sequence(images, num_steps, training=training)
 
@@ -281,24 +277,6 @@ class RSIS(keras.Model):
         other = cls(config)
         other.set_weights(model.get_weights())
         return other
-
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Predicts as Keras does, with all steps of the configuration, also while a curriculum trains with fewer."""
-        with self._all_steps():
-            return super().predict(*args, **kwargs)
-
-    def predict_on_batch(self, x: Any) -> Any:
-        """See `predict`."""
-        with self._all_steps():
-            return super().predict_on_batch(x)
-
-    @contextlib.contextmanager
-    def _all_steps(self) -> Iterator[None]:
-        self._predicting = True
-        try:
-            yield
-        finally:
-            self._predicting = False
 
     def export(self, filepath: str | pathlib.Path, *args: Any, input_signature: Any = None, **kwargs: Any) -> None:
         """Exports the bare network as Keras does; `rsis export` writes files that `rsis_tf.runtime` reads.

@@ -13,6 +13,9 @@ from rsis_tf.training.optimizer import build_optimizer, optimizer_parts
 def compile_model(model: RSIS, config: TrainConfig, *, total_steps: int | None = None) -> RSIS:
     """Prepares a model for `fit`, `train_on_batch` and `test_on_batch`, in the stage of epoch 0.
 
+    From then on this model in memory predicts as many steps as its stage trains (`config.num_steps`, fewer at the
+    beginning of a curriculum). A file that it is saved to has those of its configuration.
+
     Targets are a dictionary with `masks` (B, N, H, W), `classes` (B, N) and `valid` (B, N), valid objects first, and
     optionally `remaining`, `ignored` and `padding` (see `rsis_tf.training.losses.criterion.Criterion`). The results are
     `loss`, `mask_loss`, `class_loss`, `stop_loss` and the terms of the mask head.

@@ -95,17 +95,6 @@ def test_parts_that_are_not_trainable_are_left_out():
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(weight), earlier)
 
 
-def test_predictions_have_all_steps_of_the_configuration_whatever_is_trained():
-    model = small_model(num_steps=5)
-    images, targets = one_batch()
-    compile_model(model, TrainConfig(num_steps=2))
-    assert model.predict_on_batch(images)["stop_logits"].shape == (4, 5)
-    assert model.predict(images, verbose=0)["stop_logits"].shape == (4, 5)
-    assert model(images)["stop_logits"].shape == (4, 2)
-    assert math.isfinite(model.test_on_batch(images, targets, return_dict=True)["loss"])
-    assert model.predict_on_batch(images)["stop_logits"].shape == (4, 5)
-
-
 def test_every_variable_has_one_optimizer_with_the_rate_of_its_part():
     model = small_model()
     optimizer = build_optimizer(model, TrainConfig(learning_rate=1e-3, encoder_learning_rate=1e-6))
