@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from rsis_tf.errors import InputError
 from rsis_tf.files import is_file
-from rsis_tf.runtime import BROKEN_IMAGE, channel_depth, resize_image, warn_of_pages
+from rsis_tf.runtime import BROKEN_IMAGE, require_eight_bits, resize_image, warn_of_pages
 
 IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
@@ -110,7 +110,7 @@ def read_header(path: str | pathlib.Path) -> Header:
         InputError: as `read_image` does.
     """
     with _opened(path, "an image file") as image:
-        _require_eight_bits(image, path)
+        _require_8_bit_mode(image, path)
         pixels = image.width * image.height
         if image.format == "JPEG2000" or (image.format == "PNG" and _size(path) * _USUAL_RATIO < pixels):
             _load_whole(image, path)
@@ -146,7 +146,7 @@ def read_image(path: str | pathlib.Path, *, as_stored: bool = False) -> np.ndarr
     if not as_stored:
         return read_reduced(path, None).pixels
     with _opened(path, "an image file") as image:
-        _require_eight_bits(image, path)
+        _require_8_bit_mode(image, path)
         back = _TURN_BACK.get(_orientation(image)) if image.format == "TIFF" else None
         _load_whole(image, path)
         pixels = _as_rgb(image)
@@ -184,7 +184,7 @@ def read_reduced(path: str | pathlib.Path, at_least: tuple[int, int] | None) -> 
         InputError: see `read_image`.
     """
     with _opened(path, "an image file") as image:
-        _require_eight_bits(image, path)
+        _require_8_bit_mode(image, path)
         whole = image.size
         reduction = _reduction(image, at_least)
         if reduction > 1:
@@ -312,12 +312,8 @@ def _png_is_whole(path: str | pathlib.Path) -> bool:
     return False
 
 
-def _require_eight_bits(image: Image.Image, path: str | pathlib.Path) -> None:
-    depth = channel_depth(image)
-    if depth != 8:
-        raise InputError(
-            f"expected an image of 8 bits per channel (convert it first). Received: {depth}-bit channels in {path}"
-        )
+def _require_8_bit_mode(image: Image.Image, path: str | pathlib.Path) -> None:
+    require_eight_bits(image, path)
     if image.mode not in _EIGHT_BIT_MODES:
         raise InputError(f"expected a greyscale, palette, RGB or CMYK image. Received: mode {image.mode} in {path}")
 

@@ -778,11 +778,7 @@ def read_file(path: str | os.PathLike) -> Array:
         with Image.open(path) as opened:
             if opened.format == "EPS":  # a program, which Pillow gives to Ghostscript to run
                 raise InputError(f"expected an image file, not PostScript. Received: {os.fspath(path)}")
-            if (depth := channel_depth(opened)) != 8:
-                raise InputError(
-                    "expected an image of 8 bits per channel (convert it first). "
-                    f"Received: {depth}-bit channels in {os.fspath(path)}"
-                )
+            require_eight_bits(opened, path)
             image = _from_pillow(opened)
             warn_of_pages(opened, path)
             return image
@@ -794,11 +790,26 @@ def read_file(path: str | os.PathLike) -> Array:
         ) from None
 
 
-def channel_depth(image: Image.Image) -> int:
-    """Returns the bits per channel in the file of a PIL image: 8, 16 or 32.
+def require_eight_bits(image: Image.Image, path: str | os.PathLike) -> None:
+    """Checks the bits per channel of a file.
 
-    Pillow silently reads some 16-bit colour files as 8-bit.
+    Args:
+        image: as Pillow opened it.
+        path: of its file, for the message.
+
+    Raises:
+        InputError: if they are more than 8.
     """
+    depth = _channel_depth(image)
+    if depth != 8:
+        raise InputError(
+            "expected an image of 8 bits per channel (convert it first). "
+            f"Received: {depth}-bit channels in {os.fspath(path)}"
+        )
+
+
+def _channel_depth(image: Image.Image) -> int:
+    """Returns the bits per channel in the file; Pillow silently reads some 16-bit colour files as 8-bit."""
     if image.mode == "I" or image.mode == "F":
         return 32
     raw_modes = [image.mode]
@@ -813,7 +824,7 @@ def channel_depth(image: Image.Image) -> int:
 def warn_of_pages(image: Image.Image, path: str | os.PathLike) -> None:
     """Warns that a file has more pages or frames than the one that was read.
 
-    Smaller versions of a picture in a TIFF file and the further pictures of a phone's JPEG do not count as pages.
+    Smaller versions of an image in a TIFF file and the further images of a phone's JPEG do not count as pages.
 
     Args:
         image: as Pillow opened it.

@@ -168,7 +168,7 @@ def test_of_several_pages_the_first_is_read_with_a_warning(tmp_path, read, endin
 
 
 @pytest.mark.parametrize("read", [read_image, as_image])
-def test_smaller_versions_and_the_pictures_of_a_phone_are_no_pages(tmp_path, read):
+def test_smaller_versions_and_the_further_images_of_a_phone_are_no_pages(tmp_path, read):
     first, second = pages(2)
     first.save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=[second])
     with TiffImagePlugin.AppendingTiffWriter(str(tmp_path / "pyramid.tif"), True) as file:

@@ -114,11 +114,11 @@ class Results:
         self._inputs = [source.path for source in sources]
         inputs = {os.path.realpath(path) for path in self._inputs}
         common = [self._folder / name for name in self._common_files()]
-        # The frames of a video go into a folder with its name, if there are files for each.
-        own = [list(self.paths(source.name).values()) for source in sources]
-        for files, source in zip(own, sources, strict=True):
-            if source.is_video and files:
-                files[:] = [self._folder / source.name]
+        own = []
+        for source in sources:
+            files = list(self.paths(source.name).values())
+            # The frames of a video go into a folder with its name, if there are files for each.
+            own.append([self._folder / source.name] if source.is_video and files else files)
         if "video" in self._kinds:
             own.append([self._video_path(s.place) for s in sources if s.place and s.place.position == 0])
         for path in (*common, *(path for paths in own for path in paths)):

@@ -6,7 +6,9 @@ from typing import Any
 from rsis_tf.config import CROWDS
 from rsis_tf.data import DATASETS
 
-FILE_FIELDS = ("annotations", "val_annotations", "images", "val_images", "val_share")
+PATH_FIELDS = ("annotations", "val_annotations", "images", "val_images")
+"""Fields of `DataConfig` that say where a dataset's files lie, besides `root`."""
+FILE_FIELDS = (*PATH_FIELDS, "val_share")
 """Fields of `DataConfig` that belong to one folder: which files are read."""
 SIZE_FIELDS = ("train_size", "val_size")
 """The same: how many of its images."""

@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from rsis_tf import config
-from rsis_tf.cli.data_options import FILE_FIELDS, SIZE_FIELDS
+from rsis_tf.cli.data_options import FILE_FIELDS, PATH_FIELDS, SIZE_FIELDS
 from rsis_tf.cli.train_options import FLAGS
 from rsis_tf.config import json_file
 from rsis_tf.config.presets import preset
@@ -169,7 +169,7 @@ def _encoder_follows(given: dict[str, Any], start: config.RunConfig) -> dict[str
     return follows
 
 
-_WHERE_DATA_LIES = ("root", "annotations", "val_annotations", "images", "val_images")
+_WHERE_DATA_LIES = ("root", *PATH_FIELDS)
 """Settings that a resumed run may change: its data may have moved, and its record says whether they are the same."""
 
 

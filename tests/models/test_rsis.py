@@ -103,10 +103,10 @@ def test_saving_keeps_config_and_weights(encoder, tmp_path):
 
 
 class Counted(RSIS):
-    """A model of one's own."""
+    """A model with a class of its own."""
 
 
-def test_a_class_of_ones_own_is_kept():
+def test_a_subclass_is_kept():
     model = Counted.from_pretrained("shapes")
     assert type(model) is Counted
     assert type(model.with_steps(2)) is Counted
