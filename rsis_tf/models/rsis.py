@@ -282,7 +282,9 @@ class RSIS(keras.Model):
         """Exports the bare network as Keras does; `rsis export` writes files that `rsis_tf.runtime` reads.
 
         Args:
-            filepath, args, kwargs: of `keras.Model.export`.
+            filepath: of `keras.Model.export`.
+            *args: of `keras.Model.export`.
+            **kwargs: of `keras.Model.export`.
             input_signature: of `keras.Model.export`; None for (B, H, W, 3) uint8 of the configuration's size.
         """
         if input_signature is None:
