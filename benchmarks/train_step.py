@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="T (default: 10)")
     parser.add_argument("--size", type=int, default=256, help="side in pixels (default: 256)")
     parser.add_argument("--recompute", action="store_true", help="run the steps again for their gradients")
+    parser.add_argument("--frozen", action="store_true", help="keep the encoder's statistics of batch normalisation")
     parser.add_argument("--repeats", type=int, default=3, help="measured calls (default: 3)")
     options = parser.parse_args()
     quiet_start()
@@ -60,7 +61,11 @@ def main() -> None:
 
     images, targets = training_batch(batch=options.batch, objects=options.objects, size=options.size)
     own = nuclei().changed(**({"encoder": options.encoder} if options.encoder else {}))
-    both = {"num_steps": options.steps, "recompute": options.recompute}
+    both = {
+        "num_steps": options.steps,
+        "recompute": options.recompute,
+        "encoder_batch_norm": "frozen" if options.frozen else "train",
+    }
     models = {
         "paper": (ModelConfig(encoder=options.encoder or "resnet50"), TrainConfig(**both)),
         "nuclei": (own.model, TrainConfig(**both, mask_cross_entropy=1.0)),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self
 
 import keras
@@ -14,6 +14,7 @@ from rsis_tf.config.json_file import from_dict
 from rsis_tf.models.conv_lstm import State, Tensor
 from rsis_tf.models.decoder import Decoder, Step, StepState, projection_channels
 from rsis_tf.models.encoders import ENCODERS, build_encoder
+from rsis_tf.models.folding import folded
 from rsis_tf.models.keras_file import check_settings
 from rsis_tf.models.mask_heads.interface import Found, ImageContext
 from rsis_tf.models.neck import TopDownNeck
@@ -101,6 +102,7 @@ class RSIS(keras.Model):
         self.recompute_steps = False
         self.objective: Objective | None = None
         self.encoder = build_encoder(config.encoder)
+        self._kept: Callable[[], keras.Model] | None = None
         self.neck = None
         if config.neck_channels:
             widths = tuple(output.shape[-1] for output in self.encoder.outputs)
@@ -218,13 +220,21 @@ class RSIS(keras.Model):
         shift = [-mean / std for mean, std in zip(spec.mean, spec.std, strict=True)]
         x = ops.cast(images, "float32") * ops.convert_to_tensor(scale, "float32")
         x = x + ops.convert_to_tensor(shift, "float32")
-        features = self.encoder(
-            ops.cast(x, self.compute_dtype),
-            training=bool(training) and self.batch_statistics and self.encoder_batch_statistics,
-        )
+        x = ops.cast(x, self.compute_dtype)
+        if training and not (self.batch_statistics and self.encoder_batch_statistics):
+            features = self._encoder_of_kept_statistics()(x, training=False)
+        else:
+            features = self.encoder(x, training=training)
         if training and not self.update_encoder:
             features = [ops.stop_gradient(feature) for feature in features]
         return features
+
+    def _encoder_of_kept_statistics(self) -> keras.Model:
+        if self._kept is None:
+            network = folded(self.encoder)
+            # A function, so that Keras does not find the same weights a second time.
+            self._kept = lambda: network
+        return self._kept()
 
     def predict_instances(self, image: runtime.ImageLike, **options: Any) -> runtime.Instances:
         """Returns the objects in one image, in predicted order.

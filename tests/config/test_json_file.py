@@ -44,7 +44,7 @@ TINY = {
 @pytest.mark.parametrize(
     ("file", "expected"),
     [
-        ("config-flat.json", shapes().changed(**TINY, neck_channels=8, sequence_length=4)),
+        ("config-flat.json", shapes().changed(**TINY, optimizer="adam", neck_channels=8, sequence_length=4)),
         ("config-flat-paper.json", paper_shapes().changed(**{**TINY, "decoder_stages": 5})),
         ("config-flat-nuclei.json", nuclei().changed(hidden_size=64, min_channels=16)),
     ],
