@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import os
 import pathlib
 import struct
 import zlib
@@ -25,6 +26,9 @@ LABEL_SUFFIXES = (".bmp", ".png", ".tif", ".tiff")
 
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_GREY_STEPS = {"L;2": 85, "L;4": 17}
+"""Beginning of Pillow's raw mode → the factor by which Pillow multiplies the values of 2 or 4 bits."""
+_FAX_COMPRESSIONS = ("tiff_ccitt", "group3", "group4")
 _LARGEST_ID = 65535
 """Largest id in a label image."""
 _ORIENTATION = 0x0112
@@ -55,10 +59,27 @@ def list_images(folder: pathlib.Path, *, recursive: bool = False) -> list[pathli
 
     Args:
         folder: which must exist.
-        recursive: whether to include the folders below it.
+        recursive: whether to include the folders below it, also those that links lead to.
     """
-    found = folder.rglob("*") if recursive else folder.iterdir()
+    found = _everything_below(folder) if recursive else folder.iterdir()
     return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
+
+
+def _everything_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields what a folder and the folders below it hold; each folder is entered once, even if links lead to it."""
+    entered: set[str] = set()
+    waiting = [folder]
+    while waiting:
+        # Links wait until the folders themselves were entered, whose paths are the better ones.
+        for place, folders, files in os.walk(waiting.pop(0)):
+            if (real := os.path.realpath(place)) in entered:
+                folders.clear()
+                continue
+            entered.add(real)
+            inside = pathlib.Path(place)
+            yield from (inside / name for name in (*folders, *files))
+            waiting += [path for name in folders if (path := inside / name).is_symlink()]
+        waiting.sort()
 
 
 def synthetic_image(size: tuple[int, int] = (240, 320), seed: int = 0) -> np.ndarray:
@@ -199,7 +220,10 @@ def read_reduced(path: str | pathlib.Path, at_least: tuple[int, int] | None) -> 
 
 
 def read_label_image(path: str | pathlib.Path) -> np.ndarray:
-    """Reads an image whose pixel values are ids: palette indices, 8-bit or 16-bit greyscale.
+    """Reads an image whose pixel values are ids: palette indices, or greyscale of 1 to 16 bits.
+
+    The ids are the values in the file, however they are shown: ImageJ shows 0 as white in some TIFF files. Only for the
+    fax compressions of TIFF, which have two values, is white 1. Of several pages the first is read, with a warning.
 
     Args:
         path: of the file; colours of a palette are ignored, its indices are the ids.
@@ -213,11 +237,32 @@ def read_label_image(path: str | pathlib.Path) -> np.ndarray:
     with _opened(path, "a label image") as image:
         if image.mode not in _LABEL_MODES:
             raise InputError(f"expected a label image, palette or greyscale. Received: mode {image.mode} in {path}")
+        raw_mode = _raw_mode(image)
         _load_whole(image, path)
-        ids = np.array(image).astype(np.int64)
+        ids = _stored_values(image, raw_mode)
         if ids.size and not 0 <= ids.min() <= ids.max() <= _LARGEST_ID:
             raise InputError(f"expected ids 0 … {_LARGEST_ID}. Received: {ids.min()} … {ids.max()} in {path}")
+        warn_of_pages(image, path)
         return ids.astype(np.int32)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """Returns Pillow's name for the pixels of a file that is not loaded yet, such as "L;4" for 4 bits of grey."""
+    tiles = getattr(image, "tile", [])
+    arguments = tiles[0][3] if tiles else ""
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
+def _stored_values(image: Image.Image, raw_mode: str) -> np.ndarray:
+    """Returns the values of an image's file, (H, W) int64: Pillow spreads and inverts grey so that it can be shown."""
+    values = np.array(image).astype(np.int64)
+    if image.mode not in ("1", "L"):
+        return values
+    # Fax machines define 0 as white: there the inversion says nothing about ids.
+    if "I" in raw_mode.partition(";")[2] and image.info.get("compression") not in _FAX_COMPRESSIONS:
+        values = (1 if image.mode == "1" else 255) - values
+    return values // _GREY_STEPS.get(raw_mode[:3], 1)
 
 
 def _reduction(image: Image.Image, at_least: tuple[int, int] | None) -> int:

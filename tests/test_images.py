@@ -196,6 +196,57 @@ def test_label_images_give_indices_and_sixteen_bits(tmp_path):
     np.testing.assert_array_equal(labels, wide)
 
 
+def tiff_of(rows: list[bytes], *, width: int, bits: int, photometric: int) -> bytes:
+    """A TIFF file as ImageJ's `TiffEncoder` writes it: big-endian, one strip; photometric 0 shows 0 as white."""
+    data = b"".join(rows)
+    tags = {254: 0, 256: width, 257: len(rows), 258: bits, 259: 1, 262: photometric, 277: 1, 278: len(rows)}
+    tags |= {273: 8, 279: len(data)}
+    start = 8 + len(data) + len(data) % 2
+    entries = b"".join(struct.pack(">HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    head = b"MM\0*" + struct.pack(">I", start) + data.ljust(start - 8, b"\0")
+    return head + struct.pack(">H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("photometric", [0, 1])
+@pytest.mark.parametrize(
+    ("bits", "rows", "ids"),
+    [
+        (8, [b"\0\1\2\7", b"\xff\0\0\5"], [[0, 1, 2, 7], [255, 0, 0, 5]]),
+        (4, [b"\x01\x27", b"\xf0\x05"], [[0, 1, 2, 7], [15, 0, 0, 5]]),
+        (2, [b"\x1b", b"\xc1"], [[0, 1, 2, 3], [3, 0, 0, 1]]),
+        (1, [b"\x50", b"\x80"], [[0, 1, 0, 1], [1, 0, 0, 0]]),
+    ],
+)
+def test_label_tiffs_give_the_stored_values_even_if_zero_is_shown_as_white(tmp_path, photometric, bits, rows, ids):
+    (tmp_path / "a.tif").write_bytes(tiff_of(rows, width=4, bits=bits, photometric=photometric))
+    assert read_label_image(tmp_path / "a.tif").tolist() == ids
+
+
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_in_a_mask_with_fax_compression_white_is_one(tmp_path, photometric):
+    mask = np.array([[True, False, False]])
+    Image.fromarray(mask).save(tmp_path / "a.tif", compression="group4", tiffinfo={262: photometric})
+    assert read_label_image(tmp_path / "a.tif").tolist() == [[1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("bits", "row", "ids"), [(1, b"\x50", [0, 1, 0, 1]), (2, b"\x1b", [0, 1, 2, 3]), (4, b"\x01\x2f", [0, 1, 2, 15])]
+)
+@pytest.mark.parametrize("colour_type", [0, 3])
+def test_label_pngs_of_few_bits_give_the_stored_values(tmp_path, bits, row, ids, colour_type):
+    # OpenCV, ImageMagick and optipng store a label map of few ids with as few bits.
+    (tmp_path / "a.png").write_bytes(png_of((4, 1, bits, colour_type, 0, 0, 0), b"\0" + row))
+    assert read_label_image(tmp_path / "a.png").tolist() == [ids]
+
+
+def test_of_a_label_stack_the_first_page_is_read_with_a_warning(tmp_path):
+    first, *others = (Image.fromarray(np.full((4, 6), number, np.uint8)) for number in (1, 2, 3))
+    first.save(tmp_path / "stack.tif", save_all=True, append_images=others)
+    with pytest.warns(UserWarning, match=r"only the first of the 3 pages of .*stack\.tif is read"):
+        ids = read_label_image(tmp_path / "stack.tif")
+    assert (ids == 1).all()
+
+
 def test_label_images_with_colours_or_huge_ids_are_refused(tmp_path, rgb):
     Image.fromarray(rgb).save(tmp_path / "rgb.png")
     assert_refused(read_label_image, tmp_path / "rgb.png", "mode RGB")
@@ -209,6 +260,20 @@ def test_images_of_a_folder_are_listed_by_suffix_without_hidden_files(tmp_path):
         (tmp_path / name).touch()
     assert [path.name for path in list_images(tmp_path)] == ["a.jpeg", "b.PNG"]
     assert [path.name for path in list_images(tmp_path, recursive=True)] == ["a.jpeg", "b.PNG", "c.tif"]
+
+
+def test_linked_folders_are_listed_once_and_circles_of_links_end(tmp_path):
+    for name in ("set/z/a.png", "set/.hidden.png", "elsewhere/deep/b.png", "elsewhere/.c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "set/linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "set/again").symlink_to(tmp_path / "set/z", target_is_directory=True)
+    (tmp_path / "elsewhere/circle").symlink_to(tmp_path / "set", target_is_directory=True)
+    (tmp_path / "set/lost").symlink_to(tmp_path / "nowhere", target_is_directory=True)
+    found = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path / "set", recursive=True)]
+    assert found == ["set/linked/deep/b.png", "set/z/a.png"]
+    (tmp_path / "whole").symlink_to(tmp_path / "set", target_is_directory=True)
+    assert len(list_images(tmp_path / "whole", recursive=True)) == 2
 
 
 def test_a_synthetic_image_depends_on_size_and_seed_alone():

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from collections.abc import Collection
 
 from rsis_tf.cli.data_options import FILE_FIELDS, SIZE_FIELDS, add_coco_options, coco_fields
 from rsis_tf.cli.predictor_options import add_options, predictor_options
@@ -65,15 +66,19 @@ def add_model_and_data(
         parser.set_defaults(dataset=dataset)
 
 
-def open_data(arguments: argparse.Namespace) -> Dataset:
+def open_data(arguments: argparse.Namespace, class_names: Collection[str] = ()) -> Dataset:
     """Opens the dataset that the arguments name, or that of the run that contains the model.
+
+    Args:
+        arguments: arguments of the command line.
+        class_names: see `rsis_tf.data.load_dataset`.
 
     Raises:
         InputError: if there is neither, or it cannot be read.
     """
     if arguments.limit is not None and arguments.limit < 1:
         raise InputError(f"--limit must be at least 1. Received: {arguments.limit}")
-    dataset = load_dataset(data_config(arguments), read_split(arguments))
+    dataset = load_dataset(data_config(arguments), read_split(arguments), class_names=class_names)
     return dataset if arguments.limit is None else Subset(dataset, arguments.limit)
 
 
@@ -103,6 +108,9 @@ def open_both(arguments: argparse.Namespace, protocol: Protocol) -> tuple[Datase
         InputError: if one of them cannot be used, or an annotation cannot be read.
     """
     dataset, predictor = open_data(arguments), open_following(arguments, protocol)
+    classes = tuple(predictor.class_names)[1:]
+    if not set(classes).isdisjoint(getattr(dataset, "dropped_categories", ())):
+        dataset = open_data(arguments, classes)
     if arguments.check:
         for line in check_evaluation(read_split(arguments), dataset, num_steps=predicted_steps(predictor)):
             print(line, flush=True)

@@ -6,7 +6,7 @@ The module of a reader is imported when its dataset is opened.
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from rsis_tf.config import DataConfig
 from rsis_tf.data.paths import require_folder
@@ -41,6 +41,8 @@ class DatasetEntry:
         shared_fields: fields of `DataConfig` that are also passed to the reader.
         in_folder: whether the dataset is read from a folder. If so, the folder and `check` are passed to the reader.
         opens_whole: whether the reader takes "all" as a split, for a dataset that is not divided into splits.
+        leaves_out_classes: whether classes without objects may be left out. If so, `class_names` is passed to the
+            reader: those that are not.
     """
 
     reader: str
@@ -49,6 +51,7 @@ class DatasetEntry:
     shared_fields: tuple[str, ...] = ()
     in_folder: bool = True
     opens_whole: bool = False
+    leaves_out_classes: bool = False
 
     def load_reader(self) -> Callable[..., Dataset]:
         """Imports the reader's module and returns the class or function."""
@@ -65,6 +68,7 @@ DATASETS = {
         description="annotations in COCO's JSON format, as label tools export them",
         own_fields=("annotations", "val_annotations", "images", "val_images", "val_share", "crowds"),
         opens_whole=True,
+        leaves_out_classes=True,
     ),
     "cvppp": DatasetEntry(reader="cvppp:CvpppDataset", description="CVPPP Leaf Segmentation Challenge, A1 to A4"),
     "dsb2018": DatasetEntry(
@@ -97,7 +101,7 @@ DATASETS = {
 """Every dataset by the name that `DataConfig.dataset` and `--dataset` use."""
 
 
-def load_dataset(config: DataConfig, split: str, *, check: bool = True) -> Dataset:
+def load_dataset(config: DataConfig, split: str, *, check: bool = True, class_names: Collection[str] = ()) -> Dataset:
     """Opens one split of a dataset.
 
     Args:
@@ -107,6 +111,7 @@ def load_dataset(config: DataConfig, split: str, *, check: bool = True) -> Datas
             without splits.
         check: whether to make sure at once that every file of the split exists. If False, a missing file is an error
             when it is read.
+        class_names: classes that are kept even if no object has them, such as those of the model that is scored.
 
     Returns:
         The samples, at the size of their images.
@@ -122,6 +127,8 @@ def load_dataset(config: DataConfig, split: str, *, check: bool = True) -> Datas
     reader = entry.load_reader()
     if not entry.in_folder:
         return reader(split, **fields)
+    if entry.leaves_out_classes:
+        fields["class_names"] = class_names
     dataset = reader(config.root, split, check=check, **fields)
     limit = {"train": config.train_size, "val": config.val_size}.get(split)
     return dataset if limit is None else Subset(dataset, limit)

@@ -30,7 +30,7 @@ NOTES = {
 }
 """How images are read, by `Inspection.note`."""
 
-_VERSION = 1
+_VERSION = 2
 """Version of the stored findings; a new number invalidates older ones."""
 _QUIET_SECONDS = 1.0
 _THREADS = 4
@@ -238,7 +238,7 @@ def _fingerprint(dataset: FileDataset) -> str:
     digest = hashlib.sha256()
     settings = [dataset.class_names, dataset.category_ids, dataset.crowds]
     digest.update(repr((_VERSION, len(dataset), settings)).encode("utf-8", "surrogatepass"))
-    for paths in (dataset.annotation_files, dataset.image_files):
+    for paths in (dataset.annotation_files, dataset.class_files, dataset.image_files):
         for path in paths:
             state: tuple[int, int] | None = None
             with contextlib.suppress(OSError):

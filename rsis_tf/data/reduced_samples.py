@@ -21,7 +21,7 @@ from rsis_tf.data.sample import Dataset, FileDataset, Sample, reads_files
 from rsis_tf.data.sample_cache import Cache, FolderCache, MemoryCache
 from rsis_tf.errors import InputError
 
-_VERSION = 1
+_VERSION = 2
 """Version of the cached samples; a new number invalidates older entries."""
 
 

@@ -87,6 +87,9 @@ class FileDataset:
     annotation_files: list[pathlib.Path]
     """All files that hold annotations; empty if the split has none."""
 
+    class_files: Sequence[pathlib.Path] = ()
+    """Files that say what the classes are, if they are not among `annotation_files`."""
+
     category_ids: tuple[int | str, ...] = ()
     """The K ids that the dataset's files use for the classes, 0 for background; empty if the files have no ids."""
 

@@ -46,11 +46,16 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], bor
     # Rows of the matrix: how far neighbouring pixels of the result are apart along each axis of the image. The addition
     # keeps a turned matrix, whose norms are a hair below whole numbers, equal to the others.
     shrink_x, shrink_y = np.maximum((np.hypot(matrix[:2, 0], matrix[:2, 1]) + 1e-6).astype(int), 1)
-    if max(shrink_x, shrink_y) > 1:
-        source = source.reduce((int(shrink_x), int(shrink_y)))
+    shrink = int(shrink_x), int(shrink_y)
+    if max(shrink) > 1:
+        source = source.reduce(shrink)
         matrix = np.diag([1 / shrink_x, 1 / shrink_y, 1.0]) @ matrix
     if border == "replicate":
-        extended, matrix = _extended(np.asarray(source), matrix, size)
+        pixels = np.asarray(source)
+        if max(shrink) > 1:
+            pixels = _framed(pixels, image, shrink)
+            matrix = np.array([[1, 0, 1], [0, 1, 1], [0, 0, 1.0]]) @ matrix
+        extended, matrix = _extended(pixels, matrix, size)
         source = Image.fromarray(extended)
     return np.asarray(_transform(source, matrix, size, Image.Resampling.BILINEAR))
 
@@ -70,6 +75,28 @@ def warp_labels(label_map: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
     if border == "replicate":
         label_map, matrix = _extended(label_map, matrix, size)
     return np.array(_transform(Image.fromarray(label_map), matrix, size, Image.Resampling.NEAREST))
+
+
+def _framed(reduced: np.ndarray, image: np.ndarray, shrink: tuple[int, int]) -> np.ndarray:
+    """Surrounds a reduced image by one row and column of the whole image's outermost pixels.
+
+    Labels repeat their own outermost pixels; an average over whole blocks would show what is farther inside.
+
+    Args:
+        reduced: (h, w, 3) uint8.
+        image: (H, W, 3) uint8, which was reduced.
+        shrink: factors of x and y; the outermost pixels are averaged along the border only.
+
+    Returns:
+        (h + 2, w + 2, 3) uint8.
+    """
+    framed = np.pad(reduced, [(1, 1), (1, 1), (0, 0)])
+    for end in (0, -1):
+        row, column = Image.fromarray(image[[end]]), Image.fromarray(image[:, [end]])
+        framed[end, 1:-1] = np.asarray(row.reduce((shrink[0], 1)))[0]
+        framed[1:-1, end] = np.asarray(column.reduce((1, shrink[1])))[:, 0]
+        framed[end, [0, -1]] = image[end, [0, -1]]
+    return framed
 
 
 def _extended(pixels: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

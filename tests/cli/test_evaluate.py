@@ -272,6 +272,35 @@ def test_an_annotation_file_is_scored_whole_and_its_ids_are_kept(call, tmp_path)
     assert (entry["image_id"], entry["category_id"]) == (41, 0)
 
 
+def test_a_class_that_groups_others_may_have_no_object_in_the_scored_file(call, tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 6)).save(tmp_path / "photos/x.png")
+    car = {"id": 5, "image_id": 41, "category_id": 2, "iscrowd": 0, "segmentation": [[1, 1, 5, 1, 5, 4, 1, 4]]}
+    vehicle = {**car, "id": 6, "category_id": 1, "segmentation": [[5, 1, 7, 1, 7, 4, 5, 4]]}
+    content = {
+        "images": [{"id": 41, "file_name": "x.png", "width": 8, "height": 6}],
+        "categories": [
+            {"id": 0, "name": "road", "supercategory": "none"},
+            {"id": 1, "name": "vehicle", "supercategory": "road"},
+            {"id": 2, "name": "car", "supercategory": "vehicle"},
+        ],
+    }
+    for name, annotations in (("train", [car, vehicle]), ("other", [car])):
+        (tmp_path / f"{name}.json").write_text(json.dumps({**content, "annotations": annotations}), encoding="utf-8")
+    (tmp_path / "model.onnx").touch()
+    files = {name: {"annotations": str(tmp_path / f"{name}.json"), "images": str(tmp_path / "photos")}
+             for name in ("train", "other")}  # fmt: skip
+    options = [word for name, value in files["other"].items() for word in (f"--{name}", value)]
+    training = DataConfig(dataset="coco", **files["train"])
+    assert load_dataset(training, "all").class_names == ("background", "vehicle", "car")
+    options += ["--out", tmp_path / "scores.json"]
+    code, out, err, _ = call(tmp_path / "model.onnx", *options, data=training, split="all")
+    assert (code, err) == (0, "")
+    assert "no object has them: road\n" in out
+    scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert scores["category_ids"] == {"vehicle": 1, "car": 2}
+
+
 def test_the_submission_of_leaves_equals_the_truth_for_perfect_predictions(call, tmp_path):
     folder = tmp_path / "CVPPP/training/A1"
     folder.mkdir(parents=True)

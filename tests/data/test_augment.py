@@ -238,6 +238,24 @@ def test_the_replicated_border_equals_the_black_one_inside():
         )
 
 
+@pytest.mark.parametrize("size", [(512, 512), (500, 389)])
+def test_the_replicated_border_of_a_reduced_image_has_the_outermost_pixels(size):
+    image, labels = np.full((*size, 3), 200, np.uint8), np.ones(size, np.int32)
+    for pixels in (image, labels):
+        pixels[:2] = pixels[-2:] = pixels[:, :2] = pixels[:, -2:] = 0
+    farther = matrix(size, zoom=(1.5, 1.5)) @ resize_matrix(size, (64, 64))
+    assert np.hypot(*farther[:2, 0]) > 2
+    warped = warp_image(image, farther, (64, 64), "replicate")
+    assert not warp_labels(labels, farther, (64, 64), "replicate")[:10].any()
+    rows, columns = coordinates(farther, (64, 64))
+    outside = np.maximum(np.abs(rows + 0.5 - size[0] / 2) / size[0], np.abs(columns + 0.5 - size[1] / 2) / size[1])
+    assert (outside > 0.55).sum() > 1000
+    assert (warped[outside > 0.55] == 0).all()
+    assert (warped[outside < 0.45] == 200).all()
+    image[np.ix_([0, -1], [0, -1])] = 90
+    assert (warp_image(image, farther, (64, 64), "replicate")[np.ix_([0, -1], [0, -1])] == 90).all()
+
+
 def test_the_named_ranges_have_the_values_of_earlier_versions():
     assert augmentation_of(DataConfig()) == Augmentation(
         flip=0.5, rotation=10.0, translation=0.1, shear=0.1, zoom=(0.7, 1.0), border="black"

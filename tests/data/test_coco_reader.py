@@ -1,6 +1,7 @@
 """The reader of COCO's format."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from dataset_files import noise, save
 from pycocotools import mask as rle_tools
 
 from rsis_tf.data.readers.coco import CocoDataset
+from rsis_tf.data.readers.coco.reader import _has_pixels as has_pixels
+from rsis_tf.data.readers.coco.segmentation import run_lengths
 from rsis_tf.data.sample import VOID
 from rsis_tf.errors import InputError
 
@@ -70,6 +73,75 @@ def test_compressed_and_uncompressed_run_lengths_agree(tmp_path, share):
     for form in (counts, compressed):
         write(tmp_path, [annotation(1, {"size": [height, width], "counts": form})], images=[image])
         np.testing.assert_array_equal(read(tmp_path).label_map, mask)
+
+
+@pytest.mark.parametrize(
+    "rings",
+    [
+        [[10.1, 10.1, 10.3, 10.1, 10.3, 10.3]],
+        [[2, 3, 20, 21, 30, 31]],
+        [[1, 1, 30, 1.2, 30, 1.3]],
+        [[-20, 4, -3, 4, -3, 30]],
+        [[5, 5, 5.2, 5, 5.2, 5.2], [8, 8, 8, 20, 8, 8]],
+        [[2, 2, 4, 2, 4, 4, 2, 4]],
+        [[1.6, 1.6, 2.4, 1.6, 2.4, 2.4, 1.6, 2.4]],
+        [[-20, -20, 60, -20, 60, 60, -20, 60]],
+        [[5, 5, 5.2, 5, 5.2, 5.2], [8, 8, 20, 8, 20, 20]],
+    ],
+)
+def test_inspection_counts_the_objects_that_have_pixels(tmp_path, rings):
+    image = {"id": 1, "file_name": "a.png", "height": 32, "width": 40}
+    write(tmp_path, [annotation(1, rings), annotation(2, [square(30, 20, 8)])], images=[image])
+    dataset = CocoDataset(tmp_path, "train")
+    objects = len(dataset[0].classes)
+    found = dataset.inspect(0)
+    assert (found.objects, found.empty) == (objects, 2 - objects)
+
+
+def test_polygons_that_are_counted_without_painting_have_pixels():
+    rng = np.random.default_rng(0)
+    counted = 0
+    for _ in range(3000):
+        width, length, angle = rng.uniform(1.5, 4), rng.uniform(2, 30), rng.uniform(0, np.pi)
+        corners = np.array([[-width, -length], [width, -length], [width, length], [-width, length]]) / 2
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        ring = (corners[: rng.integers(3, 5)] @ turn + rng.uniform(18, 22, 2)).ravel().tolist()
+        if has_pixels(ring, (40, 40)):
+            counted += 1
+            assert sum(run_lengths([ring], (40, 40), "here")[1::2]) > 0
+    assert counted > 500
+
+
+@pytest.mark.parametrize(("written", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("folder", ["", "fotos/"])
+def test_names_with_accents_are_found_in_the_other_form_of_unicode(tmp_path, written, stored, folder):
+    # An archive from macOS holds "u" and a diaeresis where the annotation file has "ü".
+    name = folder + "Grünfläche é.png"
+    entry = {"id": 1, "file_name": unicodedata.normalize(written, name), "height": 8, "width": 10}
+    write(tmp_path, [annotation(1, [square(0, 0, 2)])], images=[entry])
+    file = tmp_path / "train" / entry["file_name"]
+    other = tmp_path / "train" / unicodedata.normalize(stored, name.removeprefix("fotos/"))
+    file.rename(other)
+    dataset = CocoDataset(tmp_path, "train")
+    assert dataset.image_files == [other]
+    assert len(dataset[0].classes) == 1
+    assert dataset.unlisted_files() == []
+    assert not dataset.remarks
+
+
+def test_names_of_classes_keep_categories_that_no_object_has(tmp_path):
+    categories = [
+        {"id": 0, "name": "cell", "supercategory": "none"},
+        {"id": 1, "name": "cell", "supercategory": "cell"},
+        {"id": 2, "name": "debris", "supercategory": "cell"},
+    ]
+    known = ("background", "cell", "debris")
+    for used, ids in (([1, 2], (0, 1, 2)), ([2], (0, 1, 2))):
+        write(tmp_path, [annotation(k, [square(0, 0, 2)], category=k) for k in used], categories=categories)
+        dataset = CocoDataset(tmp_path, "train", class_names=known[1:])
+        assert (dataset.class_names, dataset.category_ids) == (known, ids)
+        assert dataset.dropped_categories == ("cell",)
+    assert CocoDataset(tmp_path, "train").class_names == ("background", "debris")
 
 
 def test_crowds_are_void_and_below_objects(tmp_path):

@@ -43,6 +43,20 @@ def problems(root, capsys):
     return code, report["problems"]
 
 
+def test_annotation_ids_that_begin_anew_with_every_image_are_a_remark(export, capsys):
+    def renumber(content):
+        for position, annotation in enumerate(content["annotations"]):
+            annotation["id"] = 1 + position % 2
+
+    edit(export, renumber)
+    assert [len(sample.classes) for sample in read_all(export)] == [2, 2]
+    code, (line,) = problems(export, capsys)
+    assert code == 1
+    assert "a different id for every annotation. Received: id 1 in image 1 and again in image 2 of" in line
+    assert str(export / FILE) in line
+    assert "(2 annotations have the id of an earlier one)" in line
+
+
 @pytest.mark.parametrize(
     ("ring", "received"),
     [

@@ -232,6 +232,15 @@ def test_objects_of_label_maps_are_counted_and_broken_label_maps_refused(tmp_pat
     assert "b.png" in refused(tmp_path, dataset="folder")
 
 
+def test_a_file_of_classes_that_is_added_changes_the_findings(tmp_path):
+    for split in ("train", "val"):
+        save(tmp_path / split / "images/a.png", noise(8, 8))
+        save(tmp_path / split / "labels/a.png", np.eye(8, dtype=np.uint8))
+    assert lines_of(tmp_path, dataset="folder") == []
+    (tmp_path / "classes.txt").write_text("object\n", encoding="utf-8")  # now 1 means void
+    assert "at least one object in train" in refused(tmp_path, dataset="folder")
+
+
 def test_generated_images_are_not_checked():
     plants = {split: load_dataset(DataConfig(dataset="leaves"), split) for split in ("train", "val")}
     assert check_training(plants, max_objects=1, num_steps=1) == []

@@ -79,6 +79,17 @@ def test_an_image_without_a_label_file_has_no_objects(tmp_path):
     assert [len(dataset.files(index)) for index in range(3)] == [2, 3, 3]
 
 
+def test_images_in_a_linked_folder_are_read(tmp_path):
+    root = tools.ultralytics(tmp_path / "export")
+    for kind in ("images", "labels"):
+        (root / kind / "train").rename(tmp_path / kind)
+        (root / kind / "train").mkdir()
+        (root / kind / "train/batch1").symlink_to(tmp_path / kind, target_is_directory=True)
+    dataset = YoloDataset(root, "train")
+    assert [path.name for path in dataset.image_files] == ["train0.png", "train1.png", "train2.png"]
+    assert [len(sample.classes) for sample in dataset] == [2, 2, 2]
+
+
 def test_label_files_without_an_image_are_named(tmp_path):
     root = tools.ultralytics(tmp_path)
     (root / "images/train/train1.png").unlink()

@@ -59,7 +59,7 @@ class FolderDataset(LabelImageDataset):
             check_files(self.annotation_files, image_folder)
         classes_file = root / "classes.txt"
         self._with_classes = classes_file.is_file()
-        self._class_files = [classes_file] if self._with_classes else []
+        self.class_files = [classes_file] if self._with_classes else []
         names_of_classes = read_names(classes_file) if self._with_classes else ["object"]
         if not names_of_classes:
             raise InputError(f"expected one class name per line. Received: an empty {classes_file}")
@@ -82,7 +82,7 @@ class FolderDataset(LabelImageDataset):
 
     def files(self, index: int) -> list[pathlib.Path]:
         """Returns the files that a sample is read from."""
-        return [*super().files(index), *self._class_files]
+        return [*super().files(index), *self.class_files]
 
 
 def _by_name(folder: pathlib.Path, paths: list[pathlib.Path]) -> dict[str, pathlib.Path]:

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -127,7 +127,9 @@ class AnnotationFile:
         return self.datumaro and marked and all("occluded" in _attributes(entry) for entry in self.annotations)
 
 
-def read_annotation_file(path: pathlib.Path, siblings: Iterable[pathlib.Path] = ()) -> AnnotationFile:
+def read_annotation_file(
+    path: pathlib.Path, siblings: Iterable[pathlib.Path] = (), class_names: Collection[str] = ()
+) -> AnnotationFile:
     """Reads a file and separates the wrong entries from the correct ones.
 
     A category is not a class if no annotation of any split has it and it is called background or only groups other
@@ -136,6 +138,7 @@ def read_annotation_file(path: pathlib.Path, siblings: Iterable[pathlib.Path] = 
     Args:
         path: the file; UTF-8, with or without a byte order mark.
         siblings: files of the other splits, which may use categories that this file does not use.
+        class_names: names of categories that are classes even if no annotation has them.
 
     Raises:
         InputError: if it is not a JSON file with the three lists.
@@ -156,10 +159,11 @@ def read_annotation_file(path: pathlib.Path, siblings: Iterable[pathlib.Path] = 
         contributor=author if isinstance(author, str) else "",
         datumaro=content.licenses == [{"name": "", "id": 0, "url": ""}],
     )
-    _drop_groups(file, [other for other in siblings if other != path])
+    _drop_groups(file, [other for other in siblings if other != path], class_names)
     _check_file_names(file)
     _check_names(file)
     _check_annotations(file)
+    _check_annotation_ids(file)
     file.problems[:] = map(printable, file.problems)
     file.remarks[:] = map(printable, file.remarks)
     return file
@@ -245,7 +249,7 @@ def _check_file_names(file: AnnotationFile) -> None:
         ids.setdefault(entry.file_name, entry.id)
 
 
-def _drop_groups(file: AnnotationFile, siblings: list[pathlib.Path]) -> None:
+def _drop_groups(file: AnnotationFile, siblings: list[pathlib.Path], class_names: Collection[str]) -> None:
     # Roboflow's project may have the name of one of its classes, so entries are compared, not names.
     candidates = [
         entry
@@ -256,10 +260,27 @@ def _drop_groups(file: AnnotationFile, siblings: list[pathlib.Path]) -> None:
     unused = _unused(candidates, file.annotations)
     for sibling in siblings if unused else ():
         unused = _unused(unused, _uses(_load(sibling).annotations))
+    unused = _without_classes(unused, file.categories, class_names)
     if len(unused) < len(file.categories):
         dropped = {entry.id for entry in unused}
         file.categories = [entry for entry in file.categories if entry.id not in dropped]
-        file.dropped = [printable(str(entry.name)) for entry in unused]
+        file.dropped = list(map(_name, unused))
+
+
+def _without_classes(
+    unused: list[Category], categories: list[Category], class_names: Collection[str]
+) -> list[Category]:
+    """Returns the unused categories that do not stand for a class.
+
+    Roboflow's project, its first category, may have the name of a class: of several, the last is the class.
+    """
+    used = {_name(entry) for entry in categories if entry not in unused}
+    classes = {_name(entry): entry.id for entry in unused if _name(entry) in class_names and _name(entry) not in used}
+    return [entry for entry in unused if entry.id not in classes.values()]
+
+
+def _name(category: Category) -> str:
+    return printable(str(category.name))
 
 
 def _unused(categories: list[Category], annotations: Sequence[Annotation | _Use]) -> list[Category]:
@@ -281,7 +302,7 @@ def _uses(values: list[Any]) -> list[_Use]:
 def _check_names(file: AnnotationFile) -> None:
     ids: dict[str, Any] = {}
     for entry in file.categories:
-        name = printable(str(entry.name))
+        name = _name(entry)
         if name != str(entry.name):
             file.remarks.append(
                 f"expected a name without control characters, which are shown as escapes. "
@@ -312,6 +333,23 @@ def _check_annotations(file: AnnotationFile) -> None:
         else:
             kept.append(entry)
     file.annotations = kept
+
+
+def _check_annotation_ids(file: AnnotationFile) -> None:
+    """Remarks on ids that are used again, in one line: some tools begin anew with every image."""
+    images: dict[Any, Any] = {}
+    again = []
+    for entry in file.annotations:
+        if entry.id in images:
+            again.append(entry)
+        images.setdefault(entry.id, entry.image_id)
+    if again:
+        first = again[0]
+        file.remarks.append(
+            f"expected a different id for every annotation. Received: id {brief(first.id)} in image "
+            f"{brief(images[first.id])} and again in image {brief(first.image_id)} of {file.path} "
+            f"({len(again)} annotations have the id of an earlier one)"
+        )
 
 
 def _attributes(annotation: Annotation) -> dict:

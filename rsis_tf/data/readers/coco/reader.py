@@ -2,6 +2,8 @@
 
 import collections
 import pathlib
+import unicodedata
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,7 @@ class CocoDataset(FileDataset):
         annotations, val_annotations, images, val_images, val_share: see `rsis_tf.data.readers.coco.layouts.locate`.
         crowds: what annotations with `iscrowd` 1 are: "ignore", regions that are ignored, as in COCO; "objects", like
             other annotations; "auto", ignored, except for the brush masks of CVAT, which sets `iscrowd` for them.
+        class_names: names that are classes even if no object has them, such as those of a model.
         check: whether to make sure at once that every image exists and that the annotations are sound. If False,
             missing images are found when they are read, and wrong annotations are left out and listed in `problems`.
 
@@ -53,6 +56,7 @@ class CocoDataset(FileDataset):
         val_images: str | None = None,
         val_share: float | None = None,
         crowds: str = "auto",
+        class_names: Collection[str] = (),
         check: bool = True,
     ):
         located = locate(
@@ -64,7 +68,7 @@ class CocoDataset(FileDataset):
             val_images=val_images,
             val_share=val_share,
         )
-        file = read_annotation_file(located.annotation_file, located.siblings)
+        file = read_annotation_file(located.annotation_file, located.siblings, class_names)
         self.annotation_file = located.annotation_file
         self.annotation_files = [located.annotation_file]
         self.problems = file.problems
@@ -120,15 +124,17 @@ class CocoDataset(FileDataset):
         return [self.image_files[index], self.annotation_file]
 
     def inspect(self, index: int) -> Inspection:
-        """Checks the annotations and the header of an image; paints and decodes nothing."""
+        """Checks the annotations and the header of an image; decodes nothing, and paints only what may be empty."""
         frame = self._frame(index, read_header(self.image_files[index]))
         counts = dict.fromkeys(("objects", "empty", "crowds"), 0)
         for annotation in self._annotations[self._images[index].id]:
             where, segmentation = self._where(annotation), annotation.segmentation
             if segmentation and isinstance(segmentation, list):
                 rings = polygons(segmentation, frame.shape, where, scale=frame.scale)
-                visible = any(_reaches_into(ring, frame.shape) for ring in rings)
+                visible = any(_has_pixels(ring, frame.shape) for ring in rings)
             else:
+                visible = False
+            if not visible:
                 visible = sum(run_lengths(segmentation, frame.shape, where, scale=frame.scale)[1::2]) > 0
             counts["crowds" if self._is_crowd(annotation) else "objects" if visible else "empty"] += 1
         return Inspection(note=frame.note, **counts)
@@ -146,8 +152,9 @@ class CocoDataset(FileDataset):
         """Returns the image files in the split's own folder that the annotations do not list, sorted."""
         if self._own_folder is None or self._part == "val":  # all splits share the folder
             return []
-        listed = set(self._all_files.values())
-        return [path for path in list_images(self._own_folder) if path not in listed]
+        # macOS finds a file by either form of its name.
+        listed = set(map(_composed, self._all_files.values()))
+        return [path for path in list_images(self._own_folder) if _composed(path) not in listed]
 
     def _frame(self, index: int, header: Header) -> Frame:
         entry = self._images[index]
@@ -214,18 +221,39 @@ class CocoDataset(FileDataset):
 
 
 def _image_files(located: Located, names: list[str]) -> dict[str, pathlib.Path]:
-    """Returns the path of every file name: as written, with backslashes as slashes, or only its last part."""
+    """Returns the path of every file name: as written, with backslashes as slashes, or only its last part.
+
+    Letters with accents are also looked for in the other form of Unicode: archives from macOS take them apart.
+    """
     slashed = {name: name.replace("\\", "/") for name in names}
     # Some versions of Label Studio write folders that are not in the archive; then the last part must be enough.
     last = collections.Counter(path.rsplit("/", 1)[-1] for path in set(slashed.values()))
     files = {}
     for name, path in slashed.items():
         base = path.rsplit("/", 1)[-1]
-        tried = [folder / part for part in dict.fromkeys((name, path)) for folder in located.image_folders]
-        if base != path and last[base] == 1:
-            tried += [folder / base for folder in located.image_folders]
+        parts = [name, path, *([base] if base != path and last[base] == 1 else [])]
+        if not name.isascii():
+            composed = [unicodedata.normalize("NFC", part) for part in parts]
+            parts += composed + [unicodedata.normalize("NFD", part) for part in parts]
+        tried = [folder / part for part in dict.fromkeys(parts) for folder in located.image_folders]
         files[name] = next((file for file in tried if is_file(file)), tried[0])
     return files
+
+
+def _composed(path: pathlib.Path) -> pathlib.Path:
+    """Returns a path with every letter as one character, as most systems write it."""
+    return pathlib.Path(unicodedata.normalize("NFC", str(path)))
+
+
+def _has_pixels(ring: list[float], shape: tuple[int, int]) -> bool:
+    """Whether a polygon lies in the image and is not narrow, so that it has pixels; False if they must be counted."""
+    xs, ys = np.array(ring[0::2]), np.array(ring[1::2])
+    if len(xs) < 3 or min(xs.min(), ys.min()) < 0 or xs.max() > shape[1] or ys.max() > shape[0]:
+        return False
+    next_xs, next_ys = np.roll(xs, -1), np.roll(ys, -1)
+    area = abs(np.dot(xs, next_ys) - np.dot(next_xs, ys)) / 2
+    # A polygon holds a circle whose radius is its area / outline: from 1 on, the circle holds the centre of a pixel.
+    return area >= np.hypot(next_xs - xs, next_ys - ys).sum()
 
 
 def _reaches_into(ring: list[float], shape: tuple[int, int]) -> bool:
