@@ -11,7 +11,16 @@ from typing import Any, NoReturn
 # The runtime is one file that an application may copy, so the class that it raises is defined there.
 from rsis_tf.runtime import InputError, printable, reason_of
 
-__all__ = ["ArgumentParser", "InputError", "brief", "command_line", "missing_module", "printable", "reason_of"]
+__all__ = [
+    "ArgumentParser",
+    "InputError",
+    "OptionError",
+    "brief",
+    "command_line",
+    "missing_module",
+    "printable",
+    "reason_of",
+]
 
 
 class _Brief(reprlib.Repr):
@@ -27,6 +36,10 @@ class _Brief(reprlib.Repr):
 def brief(value: object) -> str:
     """Returns a short form of a value for a message, however long, large or deeply nested the value is."""
     return printable(_Brief().repr(value))
+
+
+class OptionError(InputError):
+    """The options are wrong, or do not fit what they name; no file has a mistake that could be mended."""
 
 
 class TrainingDiverged(RuntimeError):

@@ -1459,6 +1459,7 @@ class BasePredictor:
         tile_overlap: pixels that neighbouring tiles share.
         flips: whether the sequences of mirror images are averaged.
         steps: the most objects of a sequence, if the caller has asked for a number; None for the model's own.
+        any_steps: whether the model takes any number of steps.
         draw: see `DrawMask`; None unless set.
 
     Raises:
@@ -1498,6 +1499,7 @@ class BasePredictor:
             raise InputError(f"tile_overlap must be below the tile, {self.tile}. Received: {self.tile_overlap}")
         self.flips = bool(options.flips)
         self.steps = options.steps
+        self.any_steps = any_steps
         self._fixed_batch = info.batch
         self._dtype = np.dtype(info.dtype)
 

@@ -12,16 +12,17 @@ class ExactPredictor(BasePredictor):
     Args:
         side: of the square images that it takes.
         most: T.
+        any_steps: whether it takes another T as `options.steps`.
         **options: see `Options`.
 
     Attributes:
         seen: number of images that it was shown.
     """
 
-    def __init__(self, side: int = 64, most: int = 20, **options):
+    def __init__(self, side: int = 64, most: int = 20, any_steps: bool = False, **options):
         info = ModelInfo(image_size=(side, side), class_names=("background", "blob"))
-        super().__init__("exact", info, Options(**options))
-        self.most, self.seen = most, 0
+        super().__init__("exact", info, Options(**options), any_steps=any_steps)
+        self.most, self.seen = self.steps or most, 0
 
     def compute(self, images):
         batch, height, width, _ = images.shape

@@ -30,6 +30,8 @@ from rsis_tf.runtime import OUTPUTS
 Array = np.ndarray
 JUDGED = 16
 """Number of images on which the effect of a part is measured."""
+_MOVING = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool")
+"""Nodes through which ONNX Runtime moves the restoring of 8-bit values."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,10 @@ def quantize(
     judged = [inputs[i] for i in np.linspace(0, len(inputs) - 1, min(len(inputs), JUDGED)).round().astype(int)]
     reference = _outputs(join([one.graph for one in graphs]), judged)
     sizes = [image.shape[1:3] for image in judged for _ in image]
-    parts = [parts_of(graph) for graph in prepared]
+    parts = [
+        {name: part for name, part in parts_of(graph).items() if name not in moved_to_outputs(graph)}
+        for graph in prepared
+    ]
 
     def attempt(kept_float: Sequence[str]) -> tuple[onnx.ModelProto, float]:
         quantized = join(
@@ -177,6 +182,25 @@ def parts_of(model: onnx.ModelProto) -> dict[str, str]:
             parts[name] = found.group(0)
     encoder = [name for name in kernels if name not in parts]
     return parts | {name: f"encoder_{5 * i // len(encoder)}" for i, name in enumerate(encoder)}
+
+
+def moved_to_outputs(model: onnx.ModelProto) -> set[str]:
+    """Returns the names of the convolutions whose values only change place on their way to an output of the graph.
+
+    They stay in float32. In the layout `loop` the output is read inside the loop only, and ONNX Runtime 1.32 aborts the
+    process when it moves the restoring of 8-bit values up to such a tensor. The gates of a stage whose map is one pixel
+    are such values.
+    """
+    editor = GraphEditor(model)
+    found = set()
+    for output in editor.outputs:
+        node = editor.producers.get(output)
+        moved = False
+        while node is not None and node.op_type in _MOVING:
+            node, moved = editor.producers.get(node.input[0]), True
+        if moved and node is not None and node.op_type == "Conv":
+            found.add(node.name)
+    return found
 
 
 class _Reader(CalibrationDataReader):

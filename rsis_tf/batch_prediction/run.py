@@ -102,7 +102,7 @@ def predict_paths(
             text = f"{source.path}: {_counted(len(kept), 'object')}{': ' if objects else ''}{objects}"
             print(printable(text), flush=True)
             if frame.full:
-                print(printable(f"note: {source.path}: {_FULL}"), flush=True)
+                print(printable(f"note: {source.path}: {_of_full(predictor)}"), flush=True)
             line(done + len(reader.refused), reader.total)
     line.clear()
     reader.require_a_prediction()
@@ -262,8 +262,15 @@ def _unwritable(source: Source, error: Exception) -> str:
     return f"expected an image whose results can be written. Received: {source.path} ({reason_of(error)})"
 
 
-_FULL = "a sequence used all its steps, so there may be more objects (--tile and --steps find more)"
 _MOST_LISTED = 20
+
+
+def _of_full(predictor: StreamingPredictor) -> str:
+    """Returns the note on a sequence that used all its steps, with the options that are left to try."""
+    options = ["--tile"] if getattr(predictor, "tile", None) is None else []
+    options += ["--steps"] if getattr(predictor, "any_steps", False) else []
+    more = f" ({' and '.join(options)} find{'' if len(options) > 1 else 's'} more)" if options else ""
+    return f"a sequence used all its steps, so there may be more objects{more}"
 
 
 def _listed(instances: Sequence[Instance]) -> str:

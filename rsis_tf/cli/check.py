@@ -10,6 +10,7 @@ from rsis_tf.data import DATASETS, SPLITS
 from rsis_tf.data.check import check, table, write_sheet
 from rsis_tf.errors import ArgumentParser, InputError, command_line, reason_of
 from rsis_tf.files import write_json
+from rsis_tf.visualization.drawing import check_image_name
 
 _EPILOG = """examples:
   rsis check --dataset coco --data nuclei --json report.json
@@ -55,16 +56,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         for option in ("sheet", "json"):
             if getattr(options, option):
                 outputs.check_file(getattr(options, option), option=f"--{option}")
+        if options.sheet:
+            check_image_name(options.sheet)
         reports = check(config, options.split)
         print(table(reports))
-        if options.sheet:
-            drawn = write_sheet(config, reports, pathlib.Path(options.sheet), options.sheet_count)
-            print(f"{options.sheet}: {drawn} images with their objects")
         if options.json:
             try:
                 write_json(options.json, {split: report.as_dict() for split, report in reports.items()})
             except OSError as error:
                 raise InputError(f"expected a writable file. Received: {options.json} ({reason_of(error)})") from None
+        if options.sheet:
+            drawn = write_sheet(config, reports, pathlib.Path(options.sheet), options.sheet_count)
+            print(f"{options.sheet}: {drawn} images with their objects")
     return 1 if any(report.problems for report in reports.values()) else 0
 
 

@@ -15,7 +15,7 @@ from rsis_tf.data import category_ids
 from rsis_tf.errors import command_line
 from rsis_tf.evaluation import scoring
 from rsis_tf.evaluation.predictions import Predictor, Sink, of_classes
-from rsis_tf.evaluation.protocols import PLAIN, Protocol, metrics_file
+from rsis_tf.evaluation.protocols import PLAIN, PROTOCOLS, Protocol, metrics_file
 from rsis_tf.progress import ProgressLine
 
 _EXAMPLES = """rsis evaluate runs/leaves
@@ -44,7 +44,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--out", type=pathlib.Path, metavar="FILE",
         help="JSON file for the scores (default: metrics.json in the run's folder, or metrics-PROTOCOL.json for a "
         "protocol other than plain, if MODEL is a run's folder and all its validation images are scored, "
-        "without --tile, --flips and --steps)")  # fmt: skip
+        "without --tile, --flips and --steps, and no option changes a setting of the protocol)")  # fmt: skip
     add("--coco-results", type=pathlib.Path, metavar="FILE", help="predictions as a COCO result file")
     add("--cityscapes-results", type=pathlib.Path, metavar="DIR", help="predictions in the format of Cityscapes")
     add("--leaves-submission", type=pathlib.Path, metavar="DIR", help="label images for the CVPPP leaf challenge")
@@ -63,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command."""
     with command_line():
         arguments = parse(argv)
-        out = _scores_file(arguments)
-        _check_outputs(arguments, out)
         protocol = chosen_protocol(arguments)
+        out = _scores_file(arguments, protocol)
+        _check_outputs(arguments, out)
         dataset, predictor = open_both(arguments, protocol)
         # The dataset's own numbers come first, because result files are compared with its annotations.
         numbers = category_ids(dataset) or getattr(predictor, "category_ids", ())
@@ -138,10 +138,11 @@ def _of_best(sink: Sink, classes: frozenset[int] | None) -> Sink:
     return lambda sample, instances: sink(sample, of_classes(instances, classes))
 
 
-def _scores_file(arguments: argparse.Namespace) -> pathlib.Path | None:
+def _scores_file(arguments: argparse.Namespace, protocol: Protocol) -> pathlib.Path | None:
     """Returns the file for the scores.
 
-    Without `--out` there is one only if exactly the run's images are scored, each as a whole and once.
+    Without `--out` there is one only if exactly the run's images are scored, each as a whole and once, with the
+    settings of a protocol as they are.
     """
     if arguments.out is not None:
         return arguments.out
@@ -154,8 +155,9 @@ def _scores_file(arguments: argparse.Namespace) -> pathlib.Path | None:
         or coco_fields(arguments)
     )
     is_run = (arguments.model / "config.json").is_file()
-    usual = is_run and not other_images and not other_predictions(arguments)
-    return arguments.model / metrics_file(arguments.protocol) if usual else None
+    as_they_are = protocol == PROTOCOLS[protocol.name]
+    usual = is_run and not other_images and not other_predictions(arguments) and as_they_are
+    return arguments.model / metrics_file(protocol.name) if usual else None
 
 
 def _check_outputs(arguments: argparse.Namespace, scores: pathlib.Path | None) -> None:

@@ -39,6 +39,7 @@ def add_model_and_data(
     dataset: str | None = None,
     stop: str | None = "first",
     optional: bool = False,
+    tiles: bool = True,
 ) -> None:
     """Adds MODEL and the options that choose images and say how the model runs.
 
@@ -47,6 +48,7 @@ def add_model_and_data(
         dataset: name of the only dataset that the command reads; None to add `--dataset`.
         stop: default of `--stop`; None if the protocol decides (`add_protocol_options`).
         optional: whether MODEL may be left out.
+        tiles: whether to add `--tile`.
     """
     parser.add_argument("model", type=model_path, metavar="MODEL", nargs="?" if optional else None, help=MODEL_HELP)
     if dataset is None:
@@ -61,7 +63,7 @@ def add_model_and_data(
     parser.add_argument("--split", default="val", choices=SPLITS, help="(default: %(default)s)")
     parser.add_argument("--limit", type=int, metavar="N", help="use only the first N images")
     settings = () if stop else ("stop_threshold", "stop_mode", "mask_threshold")
-    add_options(parser, stop=stop, defaults={name: describe_defaults(name) for name in settings})
+    add_options(parser, stop=stop, defaults={name: describe_defaults(name) for name in settings}, tiles=tiles)
     if dataset is not None:
         parser.set_defaults(dataset=dataset)
 

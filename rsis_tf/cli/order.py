@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "Studies the order in which a model finds objects (paper, section 4.7).",
         "rsis order runs/nuclei --out runs/nuclei/order",
     )
-    add_model_and_data(parser)
+    add_model_and_data(parser, tiles=False)  # merged objects are in the order of the tiles, not of the model
     parser.add_argument(
         "--before", metavar="MODEL", help="a .keras file or a run, such as one before training: compare its encoder"
     )
@@ -29,8 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         outputs.check_folder(arguments.out)
         dataset, predictor = open_both(arguments, chosen_protocol(arguments))
         before = load_model(arguments.before) if arguments.before else None
-        folder = outputs.make_folder(arguments.out)
-        scores, written = study_order(predictor, dataset, folder, before=before, progress=ProgressLine())
+        scores, written = study_order(predictor, dataset, arguments.out, before=before, progress=ProgressLine())
         print(order.table(scores))
         if not scores.most_active_first:
             print("\nno activations: only .keras models have an encoder to study")

@@ -9,7 +9,11 @@ from rsis_tf.errors import InputError
 
 
 def add_options(
-    parser: argparse.ArgumentParser, *, stop: str | None = "first", defaults: Mapping[str, str] | None = None
+    parser: argparse.ArgumentParser,
+    *,
+    stop: str | None = "first",
+    defaults: Mapping[str, str] | None = None,
+    tiles: bool = True,
 ) -> None:
     """Adds the options that `predictor_options` reads.
 
@@ -17,6 +21,7 @@ def add_options(
         parser: of the command.
         stop: default of --stop; None if the caller chooses it later.
         defaults: text of `--help` on the defaults of "stop_mode", "stop_threshold" and "mask_threshold".
+        tiles: whether images may be cut into tiles; if not, there is no --tile.
     """
     said = {
         "stop_mode": "default: %(default)s",
@@ -35,13 +40,16 @@ def add_options(
     add("--batch-size", type=positive, metavar="B",
         help="images, or tiles, in one run of the model (default: the batch that the file is made for, "
         "else 8)")  # fmt: skip
-    add("--tile", nargs="?", const="auto", type=_tile, metavar="SIZE",
-        help="cut images into overlapping tiles of SIZE×SIZE pixels (or HxW) and merge the objects; for large images "
-        "and many objects. Without SIZE, or with auto: the model's own size (default: images are resized as a "
-        "whole)")  # fmt: skip
-    add("--tile-overlap", type=whole(0, "a number of pixels"), metavar="N",
-        help="pixels that neighbouring tiles share: more than the largest object (default: a quarter of the "
-        "tile)")  # fmt: skip
+    if tiles:
+        add("--tile", nargs="?", const="auto", type=_tile, metavar="SIZE",
+            help="cut images into overlapping tiles of SIZE×SIZE pixels (or HxW) and merge the objects; for large "
+            "images and many objects. Without SIZE, or with auto: the model's own size (default: images are resized "
+            "as a whole)")  # fmt: skip
+        add("--tile-overlap", type=whole(0, "a number of pixels"), metavar="N",
+            help="pixels that neighbouring tiles share: more than the largest object (default: a quarter of the "
+            "tile)")  # fmt: skip
+    else:
+        parser.set_defaults(tile=None, tile_overlap=None)
     add("--flips", action="store_true",
         help="predict mirror images too and average, in four times the time")  # fmt: skip
     add("--steps", type=positive, metavar="T",

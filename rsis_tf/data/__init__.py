@@ -159,8 +159,16 @@ def require_dataset(config: DataConfig) -> None:
         if config.root is None:
             return
     elif config.root is None:
-        raise InputError(f"dataset {config.dataset!r} needs the folder that holds it. Received: root=None")
+        raise InputError(_no_folder(config.dataset))
     require_folder(config.root, f"the folder of a {config.dataset} dataset")
+
+
+def _no_folder(dataset: str) -> str:
+    """Returns the message about a dataset without a folder, for the command line and for Python."""
+    expected = f"--data FOLDER, the folder of a {dataset} dataset"
+    if "annotations" in DATASETS[dataset].own_fields:
+        return f"expected {expected}, or --annotations FILE (in Python: root, annotations). Received: root=None"
+    return f"expected {expected} (in Python: root). Received: root=None"
 
 
 def _refuse(fields: list[str], config: DataConfig) -> None:

@@ -13,7 +13,7 @@ from rsis_tf.data import SPLITS, VOID, load_dataset, require_dataset
 from rsis_tf.data.paths import MissingSplitError, UnsplitError
 from rsis_tf.data.preflight import NOTES, class_notes, require_same_classes
 from rsis_tf.data.sample import Dataset, reads_files
-from rsis_tf.errors import InputError, printable, reason_of
+from rsis_tf.errors import InputError, OptionError, printable, reason_of
 from rsis_tf.progress import ProgressLine
 from rsis_tf.visualization import truth_sheet, write_image
 
@@ -87,25 +87,33 @@ def check(config: DataConfig, splits: Sequence[str] = ()) -> dict[str, SplitRepo
         all has that as its problem, and so has a split whose categories differ from those of the first.
 
     Raises:
-        InputError: if the folder, a named split or every split is missing.
+        InputError: if the folder, a named split or every split is missing, or the options do not fit the dataset.
     """
     require_dataset(config)
     reports: dict[str, SplitReport] = {}
     missing: list[MissingSplitError] = []
     for split in splits or SPLITS:
         try:
-            reports[split] = check_split(config, split)
+            reports[split] = _checked(config, split)
         except MissingSplitError as error:
             if splits:
                 raise
             missing.append(error)
-        except InputError as error:
-            reports[split] = SplitReport(problems=(str(error),))
     if not reports and any(isinstance(error, UnsplitError) for error in missing):
-        reports["all"] = check_split(config, "all")
+        reports["all"] = _checked(config, "all")
     if not reports:
         raise InputError(str(missing[0]))
     return _with_differences(config, reports)
+
+
+def _checked(config: DataConfig, split: str) -> SplitReport:
+    """Checks one split; annotations that cannot be read at all are its only problem."""
+    try:
+        return check_split(config, split)
+    except (MissingSplitError, OptionError):
+        raise
+    except InputError as error:
+        return SplitReport(problems=(printable(str(error)),))
 
 
 def check_split(config: DataConfig, split: str) -> SplitReport:

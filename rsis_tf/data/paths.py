@@ -16,19 +16,19 @@ class UnsplitError(MissingSplitError):
     """The dataset exists, but it is not divided into splits."""
 
 
-def require_folder(path: str | pathlib.Path, expected: str) -> pathlib.Path:
+def require_folder(path: str | pathlib.Path, expected: str, *, error: type[InputError] = InputError) -> pathlib.Path:
     """Returns `path` if it is a folder.
 
     Raises:
-        InputError: if it is not.
+        InputError: (or the subclass given as `error`) if it is not.
     """
     path = pathlib.Path(path)
     try:
         found, reason = path.is_dir(), "a file" if path.exists() else "no such folder"
-    except (OSError, ValueError) as error:
-        found, reason = False, getattr(error, "strerror", None) or str(error)
+    except (OSError, ValueError) as caught:
+        found, reason = False, getattr(caught, "strerror", None) or str(caught)
     if not found:
-        raise InputError(f"expected {expected}. Received: {path} ({reason})")
+        raise error(f"expected {expected}. Received: {path} ({reason})")
     return path
 
 

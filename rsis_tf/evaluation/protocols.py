@@ -6,6 +6,7 @@ gives the source of each value.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from rsis_tf.errors import InputError
@@ -68,6 +69,14 @@ class Protocol:
         """Returns the name and every setting as plain values for JSON."""
         values = dataclasses.asdict(self) | {"max_dets": list(self.max_dets)}
         return {name: value for name, value in values.items() if name != "summary"}
+
+    def changes(self, stored: Mapping[str, Any]) -> list[str]:
+        """Returns the stored settings that differ from those of the protocol, each as "name=value".
+
+        Args:
+            stored: result of `settings`, possibly of another protocol or with fewer settings.
+        """
+        return [f"{name}={stored[name]}" for name, value in self.settings().items() if stored.get(name, value) != value]
 
 
 PROTOCOLS = {

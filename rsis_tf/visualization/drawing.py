@@ -1,6 +1,7 @@
 """What all drawings share: colours, outlines, tags, resizing and writing of image files."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from rsis_tf.visualization.fonts import font
 Colour = tuple[int, int, int]
 
 INK, PAPER, HALO = (25, 28, 33), (255, 255, 255), (12, 12, 14)
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def colour(step: int) -> Colour:
@@ -86,6 +88,16 @@ def tag(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, tint: Col
     draw.text((x - (left + right) / 2, y - (top + bottom) / 2), text, fill=text_colour(tint), font=face, anchor="mm")
 
 
+def check_image_name(path: str | pathlib.Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
+    """Checks that the suffix of a path is one of those of the formats that an image can be written in.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if pathlib.Path(path).suffix.lower() not in suffixes:
+        raise InputError(f"expected a name that ends in {', '.join(suffixes)}. Received: {path}")
+
+
 def write_image(path: str | pathlib.Path, image: np.ndarray) -> None:
     """Writes an image in the format that the suffix names; the file gets its name when it is complete.
 
@@ -98,9 +110,7 @@ def write_image(path: str | pathlib.Path, image: np.ndarray) -> None:
     """
     path = pathlib.Path(path)
     is_map = isinstance(image, np.ndarray) and image.ndim == 2 and image.dtype in (np.uint8, np.uint16)
-    suffixes = (".png",) if is_map else (".png", ".jpg", ".jpeg", ".webp")
-    if path.suffix.lower() not in suffixes:
-        raise InputError(f"expected a name that ends in {', '.join(suffixes)}. Received: {path}")
+    check_image_name(path, (".png",) if is_map else _SUFFIXES)
     with replacing(path) as partial:
         # Level 3 takes a third of the time of Pillow's default for a file that is an eighth larger (an overlay).
         options: dict[str, Any] = {"compress_level": 3} if path.suffix.lower() == ".png" and not is_map else {}

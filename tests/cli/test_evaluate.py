@@ -82,8 +82,9 @@ def run_folder(tmp_path):
     return folder
 
 
-def test_the_scores_of_a_run_are_printed_and_stored(call, run_folder):
-    code, out, err, opened = call(run_folder, "--stop", "each", "--stop-threshold", "0.7", data=SCENES)
+def test_the_scores_of_a_run_are_printed_and_stored(call, run_folder, tmp_path):
+    changed = ["--stop", "each", "--stop-threshold", "0.7", "--out", tmp_path / "each.json"]
+    code, out, err, opened = call(run_folder, *changed, data=SCENES)
     assert (code, err) == (0, "")
     ((path, options),) = opened
     assert path == run_folder
@@ -95,7 +96,7 @@ def test_the_scores_of_a_run_are_printed_and_stored(call, run_folder):
     }
     assert re.search(r"^AP50 +1\.000 ", out, re.MULTILINE)
     assert "4 images" in out
-    kept = json.loads((run_folder / "metrics.json").read_text())
+    kept = json.loads((tmp_path / "each.json").read_text())
     assert (kept["dataset"], kept["split"], kept["stop"], kept["images"]) == ("shapes", "val", "each", 4)
     assert (kept["stop_threshold"], kept["mask_threshold"]) == (0.7, 0.25)
     assert (kept["ap"], kept["sbd"], kept["abs_dic"]) == (1, 1, 0)
@@ -107,7 +108,7 @@ def test_each_protocol_has_its_own_file_of_scores(call, run_folder):
     """The ablation table reads that file."""
     call(run_folder, data=SCENES)
     before = (run_folder / "metrics.json").read_text()
-    code, _, err, opened = call(run_folder, "--protocol", "paper-voc", "--max-dets", "3", data=SCENES, left_out=1)
+    code, _, err, opened = call(run_folder, "--protocol", "paper-voc", data=SCENES, left_out=1)
     assert (code, err) == (0, "")
     assert opened[0][1].items() >= {"stop_mode": "each", "stop_threshold": 0.5}.items()
     assert (run_folder / "metrics.json").read_text() == before
@@ -115,10 +116,38 @@ def test_each_protocol_has_its_own_file_of_scores(call, run_folder):
     assert (kept["protocol"]["name"], kept["protocol"]["every_class"], kept["protocol"]["max_dets"]) == (
         "paper-voc",
         True,
-        [3],
+        [10, 50],
     )
-    assert kept["recall"].keys() == {"ar50@3", "ar70@3", "ar85@3"}
     ablation.main([str(run_folder)])
+    file = run_folder / "three.json"
+    assert call(run_folder, "--protocol", "paper-voc", "--max-dets", "3", "--out", file, data=SCENES)[0] == 0
+    kept = json.loads(file.read_text())
+    assert (kept["protocol"]["name"], kept["protocol"]["max_dets"]) == ("paper-voc", [3])
+    assert kept["recall"].keys() == {"ar50@3", "ar70@3", "ar85@3"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["--stop-threshold", "0.7"], ["--stop", "each"], ["--mask-threshold", "0.4"], ["--class-threshold", "0.1"]),
+        *(["--min-size", "0.01"], ["--largest-component"], ["--every-class"], ["--max-dets", "3"]),
+        ["--protocol", "paper-voc", "--stop-threshold", "0.7"],
+    ],
+)
+def test_scores_with_changed_settings_do_not_replace_those_of_the_run(call, run_folder, options):
+    for protocol in ("plain", "paper-voc"):
+        call(run_folder, "--protocol", protocol, data=SCENES)
+    files = {path: path.read_bytes() for path in run_folder.glob("metrics*.json")}
+    assert len(files) == 2
+    code, out, err, _ = call(run_folder, *options, data=SCENES, left_out=1)
+    assert (code, err) == (0, "")
+    assert "written" not in out
+    assert {path: path.read_bytes() for path in run_folder.glob("metrics*.json")} == files
+
+
+def test_a_setting_given_as_the_protocol_has_it_changes_nothing(call, run_folder):
+    options = ["--protocol", "paper-voc", "--stop", "each", "--stop-threshold", "0.5"]
+    assert "metrics-paper-voc.json" in call(run_folder, *options, data=SCENES)[1].splitlines()[-1]
 
 
 def test_scores_of_fewer_or_other_images_are_not_stored_as_the_runs(call, run_folder, tmp_path):

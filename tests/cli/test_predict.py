@@ -1,6 +1,7 @@
 """`rsis predict` on files, folders, patterns and videos, with a predictor whose results are known."""
 
 import csv
+import functools
 import io
 import json
 import os
@@ -263,7 +264,9 @@ def test_options_reach_the_model_and_wrong_options_give_one_line(run, tmp_path, 
 
 
 def test_a_sequence_without_an_end_is_reported_and_tiles_find_the_rest(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "open_model", lambda path, **options: ExactPredictor(most=10, **options))
+    monkeypatch.setattr(
+        predict, "open_model", lambda path, **options: ExactPredictor(most=10, any_steps=True, **options)
+    )
     labels = blobs(64, 24, radii=(2, 3.5))
     Image.fromarray(image_of(labels)).save(tmp_path / "many.png")
     Image.fromarray(image_of(labels * (labels <= 3))).save(tmp_path / "few.png")
@@ -280,6 +283,26 @@ def test_a_sequence_without_an_end_is_reported_and_tiles_find_the_rest(run, tmp_
     assert (tmp_path / "tiles/counts.csv").read_text().splitlines()[1] == "many.png,24,24,0"
     stored = np.asarray(Image.open(tmp_path / "tiles/many_labels.png"))
     np.testing.assert_array_equal(stored > 0, labels > 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "any_steps", "named"),
+    [
+        ([], False, " (--tile finds more)"),
+        (["--tile"], True, " (--steps finds more)"),
+        (["--tile"], False, ""),
+    ],
+)
+def test_the_note_on_a_full_sequence_names_only_options_that_help(
+    run, tmp_path, monkeypatch, options, any_steps, named
+):
+    exact = functools.partial(ExactPredictor, most=1, any_steps=any_steps)
+    monkeypatch.setattr(predict, "open_model", lambda path, **options: exact(**options))
+    Image.fromarray(image_of(blobs(64, 24, radii=(2, 3.5)))).save(tmp_path / "many.png")
+    code, out, _ = run("many.png", *options)
+    assert code == 0
+    notes = [line for line in out.splitlines() if line.startswith("note")]
+    assert notes == [f"note: many.png: a sequence used all its steps, so there may be more objects{named}"]
 
 
 def test_frames_of_a_video(run, tmp_path):

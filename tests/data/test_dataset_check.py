@@ -109,6 +109,92 @@ def test_wrong_arguments_end_with_code_2_and_no_traceback(arguments, tmp_path, m
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--dataset coco --data {data} --val-share 0.2", "--val-share with a dataset that has no validation split"),
+        ("--dataset coco --data {data} --images {data}", "--images needs --annotations"),
+        ("--dataset coco --annotations nosuch.json", "Received: nosuch.json (no such file)"),
+        ("--dataset coco --annotations {file} --images nowhere", "Received: nowhere (no such folder)"),
+        ("--dataset coco --annotations {file} --val-images {data}", "--val-images needs --val-annotations"),
+        ("--dataset coco --annotations {file} --val-annotations {file} --val-share 0.2", "not both"),
+        ("--dataset voc --data {data}", "Pascal VOC's lists"),
+        ("--dataset yolo --data {data}", "data.yaml"),
+        ("--dataset dsb2018 --data {data}", "NAME/images and NAME/masks"),
+        ("--dataset cityscapes --data {data}", "the images of Cityscapes' split"),
+        ("--dataset cvppp --data {data}", "_rgb.png"),
+        ("--dataset folder --data {data}", "the images of split"),
+    ],
+)
+def test_options_that_do_not_fit_the_dataset_are_one_line(arguments, message, dataset, capsys):
+    places = {"data": dataset, "file": dataset / "annotations" / "train.json"}
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments.format(**places).split())
+    assert caught.value.code == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert len(error.splitlines()) == 1
+    assert message in error
+    assert "Received: " in error
+
+
+def test_files_with_names_beside_a_share_are_wrong_arguments(tmp_path, capsys):
+    save(tmp_path / "a/images/a.png", noise(4, 8))
+    save(tmp_path / "b/images/b.png", noise(4, 8))
+    (tmp_path / "val.txt").write_text("a\n")
+    with pytest.raises(SystemExit) as caught:
+        run("--dataset", "dsb2018", "--data", tmp_path, "--val-share", "0.5")
+    assert caught.value.code == 2
+    (tmp_path / "val.txt").unlink()
+    (tmp_path / "data.yaml").write_text("names: [cell]\nval: images\n")
+    save(tmp_path / "images/a.png", noise(4, 8))
+    with pytest.raises(SystemExit) as caught:
+        run("--dataset", "yolo", "--data", tmp_path, "--val-share", "0.5")
+    assert caught.value.code == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_unreadable_annotations_of_a_dataset_without_splits_are_its_problem(tmp_path, capsys):
+    (tmp_path / "annotations.json").write_text("{")
+    assert run("--dataset", "coco", "--data", tmp_path, "--json", tmp_path / "report.json") == 1
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert list(report) == ["all"]
+    assert str(tmp_path / "annotations.json") in report["all"]["problems"][0]
+    assert "annotations.json" in capsys.readouterr().out
+
+
+def test_the_suffix_of_the_sheet_is_checked_before_the_work(dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("rsis_tf.cli.check.check", lambda *arguments: pytest.fail("checked"))
+    with pytest.raises(SystemExit) as caught:
+        run("--dataset", "coco", "--data", dataset, "--sheet", str(tmp_path / "s.txt"))
+    assert caught.value.code == 2
+    assert f"expected a name that ends in .png, .jpg, .jpeg, .webp. Received: {tmp_path / 's.txt'}" in (
+        capsys.readouterr().err
+    )
+
+
+def test_the_report_is_written_even_if_there_is_no_image_to_draw(dataset, tmp_path, capsys):
+    for path in dataset.glob("*/*.png"):
+        path.write_bytes(b"broken")
+    with pytest.raises(SystemExit):
+        run("--dataset", "coco", "--data", dataset, "--sheet", tmp_path / "s.png", "--json", tmp_path / "r.json")
+    assert "--sheet" in capsys.readouterr().err
+    assert len(json.loads((tmp_path / "r.json").read_text())["train"]["problems"]) == 3
+
+
+def test_a_missing_folder_is_named_by_its_option(capsys):
+    for name, more in (
+        ("coco", ", or --annotations FILE (in Python: root, annotations)"),
+        ("voc", " (in Python: root)"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            run("--dataset", name)
+        assert caught.value.code == 2
+        assert capsys.readouterr().err == (
+            f"error: expected --data FOLDER, the folder of a {name} dataset{more}. Received: root=None\n"
+        )
+
+
 @pytest.mark.parametrize("option", ["--sheet", "--json"])
 def test_a_result_that_cannot_be_written_is_found_before_the_work(option, dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("rsis_tf.cli.check.check", lambda *arguments: pytest.fail("checked"))

@@ -198,6 +198,26 @@ def test_the_report_shows_text_of_the_scores_as_text_and_refuses_broken_ones(tmp
             write_report(tmp_path)
 
 
+def test_the_report_names_settings_that_differ_from_the_protocol(tmp_path):
+    run = make_run(tmp_path / "run", scores=metrics(0.53, protocol=PROTOCOLS["plain"].settings()))
+    assert "threshold" not in read_page(write_report(run)).text.split("Settings")[0]
+    changed = PROTOCOLS["plain"].settings() | {"stop_threshold": 0.7, "max_dets": [3]}
+    (run / "metrics.json").write_text(json.dumps(metrics(0.53, protocol=changed)))
+    assert "20.0 ms per image, stop_threshold=0.7, max_dets=[3]. Intervals" in read_page(write_report(run)).text
+
+
+def test_a_broken_file_of_scores_is_named_with_the_command_that_writes_it(runs, capsys):
+    run = runs[0]
+    for name, options in (("metrics.json", ""), ("metrics-paper-voc.json", " --protocol paper-voc")):
+        (run / name).write_text("{")
+        with pytest.raises(SystemExit) as stop:
+            ablation.main([str(run)])
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert f"expected the scores that `rsis evaluate {run}{options}` writes. Received: {run / name}" in error
+        (run / name).unlink()
+
+
 def test_the_report_of_an_unfinished_run_says_what_is_missing(tmp_path):
     run = make_run(tmp_path / "run")
     page = read_page(write_report(run, tmp_path / "page.html"))

@@ -197,6 +197,28 @@ def test_the_command_writes_numbers_and_plots(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "onnx" / "active.png").exists()
 
 
+def test_tiles_are_refused(tmp_path, capsys):
+    """Merged objects are in the order of the tiles."""
+    for option in ("--tile", "--tile-overlap"):
+        with pytest.raises(SystemExit) as stop:
+            main(["run", option, "8", "--out", str(tmp_path / "order")])
+        assert stop.value.code == 2
+        assert f"unrecognized arguments: {option} 8" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_dataset_leaves_no_folder(tmp_path, monkeypatch, capsys):
+    dataset = ListDataset([sample()], ("background", "disc"))
+    predictor = Oracle(ListDataset([sample()], ("background", "box")), lambda s: [])
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_data", lambda options: dataset)
+    monkeypatch.setattr("rsis_tf.cli.evaluation_options.open_following", lambda options, protocol: predictor)
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "--no-check", "--out", str(tmp_path / "order")])
+    assert stop.value.code == 2
+    assert "Received: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_activations_of_padding_are_cut_off():
     # Cells of 8 pixels in a frame of 64: an image of 32 rows in the middle covers rows 2 to 5.
     maps = np.zeros((8, 8, 1))

@@ -108,6 +108,33 @@ def test_a_loop_of_one_step_with_eight_bits(run_folder, folder, tmp_path):
     ]
 
 
+def test_a_loop_with_eight_bits_whose_deepest_map_is_one_pixel(run_folder, folder, tmp_path):
+    """The gates of the first stage are reshaped values that the loop reads from the graph around it."""
+    out = tmp_path / "int8.onnx"
+    options = ["--precision", "int8", "--calibration", str(folder), "--size", "32x32", "--no-verify", *STEPS]
+    exporter.main([str(run_folder), "--out", str(out), "--layout", "loop", *options])
+    assert Predictor(out).run(synthetic_image((32, 32))[None])[2].shape == (1, 2)
+    assert "QuantizeLinear" in {node.op_type for node in onnx.load(out).graph.node}
+
+
+def test_convolutions_whose_values_only_change_place_before_an_output_are_found():
+    """A convolution that is an output itself, and one whose values are changed, may be quantised."""
+    make, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    nodes = [
+        make("Conv", ["image", "kernel"], ["a"], name="moved"),
+        make("Conv", ["image", "kernel"], ["direct"], name="direct"),
+        make("Conv", ["image", "kernel"], ["b"], name="changed"),
+        make("Squeeze", ["a"], ["a/squeezed"]),
+        make("Transpose", ["a/squeezed"], ["a/out"]),
+        make("Relu", ["b"], ["b/positive"]),
+        make("Transpose", ["b/positive"], ["b/out"]),
+    ]
+    outputs = [value(name, TensorProto.FLOAT, None) for name in ("a/out", "direct", "b/out", "image")]
+    inputs = [value(name, TensorProto.FLOAT, None) for name in ("image", "kernel")]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "graph", inputs, outputs))
+    assert quantize.moved_to_outputs(model) == {"moved"}
+
+
 def graphs_of(model: onnx.ModelProto) -> list[onnx.GraphProto]:
     """Returns the graph, and the body of its loop if it has one."""
     bodies = [node.attribute[0].g for node in model.graph.node if node.op_type == "Loop"]

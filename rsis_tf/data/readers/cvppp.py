@@ -7,7 +7,7 @@ import numpy as np
 from rsis_tf.data.labels import from_ids, ids_in
 from rsis_tf.data.paths import MissingSplitError, check_files, require_folder
 from rsis_tf.data.readers.label_images import LabelImageDataset, read_labels_of
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, OptionError
 
 SUBSETS = ("A1", "A2", "A3", "A4")
 
@@ -29,6 +29,7 @@ class CvpppDataset(LabelImageDataset):
         check: see `FileDataset`.
 
     Raises:
+        OptionError: if the folder holds no such images.
         InputError: if a folder or file is missing or there are too few images to split.
     """
 
@@ -73,7 +74,7 @@ def _training_folder(root: pathlib.Path, subset: str) -> pathlib.Path:
     for folder in candidates:
         if folder.is_dir() and any(folder.glob("*_rgb.png")):
             return folder
-    raise InputError(f"expected images named …_rgb.png. Received: none in {', '.join(map(str, candidates))}")
+    raise OptionError(f"expected images named …_rgb.png. Received: none in {', '.join(map(str, candidates))}")
 
 
 def _test_folder(root: pathlib.Path, subset: str) -> pathlib.Path:

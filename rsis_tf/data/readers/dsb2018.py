@@ -9,7 +9,7 @@ from rsis_tf.data.paths import MissingSplitError, UnsplitError, read_names, requ
 from rsis_tf.data.readers.label_images import LabelImageDataset, read_labels_of
 from rsis_tf.data.readers.validation_share import part_of
 from rsis_tf.data.sample import Inspection
-from rsis_tf.errors import InputError, brief
+from rsis_tf.errors import InputError, OptionError, brief
 from rsis_tf.images import list_images, read_header
 
 _ARCHIVE = "stage1_train"
@@ -35,6 +35,7 @@ class Dsb2018Dataset(LabelImageDataset):
     Raises:
         UnsplitError: if there are neither files with names nor a `val_share`.
         MissingSplitError: if there are such files, but not for this split.
+        OptionError: if there are no such folders, or a `val_share` beside files with names.
         InputError: if a folder is missing, or a folder of an image has no mask folder or not exactly one image.
     """
 
@@ -47,7 +48,7 @@ class Dsb2018Dataset(LabelImageDataset):
         folder = root / _ARCHIVE if (root / _ARCHIVE).is_dir() else root
         names = sorted(path.name for path in folder.iterdir() if (path / "images").is_dir())
         if not names:
-            raise InputError(f"expected folders NAME/images and NAME/masks. Received: none in {folder}")
+            raise OptionError(f"expected folders NAME/images and NAME/masks. Received: none in {folder}")
         self.names = _divide(root, names, split, val_share)
         self.image_files = [_only_image(folder / name / "images") for name in self.names]
         self._masks = [_masks(folder / name / "masks", check=check) for name in self.names]
@@ -89,7 +90,7 @@ def _divide(root: pathlib.Path, names: list[str], split: str, val_share: float |
     """Returns the names of a split, sorted."""
     lists = {name: root / f"{name}.txt" for name in ("train", "val", "test") if (root / f"{name}.txt").is_file()}
     if lists and val_share is not None:
-        raise InputError(
+        raise OptionError(
             "expected --val-share with a dataset that has no files with names. "
             f"Received: --val-share {val_share} beside {next(iter(lists.values()))}"
         )

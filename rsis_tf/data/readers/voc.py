@@ -8,7 +8,7 @@ from rsis_tf.data.labels import from_ids, ids_in
 from rsis_tf.data.paths import MissingSplitError, check_files, find, outside_remarks, read_names, require_folder
 from rsis_tf.data.readers.label_images import LabelImageDataset, read_labels_of
 from rsis_tf.data.sample import VOID
-from rsis_tf.errors import InputError
+from rsis_tf.errors import InputError, OptionError
 
 CLASS_NAMES = (
     "background",
@@ -103,10 +103,12 @@ def locate(root: str | pathlib.Path) -> pathlib.Path:
     """Finds the folder that holds `ImageSets/Segmentation`: `root` or a known folder under it.
 
     Raises:
-        InputError: if there is none.
+        OptionError: if there is none.
     """
     root = require_folder(root, "the folder of Pascal VOC 2012")
     candidates = [root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"]
     return find(
-        [path / "ImageSets" / "Segmentation" for path in candidates], "Pascal VOC's lists in ImageSets/Segmentation"
+        [path / "ImageSets" / "Segmentation" for path in candidates],
+        "Pascal VOC's lists in ImageSets/Segmentation",
+        error=OptionError,
     ).parent.parent

@@ -137,21 +137,23 @@ def _read(folder: pathlib.Path) -> tuple[RunConfig, dict[str, Any], dict[str, An
     """Returns a run's settings, its scores, and its scores in the paper's protocol; one of the two may be empty."""
     if not folder.is_dir():
         raise InputError(f"expected a run's folder. Received: {folder}")
-    expected = f"the scores that `rsis evaluate {folder} --protocol {_PAPER.name}` writes"
-    files = [folder / metrics_file(protocol.name) for protocol in (PLAIN, _PAPER)]
+    plain = f"rsis evaluate {folder}"
+    written_by = {PLAIN: plain, _PAPER: f"{plain} --protocol {_PAPER.name}"}
+    files = {folder / metrics_file(protocol.name): command for protocol, command in written_by.items()}
     if not any(file.is_file() for file in files):
         received = " or ".join(file.name for file in files)
-        raise InputError(f"expected {expected}. Received: {folder} without {received}")
-    metrics, paper = (read_json(file, expected) if file.is_file() else {} for file in files)
+        raise InputError(f"expected {_scores_of(written_by[_PAPER])}. Received: {folder} without {received}")
+    metrics, paper = (read_json(file, _scores_of(command)) if file.is_file() else {} for file, command in files.items())
     return load(RunConfig, folder / "config.json"), metrics, paper
+
+
+def _scores_of(command: str) -> str:
+    return f"the scores that `{command}` writes"
 
 
 def _measured_on(metrics: dict[str, Any], protocol: Protocol) -> list[Any]:
     """Returns split, stop rule, number of images, and the settings that differ from those of a protocol."""
-    stored = metrics.get("protocol", {})
-    changes = [
-        f"{name}={stored[name]}" for name, value in protocol.settings().items() if stored.get(name, value) != value
-    ]
+    changes = protocol.changes(metrics.get("protocol", {}))
     return [metrics[name] for name in ("split", "stop", "images") if name in metrics] + changes
 
 

@@ -3,7 +3,7 @@
 import pathlib
 from typing import TYPE_CHECKING
 
-from rsis_tf import files
+from rsis_tf import files, outputs
 from rsis_tf.data.sample import Dataset
 from rsis_tf.evaluation.predictions import Predictor, Progress, predict_dataset
 from rsis_tf.evaluation.studies import order_plots
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def study_order(
     predictor: Predictor,
     dataset: Dataset,
-    folder: pathlib.Path,
+    folder: str | pathlib.Path,
     *,
     before: "RSIS | None" = None,
     progress: Progress | None = None,
@@ -27,7 +27,7 @@ def study_order(
     Args:
         predictor: maps images to instances. Activations are studied only if it has `model`, a Keras model.
         dataset: samples at their own size.
-        folder: existing folder for the results.
+        folder: for the results; it is created after the last image.
         before: a model, such as one that is not trained yet, whose encoder is compared with the predictor's.
         progress: called after each image.
 
@@ -35,7 +35,7 @@ def study_order(
         The numbers, and the files written.
 
     Raises:
-        InputError: if the dataset is empty or its classes are not the predictor's.
+        InputError: if the dataset is empty, its classes are not the predictor's, or the folder cannot be written to.
     """
     encoders: dict[str, Activations] = {}
     if hasattr(predictor, "model"):
@@ -45,5 +45,6 @@ def study_order(
     study, images = OrderStudy(encoders), order_plots.ActiveObjects(next(iter(encoders.values()), None))
     predict_dataset(predictor, dataset, [study, images], progress=progress)
     scores = study.summarize()
+    folder = outputs.make_folder(folder)
     files.write_json(folder / "order.json", scores.to_dict())
     return scores, [folder / "order.json", *order_plots.draw(folder, scores), *images.write(folder / "active.png")]

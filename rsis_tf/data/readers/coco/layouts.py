@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Iterable
 
 from rsis_tf.data.paths import MissingSplitError, UnsplitError, require_folder
-from rsis_tf.errors import InputError
+from rsis_tf.errors import OptionError
 
 SPLIT_NAMES = {
     "train": ("train", "train2017", "training"),
@@ -106,16 +106,17 @@ def locate(
     Raises:
         MissingSplitError: if there are no such files; the message lists the paths that were tried.
         UnsplitError: (a subclass) if there is one annotation file for everything and `val_share` is None.
-        InputError: if `val_share` is given for a dataset that has a validation split, or a folder is missing.
+        OptionError: if `val_share` is given for a dataset that has a validation split, or a folder or file
+            that is named does not exist.
     """
     if root is not None:
         root = require_folder(root, "a folder with a dataset in COCO's format")
     if annotations is not None or val_annotations is not None:
         return _named(root, split, annotations, val_annotations, images, val_images, val_share)
     if images is not None or val_images is not None:
-        raise InputError(f"--images needs --annotations. Received: --images {images or val_images}")
+        raise OptionError(f"--images needs --annotations. Received: --images {images or val_images}")
     if root is None:
-        raise InputError("expected a folder or an annotation file. Received: neither")
+        raise OptionError("expected a folder or an annotation file. Received: neither")
     tree = _Tree(root)
     splits = {name: found for name in SPLIT_NAMES if (found := _split(tree, name)) is not None}
     siblings = tuple(found.annotation_file for found in splits.values())
@@ -137,7 +138,7 @@ def locate(
             f"expected COCO annotations of split {split!r}{hint}. Received: none in {root} at {_looked_for(split)}"
         )
     if "val" in splits:
-        raise InputError(
+        raise OptionError(
             "expected --val-share with a dataset that has no validation split. "
             f"Received: --val-share {val_share} beside {splits['val'].annotation_file}"
         )
@@ -166,12 +167,12 @@ def _named(
     val_share: float | None,
 ) -> Located:
     if val_share is not None and val_annotations is not None:
-        raise InputError(
+        raise OptionError(
             "expected --val-share or --val-annotations, not both. "
             f"Received: --val-share {val_share} beside --val-annotations {val_annotations}"
         )
     if val_images is not None and val_annotations is None:
-        raise InputError(f"--val-images needs --val-annotations. Received: --val-images {val_images}")
+        raise OptionError(f"--val-images needs --val-annotations. Received: --val-images {val_images}")
     divided = val_share is not None and split in ("train", "val")
     name = val_annotations if split == "val" and not divided else annotations
     if name is None or split not in ("train", "val", WHOLE):
@@ -181,11 +182,11 @@ def _named(
         raise MissingSplitError(f"expected {options} for split {split!r}. Received: other annotation files only")
     file = pathlib.Path(name)
     if not file.is_file():
-        raise InputError(f"expected an annotation file in COCO's format. Received: {file} (no such file)")
+        raise OptionError(f"expected an annotation file in COCO's format. Received: {file} (no such file)")
     folder = images if divided or split != "val" else val_images or images
     folders: tuple[pathlib.Path, ...]
     if folder is not None:
-        folders = (require_folder(folder, "a folder of images"),)
+        folders = (require_folder(folder, "a folder of images", error=OptionError),)
     else:
         beside = file.parent
         folders = (beside, beside / "images", beside.parent, beside.parent / "images", *([root] if root else []))

@@ -20,7 +20,7 @@ import yaml
 
 from rsis_tf.data.paths import MissingSplitError, UnsplitError, exists, read_names, require_folder
 from rsis_tf.data.readers.validation_share import part_of
-from rsis_tf.errors import InputError, brief
+from rsis_tf.errors import InputError, OptionError, brief
 from rsis_tf.files import is_file
 from rsis_tf.images import list_images
 
@@ -56,7 +56,9 @@ def locate(root: str | pathlib.Path, split: str, *, val_share: float | None = No
     Raises:
         MissingSplitError: if there is no such split.
         UnsplitError: (a subclass) if there are no splits and `val_share` is None.
-        InputError: if `val_share` is given for a dataset that has a validation split, or a file is missing or wrong.
+        OptionError: if `val_share` is given for a dataset that has a validation split, or the folder holds neither of
+            the files.
+        InputError: if a file is missing or wrong.
     """
     root = require_folder(root, "a folder with a dataset in YOLO's format")
     source, content = _description(root)
@@ -93,7 +95,7 @@ def _description(root: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any] | Non
                 return path, content
     if (root / "classes.txt").is_file():
         return root / "classes.txt", None
-    raise InputError(f"expected data.yaml with the names of the classes, or classes.txt. Received: none in {root}")
+    raise OptionError(f"expected data.yaml with the names of the classes, or classes.txt. Received: none in {root}")
 
 
 def _load(path: pathlib.Path) -> dict[str, Any]:
@@ -174,7 +176,7 @@ def _chosen(
     if split == "all":
         return sorted({path for images in (*splits.values(), whole or []) for path in images})
     if val_share is not None and "val" in splits:
-        raise InputError(
+        raise OptionError(
             "expected --val-share with a dataset that has no validation split. "
             f"Received: --val-share {val_share} beside that of {source}"
         )
