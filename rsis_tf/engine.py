@@ -72,5 +72,10 @@ def device() -> str:
     import keras
 
     backend = keras.backend.backend()
-    found = [name for name in keras.distribution.list_devices() if not name.lower().startswith("cpu")]
+    if backend == "torch":  # for which Keras lists no devices
+        import torch
+
+        found = [kind for kind, part in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if part.is_available()]
+    else:
+        found = [name for name in keras.distribution.list_devices() if not name.lower().startswith("cpu")]
     return f"{backend} on {', '.join(found) if found else 'CPU'}"

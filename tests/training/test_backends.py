@@ -65,3 +65,26 @@ def test_backend_trains_the_same(start, backend):
     assert rows[1]["loss"] > rows[1]["mask_loss"] + 0.5 * rows[1]["stop_loss"] + 0.01
     assert result["moved"]
     assert result["kept"]
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_the_command_trains_with_the_other_backends(backend, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    options = (
+        "--dataset shapes --train-size 4 --val-size 2 --image-size 32 --batch-size 2 --hidden-size 16 "
+        "--neck-channels 8 --epochs 2 --optimizer muon --frozen-batch-norm 0.5 --sequence-length 2"
+    )
+    process = subprocess.run(
+        [sys.executable, "-m", "rsis_tf", "train", *options.split(), "--out", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {"KERAS_BACKEND": backend, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+        | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert f"{backend} on " in process.stdout
+    assert "statistics of batch normalisation kept" in process.stdout
+    assert (tmp_path / "run/metrics.json").is_file()
