@@ -72,10 +72,9 @@ def device() -> str:
     import keras
 
     backend = keras.backend.backend()
-    if backend == "torch":  # for which Keras lists no devices
-        import torch
-
-        found = [kind for kind, part in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if part.is_available()]
+    if backend == "torch":  # Keras lists no devices for it
+        names = [str(keras.ops.zeros(()).device)]
     else:
-        found = [name for name in keras.distribution.list_devices() if not name.lower().startswith("cpu")]
+        names = keras.distribution.list_devices()
+    found = [name for name in names if not name.lower().startswith("cpu")]
     return f"{backend} on {', '.join(found) if found else 'CPU'}"
