@@ -5,7 +5,8 @@ with epochs beside a busy loop of nice 19, which is in the session of the traini
 whose autogroup has nice 19 as well (Linux divides the CPUs among sessions first; docs/speed.md).
 
 Example:
-    python benchmarks/busy_machine.py --preset nuclei --data nuclei --encoder compact --encoder-weights none
+    python benchmarks/busy_machine.py --preset nuclei --data nuclei --image-size 256 --batch-size 8 \
+        --encoder compact --encoder-weights none
 """
 
 import argparse

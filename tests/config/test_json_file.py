@@ -39,6 +39,19 @@ TINY = {
     "class_names": ("background", "circle", "square", "triangle"),
 }
 """What the commands that made the two runs changed in their presets."""
+NUCLEI_THEN = {
+    "hidden_size": 64,
+    "min_channels": 16,
+    "image_size": (256, 256),
+    "batch_size": 8,
+    "zoom": None,
+    "found_by_votes": 0.0,
+    "epochs": 150,
+    "optimizer": "adam",
+    "learning_rate": 2e-3,
+    "encoder_learning_rate": 3e-4,
+}
+"""Settings of the preset `nuclei` at the time of its file that differ from those of today."""
 
 
 @pytest.mark.parametrize(
@@ -46,7 +59,7 @@ TINY = {
     [
         ("config-flat.json", shapes().changed(**TINY, optimizer="adam", neck_channels=8, sequence_length=4)),
         ("config-flat-paper.json", paper_shapes().changed(**{**TINY, "decoder_stages": 5})),
-        ("config-flat-nuclei.json", nuclei().changed(hidden_size=64, min_channels=16)),
+        ("config-flat-nuclei.json", nuclei().changed(**NUCLEI_THEN)),
     ],
 )
 def test_files_of_format_1_are_read(file, expected):
