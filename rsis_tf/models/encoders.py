@@ -126,7 +126,8 @@ def _application(maker: Callable[..., keras.Model], taps: tuple[str, ...], optio
     backbone = maker(weights=None, include_top=False, input_shape=(None, None, 3), **options)
     for layer in backbone.layers:
         # TensorFlow's gradient of such a layer is nine times slower in bfloat16 on CPUs (23 % of a training step).
-        if isinstance(layer, layers.DepthwiseConv2D) and max(layer.strides) > 1:
+        strided = isinstance(layer, layers.DepthwiseConv2D) and max(layer.strides) > 1
+        if strided and layer.compute_dtype == "bfloat16":
             layer.dtype_policy = keras.DTypePolicy("float32")
     return keras.Model(backbone.input, [backbone.get_layer(tap).output for tap in taps], name=backbone.name)
 

@@ -35,8 +35,13 @@ def gradients(network: keras.Model, encoder: keras.Model, images: tf.Tensor) -> 
 
 @pytest.mark.parametrize("name", WITH_BATCH_NORM)
 def test_folded_encoder_has_the_same_features_and_gradients(name: str) -> None:
-    encoder = shuffled(build_encoder(name))
-    images = tf.constant(np.random.default_rng(1).normal(0, 1, (2, 64, 96, 3)).astype(np.float32))
+    # In float64, because in float32 a rounding error can move a value across the corner of a ReLU.
+    keras.config.set_dtype_policy("float64")
+    try:
+        encoder = shuffled(build_encoder(name))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    images = tf.constant(np.random.default_rng(1).normal(0, 1, (2, 64, 96, 3)))
     network = folded(encoder)
     norms = [layer for layer in encoder.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert sum(isinstance(layer, FoldedConvolution) for layer in network.layers) == len(norms)
@@ -45,9 +50,9 @@ def test_folded_encoder_has_the_same_features_and_gradients(name: str) -> None:
     expected, expected_gradients = gradients(encoder, encoder, images)
     received, received_gradients = gradients(network, encoder, images)
     for one, other in zip(expected, received, strict=True):
-        np.testing.assert_allclose(other, one, atol=2e-5 * float(tf.reduce_max(tf.abs(one))))
+        np.testing.assert_allclose(other, one, atol=1e-9 * float(tf.reduce_max(tf.abs(one))))
     for variable, one, other in zip(encoder.trainable_variables, expected_gradients, received_gradients, strict=True):
-        bound = 1e-4 * float(tf.reduce_max(tf.abs(one))) + 1e-7
+        bound = 1e-9 * float(tf.reduce_max(tf.abs(one))) + 1e-12
         np.testing.assert_allclose(other, one, atol=bound, err_msg=variable.path)
 
 

@@ -117,7 +117,8 @@ def test_the_last_epochs_are_trained_with_kept_statistics(tmp_path, capsys):
     assert [(entry["epoch"], entry["frozen_batch_norm"]) for entry in stages] == [(1, False), (3, True)]
     batch = next(plain_batches(SCENES, DATA, training=True))
     trained, predicted = (trainer.model(batch[0], training=training)["mask_logits"] for training in (True, False))
-    np.testing.assert_allclose(trained, predicted, atol=1e-5)
+    # Training multiplies the kernels of the encoder by the gains, prediction its maps: equal up to rounding.
+    np.testing.assert_allclose(trained, predicted, rtol=1e-5, atol=1e-5)
 
 
 def test_statistics_are_kept_after_a_return_to_the_best_weights(tmp_path, monkeypatch, eager, capsys):

@@ -101,7 +101,7 @@ def test_presets_of_the_paper_keep_the_defaults_of_the_original():
 
 def test_momentum_without_an_optimizer_that_has_it_is_refused():
     with pytest.raises(InputError, match=r"Received: --momentum 0\.5 with --optimizer adam"):
-        configure(parse("--momentum 0.5".split()))
+        configure(parse("--optimizer adam --momentum 0.5".split()))
     assert configure(parse("--optimizer sgd --momentum 0.5".split())).train.optimization.momentum == 0.5
     assert configure(parse("--encoder-optimizer sgd --momentum 0.5".split())).train.optimization.momentum == 0.5
 
