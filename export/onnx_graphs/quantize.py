@@ -95,10 +95,7 @@ def quantize(
     judged = [inputs[i] for i in np.linspace(0, len(inputs) - 1, min(len(inputs), JUDGED)).round().astype(int)]
     reference = _outputs(join([one.graph for one in graphs]), judged)
     sizes = [image.shape[1:3] for image in judged for _ in image]
-    parts = [
-        {name: part for name, part in parts_of(graph).items() if name not in moved_to_outputs(graph)}
-        for graph in prepared
-    ]
+    parts = [parts_of(graph) for graph in prepared]
 
     def attempt(kept_float: Sequence[str]) -> tuple[onnx.ModelProto, float]:
         quantized = join(
@@ -166,7 +163,8 @@ def parts_of(model: onnx.ModelProto) -> dict[str, str]:
     """Returns the part of the network that each convolution of features belongs to, by the names of the nodes.
 
     Parts are the skip projections and stages by number, the neck, and the encoder in five pieces of equally many
-    layers; a kernel's name holds that of its layer. Predictions (`PREDICTION_CHANNELS`) are in no part.
+    layers; a kernel's name holds that of its layer. Predictions (`PREDICTION_CHANNELS`) and what `moved_to_outputs`
+    finds are in no part.
     """
     features = {
         kernel.name
@@ -181,7 +179,9 @@ def parts_of(model: onnx.ModelProto) -> dict[str, str]:
         if found:
             parts[name] = found.group(0)
     encoder = [name for name in kernels if name not in parts]
-    return parts | {name: f"encoder_{5 * i // len(encoder)}" for i, name in enumerate(encoder)}
+    parts |= {name: f"encoder_{5 * i // len(encoder)}" for i, name in enumerate(encoder)}
+    moved = moved_to_outputs(model)
+    return {name: part for name, part in parts.items() if name not in moved}
 
 
 def moved_to_outputs(model: onnx.ModelProto) -> set[str]:

@@ -76,7 +76,7 @@ def folded(network: keras.Model) -> keras.Model:
             return FoldedConvolution(convolution, layer)(inputs)
         outputs = layer(*args, **kwargs)
         if _foldable(layer):
-            results[id(outputs)] = (outputs, layer, args[0])
+            results[id(outputs)] = (outputs, layer, args[0])  # with outputs, so that nothing else gets their id
         return outputs
 
     copy = keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call)

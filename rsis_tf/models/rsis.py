@@ -224,7 +224,7 @@ class RSIS(keras.Model):
         if training and not (self.batch_statistics and self.encoder_batch_statistics):
             features = self._encoder_of_kept_statistics()(x, training=False)
         else:
-            features = self.encoder(x, training=training)
+            features = self.encoder(x, training=bool(training))
         if training and not self.update_encoder:
             features = [ops.stop_gradient(feature) for feature in features]
         return features

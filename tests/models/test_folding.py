@@ -9,6 +9,7 @@ from rsis_tf.config import ModelConfig
 from rsis_tf.models import RSIS
 from rsis_tf.models.encoders import build_encoder
 from rsis_tf.models.folding import FoldedConvolution, folded
+from rsis_tf.training.building import build_for_training
 
 WITH_BATCH_NORM = ("compact", "efficientnetv2_b0", "mobilenet_v2", "resnet34")
 
@@ -36,11 +37,7 @@ def gradients(network: keras.Model, encoder: keras.Model, images: tf.Tensor) -> 
 @pytest.mark.parametrize("name", WITH_BATCH_NORM)
 def test_folded_encoder_has_the_same_features_and_gradients(name: str) -> None:
     # In float64, because in float32 a rounding error can move a value across the corner of a ReLU.
-    keras.config.set_dtype_policy("float64")
-    try:
-        encoder = shuffled(build_encoder(name))
-    finally:
-        keras.config.set_dtype_policy("float32")
+    encoder = shuffled(build_for_training(ModelConfig(encoder=name), precision="float64").encoder)
     images = tf.constant(np.random.default_rng(1).normal(0, 1, (2, 64, 96, 3)))
     network = folded(encoder)
     norms = [layer for layer in encoder.layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -93,11 +90,7 @@ def test_training_with_kept_statistics_folds_and_leaves_no_trace(tmp_path) -> No
 
 
 def test_strided_depthwise_convolutions_stay_in_float32() -> None:
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        encoder = build_encoder("mobilenet_v2")
-    finally:
-        keras.config.set_dtype_policy("float32")
+    encoder = build_for_training(ModelConfig(encoder="mobilenet_v2"), precision="mixed_bfloat16").encoder
     depthwise = [layer for layer in encoder.layers if isinstance(layer, keras.layers.DepthwiseConv2D)]
     types = {layer.name: layer.compute_dtype for layer in depthwise}
     assert {types[layer.name] for layer in depthwise if layer.strides == (2, 2)} == {"float32"}

@@ -104,7 +104,7 @@ def test_a_run_writes_them_to_its_best_model(tmp_path, capsys):
     )
 
 
-def test_the_last_epochs_are_trained_with_kept_statistics(tmp_path, capsys):
+def test_the_last_epochs_are_trained_with_kept_statistics(tmp_path, capsys, monkeypatch):
     trainer = tiny_trainer(tmp_path / "run", tiny_model(**VOTING), epochs=4, frozen_batch_norm=0.5)
     seen = means_of_epochs(trainer)
     trainer.fit()
@@ -116,9 +116,10 @@ def test_the_last_epochs_are_trained_with_kept_statistics(tmp_path, capsys):
     stages = json.loads((tmp_path / "run/stages.json").read_text(encoding="utf-8"))
     assert [(entry["epoch"], entry["frozen_batch_norm"]) for entry in stages] == [(1, False), (3, True)]
     batch = next(plain_batches(SCENES, DATA, training=True))
+    # Training folds them into the convolutions, which rounds in another way (tests/models/test_folding.py).
+    monkeypatch.setattr(trainer.model, "_encoder_of_kept_statistics", lambda: trainer.model.encoder)
     trained, predicted = (trainer.model(batch[0], training=training)["mask_logits"] for training in (True, False))
-    # Training multiplies the kernels of the encoder by the gains, prediction its maps: equal up to rounding.
-    np.testing.assert_allclose(trained, predicted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(trained, predicted, atol=1e-5)
 
 
 def test_statistics_are_kept_after_a_return_to_the_best_weights(tmp_path, monkeypatch, eager, capsys):

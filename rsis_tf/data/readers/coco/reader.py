@@ -129,13 +129,13 @@ class CocoDataset(FileDataset):
         counts = dict.fromkeys(("objects", "empty", "crowds"), 0)
         for annotation in self._annotations[self._images[index].id]:
             where, segmentation = self._where(annotation), annotation.segmentation
+            rings: list[list[float]] = []
             if segmentation and isinstance(segmentation, list):
                 rings = polygons(segmentation, frame.shape, where, scale=frame.scale)
-                visible = any(_has_pixels(ring, frame.shape) for ring in rings)
-            else:
-                visible = False
-            if not visible:
-                visible = sum(run_lengths(segmentation, frame.shape, where, scale=frame.scale)[1::2]) > 0
+            visible = (
+                any(_has_pixels(ring, frame.shape) for ring in rings)
+                or sum(run_lengths(segmentation, frame.shape, where, scale=frame.scale)[1::2]) > 0
+            )
             counts["crowds" if self._is_crowd(annotation) else "objects" if visible else "empty"] += 1
         return Inspection(note=frame.note, **counts)
 
