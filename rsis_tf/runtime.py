@@ -208,10 +208,12 @@ class Instance:
         cropped: the same as a `CroppedMask`, which is how it is stored.
         class_id: 1 … K−1.
         class_name: name of the class.
-        score: class probability × objectness.
+        score: class probability × objectness × `mask_score`.
         step: t, the position in the predicted sequence, from 0.
         objectness: probability that step t holds an object.
         class_probs: (K,) float32, probabilities of all classes, 0 = background.
+        mask_score: how sure the network is of the mask's pixels: the mean of their probabilities, weighted by
+            themselves (Σp² / Σp); 1 if they are 0 and 1.
     """
 
     mask: Array
@@ -222,6 +224,7 @@ class Instance:
     step: int
     objectness: float
     class_probs: Array
+    mask_score: float = 1.0
 
     def __repr__(self) -> str:
         return f"Instance({printable(self.class_name)}, score {self.score:.2f}, step {self.step}, {self.area} pixels)"
@@ -312,7 +315,7 @@ class Instances(Sequence[Instance]):
 
     @property
     def scores(self) -> Array:
-        """(n,) float32, class probability × objectness."""
+        """(n,) float32, class probability × objectness × `mask_score`."""
         return np.array([instance.score for instance in self], np.float32)
 
     def filter(self, keep: Callable[[Instance], bool]) -> "Instances":
@@ -1041,18 +1044,26 @@ def decode(
             continue
         probs = classes[step].astype(np.float32)  # (K,)
         class_id = 1 + int(np.argmax(probs[1:]))
+        mask_score = _mask_score(masks[step])
         instances.append(
             Instance(
                 mask=mask,
                 class_id=class_id,
                 class_name=class_names[class_id] if class_names else f"class {class_id}",
-                score=float(probs[class_id]) * float(objectness),
+                score=float(probs[class_id]) * float(objectness) * mask_score,
                 step=step,
                 objectness=float(objectness),
                 class_probs=probs,
+                mask_score=mask_score,
             )
         )
     return Instances(instances, size=size, full=bool((stop >= stop_threshold).all()))
+
+
+def _mask_score(mask: Array) -> float:
+    mask = mask.astype(np.float32, copy=False)  # (h, w)
+    total = float(mask.sum())
+    return min(float(np.vdot(mask, mask)) / total, 1.0) if total > 0 else 0.0
 
 
 def _draw_mask(mask: Array, size: tuple[int, int], threshold: float) -> Array:

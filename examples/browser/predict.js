@@ -57,17 +57,29 @@ export async function predict({ session, facts }, image) {
   for (let step = 0; step < steps; step++) {
     const objectness = stop.data[step];
     if (!(objectness >= facts.stop_threshold)) return { instances, end: { step, objectness } };
-    const small = { height: h, width: w, channels: 1, data: masks.data.subarray(step * h * w, (step + 1) * h * w) };
-    const large = resize(facts.aspect === "keep" ? cut(small, rectangle) : small, image.height, image.width, false).data;
+    const frame = { height: h, width: w, channels: 1, data: masks.data.subarray(step * h * w, (step + 1) * h * w) };
+    const small = facts.aspect === "keep" ? cut(frame, rectangle) : frame;
+    const large = resize(small, image.height, image.width, false).data;
     const mask = Uint8Array.from(large, (value) => (value >= facts.mask_threshold ? 1 : 0));
     const pixels = mask.reduce((sum, value) => sum + value, 0);
     if (!pixels) continue;
     const probs = classes.data.subarray(step * size, (step + 1) * size);
     const best = probs.reduce((top, value, k) => (k > 1 && value > probs[top] ? k : top), 1); // 0 is background
     const className = facts.class_names[best] ?? `class ${best}`;
-    instances.push({ step, classId: best, className, score: probs[best] * objectness, objectness, pixels, mask });
+    const score = probs[best] * objectness * maskScore(small.data);
+    instances.push({ step, classId: best, className, score, objectness, pixels, mask });
   }
   return { instances, end: null };
+}
+
+/** The mean of a mask's probabilities, weighted by themselves. */
+function maskScore(probabilities) {
+  let [sum, squares] = [0, 0];
+  for (const value of probabilities) {
+    sum += value;
+    squares += value * value;
+  }
+  return sum > 0 ? squares / sum : 0;
 }
 
 /** Centres an undistorted image in a frame, as large as it fits, with the whole numbers of the Python runtime. */

@@ -173,6 +173,16 @@ Image cut(const float* frame, const Rectangle& rectangle, int width) {
   return part;
 }
 
+// The mean of a mask's probabilities, weighted by themselves.
+float mask_score(const Image& mask) {
+  double sum = 0, squares = 0;
+  for (const double value : mask.values) {
+    sum += value;
+    squares += value * value;
+  }
+  return sum > 0 ? static_cast<float>(squares / sum) : 0;
+}
+
 // The strings of a JSON list; escapes of one UTF-16 unit become UTF-8.
 std::vector<std::string> parse_strings(const std::string& text) {
   std::vector<std::string> strings;
@@ -297,8 +307,8 @@ void predict(const std::string& model, const std::string& source, const std::str
     const auto best = static_cast<std::size_t>(std::max_element(row + 1, row + classes) - row);  // 0 is background
     const std::string name =
         best < settings.class_names.size() ? settings.class_names[best] : "class " + std::to_string(best);
-    std::printf("%d\t%s\t%.6f\t%.6f\t%lld\n", step, name.c_str(), row[best] * stop[step], stop[step],
-                static_cast<long long>(pixels));
+    const float score = row[best] * stop[step] * mask_score(small);
+    std::printf("%d\t%s\t%.6f\t%.6f\t%lld\n", step, name.c_str(), score, stop[step], static_cast<long long>(pixels));
   }
   write_labels(target, labels, image.height, image.width);
 }

@@ -34,7 +34,7 @@ def add_protocol_options(parser: argparse.ArgumentParser, *, default: str, score
         "class_threshold": {
             "type": float,
             "metavar": "P",
-            "help": "drop objects whose score, class probability × objectness, is below P",
+            "help": "drop objects whose score is below P",
         },
         "min_size": {
             "type": float,

@@ -29,7 +29,7 @@ class Protocol:
         mask_resize: how a mask is resized to the image, see `protocol_masks.draw`.
         largest_component: keep only the largest connected part of each mask.
         min_size: drop masks that cover less than this share of the image, 0 … 1.
-        class_threshold: drop objects with a lower score (class probability × objectness), 0 … 1.
+        class_threshold: drop objects with a lower score (`rsis_tf.runtime.Instance.score`), 0 … 1.
         every_class: count each mask once for every class, with score class probability × objectness; if false, count
             it for its best class only.
         overlap: the step that keeps a pixel of several masks in a label map: "earliest" or "latest".

@@ -69,7 +69,9 @@ def test_instances_are_in_order_in_range_and_not_empty(
         assert probs[one.class_id] == probs[1:].max()
         assert one.class_name == f"class {one.class_id}"
         assert 0 <= one.score <= one.objectness <= 1
-        assert one.score == pytest.approx(float(probs[one.class_id]) * float(outputs.stop[one.step]))
+        certain = float(probs[one.class_id]) * float(outputs.stop[one.step])
+        assert one.score == pytest.approx(certain * one.mask_score)
+        assert 0 <= one.mask_score <= 1
     # Steps do not depend on each other: each one that is present is decoded as it is alone.
     for step in np.flatnonzero(present).tolist():
         alone = dataclasses.replace(

@@ -39,6 +39,28 @@ def test_instance_holds_the_best_object_class_and_its_score():
     assert np.argwhere(instance.mask).tolist() == [[0, 0]]
 
 
+def test_score_falls_with_the_certainty_of_the_mask():
+    outputs = _steps(0.8, 0.8)
+    outputs["masks"][0, 0, :2] = 0.9, 0.6
+    sharp, blurred = _decode(outputs)[1], _decode(outputs)[0]
+    assert sharp.mask_score == 1
+    assert blurred.mask_score == pytest.approx((0.9**2 + 0.6**2) / (0.9 + 0.6))
+    assert blurred.score == pytest.approx(sharp.score * blurred.mask_score)
+    assert blurred.objectness == sharp.objectness
+    # The certainty is that of the network's mask: neither the size of the image nor the threshold changes it.
+    for changed in ({"size": (9, 5)}, {"mask_threshold": 0.3}):
+        assert _decode(outputs, **changed)[0].mask_score == blurred.mask_score
+    half = _decode(outputs | {"masks": outputs["masks"].astype(np.float16)})[0]
+    assert half.mask_score == pytest.approx(blurred.mask_score, rel=1e-3)
+
+
+def test_padding_does_not_change_the_certainty():
+    outputs = _steps(0.8)
+    outputs["masks"][0] = [[0.5] * 4, [0.9] * 4, [0.9] * 4, [0.5] * 4]
+    (found,) = _decode(outputs, size=(4, 8), aspect="keep")
+    assert found.mask_score == pytest.approx(0.9)
+
+
 def test_class_without_a_name_is_numbered():
     (instance,) = _decode(_steps(0.8), class_names=())
     assert instance.class_name == "class 2"
