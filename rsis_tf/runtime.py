@@ -821,7 +821,11 @@ def _channel_depth(image: Image.Image) -> int:
         raw_modes += [argument for argument in arguments if isinstance(argument, str)]
         if image.format == "PPM" and any(isinstance(argument, int) and argument > 255 for argument in arguments):
             return 16  # the largest value of a channel
-    return 16 if any(";16" in mode for mode in raw_modes) else 8
+    return 16 if any(";16" in mode for mode in raw_modes if mode != _PACKED_PIXELS) else 8
+
+
+_PACKED_PIXELS = "BGR;16"
+"""Pillow's name for pixels of 16 bits in a BMP file: 5 bits of blue, 6 of green, 5 of red."""
 
 
 def warn_of_pages(image: Image.Image, path: str | os.PathLike) -> None:

@@ -100,6 +100,20 @@ def test_sixteen_bits_are_refused(tmp_path, colour_type, channels):
     assert_refused(read_image, tmp_path / "sixteen.png", "16-bit")
 
 
+def test_a_bmp_of_16_bits_per_pixel_is_read(tmp_path):
+    """BITMAPINFOHEADER with BI_BITFIELDS: 5 bits of red, 6 of green and 5 of blue, as embedded cameras write them."""
+    red, green, blue = 0xF800, 0x07E0, 0x001F
+    pixels = struct.pack("<4H", red, green, blue, 0)  # rows from the bottom
+    header = struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 16, 3, len(pixels), 2835, 2835, 0, 0)
+    header += struct.pack("<III", red, green, blue)
+    start = 14 + len(header)
+    path = tmp_path / "a.bmp"
+    path.write_bytes(b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header + pixels)
+    expected = [[[0, 0, 255], [0, 0, 0]], [[255, 0, 0], [0, 255, 0]]]
+    assert read_image(path).tolist() == expected
+    assert as_image(path).tolist() == expected
+
+
 @pytest.mark.parametrize(("largest", "refused"), [(15, False), (255, False), (1023, True), (65535, True)])
 def test_a_colour_ppm_of_more_than_eight_bits_is_refused(tmp_path, largest, refused):
     data = bytes(range(12)) if largest < 256 else bytes(24)
