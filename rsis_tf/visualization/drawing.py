@@ -1,5 +1,6 @@
 """What all drawings share: colours, outlines, tags, resizing and writing of image files."""
 
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +34,7 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def resize_mask(mask: np.ndarray | CroppedMask, size: tuple[int, int]) -> CroppedMask:
     """Resizes an (H, W) bool mask to (height, width) with smooth outlines; no object vanishes.
 
-    Enlarged by a whole factor, as for an overlay, only the crop and its surroundings are computed.
+    Only the crop and its surroundings are computed: a slide has thousands of objects.
     """
     if not isinstance(mask, CroppedMask):
         mask = CroppedMask.of(mask)
@@ -41,17 +42,53 @@ def resize_mask(mask: np.ndarray | CroppedMask, size: tuple[int, int]) -> Croppe
         return CroppedMask(crop=mask.crop, corner=mask.corner, size=size)
     factor = size[0] // mask.size[0]
     if (factor * mask.size[0], factor * mask.size[1]) != tuple(size):
-        return CroppedMask.of(_resized(mask.full(), size))
+        return _resized_part(mask, size)
     wide = mask.widened(3)  # more than the filter reaches
     height, width = wide.crop.shape
     corner = factor * wide.corner[0], factor * wide.corner[1]
     return CroppedMask(crop=_resized(wide.crop, (factor * height, factor * width)), corner=corner, size=size).trimmed()
 
 
-def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    smaller = size[0] < mask.shape[0]
+def _resized_part(mask: CroppedMask, size: tuple[int, int]) -> CroppedMask:
+    """Resizes a mask by factors that are not whole, and only the pixels that the crop reaches."""
+    down, across = mask.size[0] / size[0], mask.size[1] / size[1]
+    wide = mask.widened(7 * math.ceil(max(down, across, 1)))  # twice what the filter reaches, and some pixels
+    x0, y0, x1, y1 = wide.box
+    left, right = _whole_pixels(x0, x1, mask.size[1], size[1])
+    top, bottom = _whole_pixels(y0, y1, mask.size[0], size[0])
+    box = left * across - x0, top * down - y0, min(right * across, x1) - x0, min(bottom * down, y1) - y0
+    smaller = size[0] < mask.size[0]
+    crop = _resized(wide.crop, (bottom - top, right - left), smaller=smaller, box=box)
+    return CroppedMask(crop=crop, corner=(left, top), size=size).trimmed()
+
+
+def _whole_pixels(low: int, high: int, before: int, after: int) -> tuple[int, int]:
+    """Returns first and end of the pixels of a resized axis that the filter computes from low … high − 1 alone.
+
+    Args:
+        low: first of the pixels that are known.
+        high: end of these pixels.
+        before: pixels of the axis.
+        after: pixels of the axis after resizing.
+    """
+    scale = before / after
+    reach = 2 * max(scale, 1.0)  # of the bicubic filter; the others reach less far
+    return (
+        0 if low == 0 else math.ceil((low + reach) / scale),
+        after if high == before else math.floor((high - reach) / scale),
+    )
+
+
+def _resized(
+    mask: np.ndarray,
+    size: tuple[int, int],
+    *,
+    smaller: bool = False,
+    box: tuple[float, float, float, float] | None = None,
+) -> np.ndarray:
+    """Resizes a mask, or the part of it in a box (x0, y0, x1, y1)."""
     method = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
-    cover = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size[::-1], method))
+    cover = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size[::-1], method, box))
     return cover >= min(128, max(1, int(cover.max())))
 
 

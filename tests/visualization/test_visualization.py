@@ -251,3 +251,17 @@ def test_a_mask_is_enlarged_within_its_box_as_the_whole_image_would_be():
     for part in (mask, mask & (np.arange(30) < 15), mask & (np.arange(30) > 15)):
         whole = Image.fromarray(part.astype(np.uint8) * 255).resize((90, 60), Image.Resampling.BICUBIC)
         np.testing.assert_array_equal(resize_mask(part, (60, 90)).full(), np.asarray(whole) >= 128)
+
+
+@pytest.mark.parametrize(("before", "after"), [((47, 61), (20, 24)), ((47, 61), (90, 100)), ((61, 30), (24, 40))])
+def test_a_mask_is_resized_within_its_surroundings_as_the_whole_image_would_be(before, after, monkeypatch):
+    mask = np.zeros(before, bool)
+    mask[0:4, 3:9] = mask[10:19, 20:29] = mask[-6:, -5:] = True
+    method = Image.Resampling.BOX if after[0] < before[0] else Image.Resampling.BICUBIC
+    columns = np.arange(before[1])
+    for part in (mask, mask & (columns < 15), mask & (columns > 15) & (columns < 29)):
+        whole = Image.fromarray(part.astype(np.uint8) * 255).resize(after[::-1], method)
+        with monkeypatch.context() as patched:
+            patched.setattr(CroppedMask, "full", None)  # of thousands of objects of a slide, each would take a while
+            resized = resize_mask(part, after)
+        np.testing.assert_array_equal(resized.full(), np.asarray(whole) >= 128)
