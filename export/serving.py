@@ -21,7 +21,7 @@ from rsis_tf.config.json_file import read_json
 from rsis_tf.errors import ArgumentParser, InputError, command_line
 from rsis_tf.files import locked, remove, remove_leftovers, replacing, write_json, write_text, writing
 from rsis_tf.inference import model_path
-from rsis_tf.runtime import OUTPUTS, open_session, sidecar
+from rsis_tf.runtime import OUTPUTS, open_session, sidecar, verify_checksums
 
 EPILOG = """examples:
   {prog} runs/nuclei/model.onnx --out models --name nuclei
@@ -46,7 +46,13 @@ PARAMETERS = ("class_names", "stop_threshold", "mask_threshold", "image_size", "
 
 
 def write_triton(
-    model: pathlib.Path, repository: pathlib.Path, *, name: str, max_batch: int = 8, delay_us: int = 2000
+    model: pathlib.Path,
+    repository: pathlib.Path,
+    *,
+    name: str,
+    max_batch: int = 8,
+    delay_us: int = 2000,
+    verify: bool = True,
 ) -> pathlib.Path:
     """Adds an ONNX file to a Triton model repository.
 
@@ -56,16 +62,19 @@ def write_triton(
         name: of the model, for clients.
         max_batch: images that the server batches at most; ignored for an export of fixed batch size.
         delay_us: microseconds that an image waits for others.
+        verify: whether to compare the file with the SHA-256 in the JSON file beside it, if there is one.
 
     Returns:
         The folder of the new version.
 
     Raises:
-        InputError: for a file that is not an export of this project, for a name that is not letters, digits, _ and -,
-            or that of a SavedModel, and for a folder that cannot be written to.
+        InputError: for a file that is damaged or not an export of this project, for a name that is not letters, digits,
+            _ and -, or that of a SavedModel, and for a folder that cannot be written to.
     """
     _check_name(name)
     outputs.check_folder(repository)
+    if verify:
+        verify_checksums(model)
     session = open_session(model)
     # Files of earlier versions hold no aspect.
     metadata = {"aspect": "stretch", **session.get_modelmeta().custom_metadata_map}
@@ -97,6 +106,7 @@ def write_tf_serving(
     max_batch: int = 8,
     delay_us: int = 2000,
     server_root: str = SERVER_ROOT,
+    verify: bool = True,
 ) -> pathlib.Path:
     """Adds a SavedModel to a folder that TensorFlow Serving watches; other arguments as in `write_triton`.
 
@@ -108,8 +118,8 @@ def write_tf_serving(
         The folder of the new version.
 
     Raises:
-        InputError: for a folder that is not a SavedModel of this project, a name as in `write_triton` or that of an
-            ONNX model, a root without a leading slash or a scheme, and a folder that cannot be written to.
+        InputError: for a folder that is damaged or not a SavedModel of this project, a name as in `write_triton` or
+            that of an ONNX model, a root without a leading slash or a scheme, and a folder that cannot be written to.
     """
     _check_name(name)
     if not re.match(r"/|\w+://", server_root):
@@ -127,6 +137,8 @@ def write_tf_serving(
         described = read_json(sidecar(model), expected)
     except RecursionError:
         raise InputError(f"expected {expected}. Received: {sidecar(model)}, which is nested too deeply") from None
+    if verify:
+        verify_checksums(model)
     axis = _batch_of(described, sidecar(model))
     batch = max_batch if axis == "batch" else int(axis)
     configs = [folder / "models.config", folder / "batching.config"]
@@ -158,6 +170,9 @@ def parse(arguments: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
     add("--server-root", metavar="DIR",
         help="for SavedModels: the folder --out as the server sees it, e.g. /models in a container (default: the "
         "working directory of the server)")  # fmt: skip
+    add("--verify", action=argparse.BooleanOptionalAction, default=True,
+        help="compare the export with the SHA-256 in the JSON file beside it, if there is one "
+        "(default: --verify)")  # fmt: skip
     return parser.parse_args(arguments)
 
 
@@ -170,15 +185,15 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m expor
                 "expected --max-batch of 1 or more and --delay-us of 0 or more. "
                 f"Received: {options.max_batch}, {options.delay_us}"
             )
-        batching = {"max_batch": options.max_batch, "delay_us": options.delay_us}
+        common = {name: getattr(options, name) for name in ("name", "max_batch", "delay_us", "verify")}
         root = options.server_root
         if options.model.is_dir():
             root = SERVER_ROOT if root is None else root
-            target = write_tf_serving(options.model, options.out, name=options.name, server_root=root, **batching)
+            target = write_tf_serving(options.model, options.out, server_root=root, **common)
         else:
             if root is not None:
                 raise InputError(f"--server-root is for SavedModels; Triton's files hold no paths. Received: {root}")
-            target = write_triton(options.model, options.out, name=options.name, **batching)
+            target = write_triton(options.model, options.out, **common)
         print(f"wrote {target}")
 
 

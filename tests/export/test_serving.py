@@ -18,6 +18,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from export import saved_model, serving
 from export.protobuf_text import quoted
 from rsis_tf.errors import InputError
+from rsis_tf.runtime import checksums, sidecar
 
 
 def _dims(config: str) -> dict[str, tuple[str, list[int]]]:
@@ -346,6 +347,23 @@ def test_a_bad_json_file_publishes_nothing(saved, tmp_path, content):
     with pytest.raises(InputError, match="Received: "):
         serving.write_tf_serving(saved, tmp_path / "models", name="leaves")
     assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("kind", ["onnx", "saved_model"])
+def test_a_damaged_export_is_not_published(served, saved, tmp_path, capsys, kind):
+    model = served() if kind == "onnx" else saved
+    described = json.loads(sidecar(model).read_text()) if kind == "saved_model" else {}
+    sidecar(model).write_text(json.dumps(described | {"sha256": checksums(model)}), encoding="utf-8")
+    damaged = model if kind == "onnx" else model / "saved_model.pb"
+    damaged.write_bytes(damaged.read_bytes() + b"\x12\x00")  # of an ONNX file: the name of its writer, empty
+    command = [str(model), "--out", str(tmp_path / "models"), "--name", "leaves"]
+    with pytest.raises(SystemExit) as stop:
+        serving.main(command)
+    assert stop.value.code == 2
+    assert "which was changed or damaged" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+    serving.main([*command, "--no-verify"])
+    assert (tmp_path / "models/leaves/1").is_dir()
 
 
 def test_leftovers_of_killed_calls_do_not_block(served, saved, tmp_path):
