@@ -99,6 +99,12 @@ def test_commands_that_need_an_extra_name_it(place, command):
     assert not [path for path in place.rglob("*") if path.name in ("run", "results.json", "found", "order")]
 
 
+def test_a_tflite_file_needs_litert_alone(place):
+    result = run(place, *"-m rsis_tf predict {place}/model.tflite {place}/coco --out {place}/found".split())
+    assert result.returncode == 2
+    assert "model.tflite needs pip install ai-edge-litert " in result.stderr
+
+
 def test_an_onnx_file_runs_in_a_base_install(place, tmp_path):
     write_toy_graph(place / "model.onnx")
     image = np.zeros((40, 40, 3), np.uint8)

@@ -53,6 +53,8 @@ class ExportedPredictor(FilePredictor):
 
     kind: str
     """What the backend expects at the path, for messages."""
+    install: str = 'pip install "rsis_tf[train]"'
+    """How to get the library that runs the file, for messages."""
 
     def __init__(self, path: str | os.PathLike, **options: Any) -> None:
         path, chosen = pathlib.Path(path), Options(**options)
@@ -70,7 +72,7 @@ class ExportedPredictor(FilePredictor):
         except InputError:
             raise
         except ImportError as error:
-            raise InputError(f'running {path} needs pip install "rsis_tf[train]". Received: {error}') from None
+            raise InputError(f"running {path} needs {self.install}. Received: {error}") from None
         except Exception as error:  # each library raises its own for a broken file
             raise InputError(f"expected {self.kind} that can be read. Received: {path} ({reason_of(error)})") from None
 

@@ -15,6 +15,7 @@ class TFLitePredictor(ExportedPredictor):
     """Predicts with a file that `export.tflite` wrote, for one thread at a time; see `ExportedPredictor`."""
 
     kind = "a file of export.tflite"
+    install = 'pip install ai-edge-litert (pip install "rsis_tf[train]" brings TensorFlow too)'
 
     def load(self, path: pathlib.Path, options: Options) -> Run:
         if options.providers is not None and not only_cpu(options.providers):
