@@ -31,10 +31,10 @@ import types
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self, overload
+from typing import IO, Any, Protocol, Self, overload
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFile, ImageFont, ImageOps
 
 Array = np.ndarray
 OUTPUTS = ("masks", "classes", "stop")
@@ -815,6 +815,8 @@ def _channel_depth(image: Image.Image) -> int:
     """Returns the bits per channel in the file; Pillow silently reads some 16-bit colour files as 8-bit."""
     if image.mode == "I" or image.mode == "F":
         return 32
+    if image.format == "JPEG2000" and isinstance(image, ImageFile.ImageFile) and image.fp is not None:
+        return _jpeg_2000_depth(image.fp)
     raw_modes = [image.mode]
     for tile in getattr(image, "tile", ()):
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
@@ -822,6 +824,20 @@ def _channel_depth(image: Image.Image) -> int:
         if image.format == "PPM" and any(isinstance(argument, int) and argument > 255 for argument in arguments):
             return 16  # the largest value of a channel
     return 16 if any(";16" in mode for mode in raw_modes if mode != _PACKED_PIXELS) else 8
+
+
+def _jpeg_2000_depth(file: IO[bytes]) -> int:
+    """Returns the most bits of a channel, at least 8, of a JPEG 2000 file (ISO/IEC 15444-1, A.5.1)."""
+    place = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(place)
+    start = content.find(b"\xff\x4f\xff\x51", max(content.find(b"jp2c"), 0))  # markers of codestream and size
+    if start < 0:
+        return 8  # the decoder says what is wrong
+    channels = int.from_bytes(content[start + 40 : start + 42])
+    depths = content[start + 42 : start + 42 + 3 * channels : 3]  # bits less 1, and the sign in the highest bit
+    return max([8, *((depth & 0x7F) + 1 for depth in depths)])
 
 
 _PACKED_PIXELS = "BGR;16"

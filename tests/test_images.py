@@ -1,5 +1,6 @@
 """Images that 8-bit RGB can show are read; everything else is refused in one line that names the file."""
 
+import base64
 import functools
 import struct
 import warnings
@@ -122,6 +123,23 @@ def test_a_colour_ppm_of_more_than_eight_bits_is_refused(tmp_path, largest, refu
         assert_refused(read_image, tmp_path / "a.ppm", "16-bit")
     else:
         assert read_image(tmp_path / "a.ppm").shape == (2, 2, 3)
+
+
+_DEEP_JP2 = """
+AAAADGpQICANCocKAAAAFGZ0eXBqcDIgAAAAAGpwMiAAAAAtanAyaAAAABZpaGRyAAAAAgAAAAIAAw8HAAAAAAAPY29scgEAAAAAABAAAACTanAyY/9P
+/1EALwAAAAAAAgAAAAIAAAAAAAAAAAAAAAIAAAACAAAAAAAAAAAAAw8BAQ8BAQ8BAf9SAAwAAAABAQAEBAAB/1wABECA/2QAJQABQ3JlYXRlZCBieSBP
+cGVuSlBFRyB2ZXJzaW9uIDIuNS40/5AACgAAAAAAGwAB/5Pf+JA4B4FXXHf8l4CA/9k=
+"""
+"""2×2 pixels of colour with 12-bit values in 16 bits, written by OpenJPEG 2.5.4; Pillow reads 4095 as 16 of 255."""
+
+
+@pytest.mark.parametrize("name", ["a.jp2", "a.j2k"])
+def test_a_colour_jpeg_2000_file_of_16_bits_is_refused(tmp_path, name):
+    content = base64.b64decode(_DEEP_JP2)
+    path = tmp_path / name
+    path.write_bytes(content if name == "a.jp2" else content[content.index(b"\xff\x4f") :])
+    for read in (read_image, as_image, read_header):
+        assert_refused(read, path, "16-bit")
 
 
 def test_a_jpeg_2000_file_may_have_boxes_around_its_pixels(tmp_path):
