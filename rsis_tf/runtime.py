@@ -331,6 +331,9 @@ class Instances(Sequence[Instance]):
     ) -> list[dict[str, Any]]:
         """Returns the objects in COCO's format; the list of several images is a result file for COCO's own tools.
 
+        Because the entries have a box, pycocotools takes the area of the box for that of the object: its scores of
+        small, medium and large objects differ from those of the file that `rsis evaluate --coco-results` writes.
+
         Args:
             image_id: number of the image in the COCO file.
             category_ids: the number of each class in the COCO file, by class id, such as `predictor.category_ids`;

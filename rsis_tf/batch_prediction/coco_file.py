@@ -13,10 +13,10 @@ class CocoFile:
     """Writes annotations as they come, so that the masks of many images need no memory.
 
     The file holds `images`, `annotations` and `categories` (1 … K−1): COCO's own tools open it as annotations, and its
-    `annotations` alone are a result file. Beside COCO's keys, an annotation has `score`, `step` (from 0) and `label`,
-    the object's value in the label map (0 if earlier objects hide it). If identities are followed, an annotation has
-    `track_id` and `video_id`, an image has `video_id` and `frame_index`, and `videos` lists the sequences (the keys of
-    the TAO dataset, Dave et al., 2020).
+    `annotations` alone are a result file (see `rsis_tf.runtime.Instances.to_coco`). Beside COCO's keys, an annotation
+    has `score`, `step` (from 0) and `label`, the object's value in the label map (0 if earlier objects hide it). If
+    identities are followed, an annotation has `track_id` and `video_id`, an image has `video_id` and `frame_index`, and
+    `videos` lists the sequences (the keys of the TAO dataset, Dave et al., 2020).
 
     Args:
         path: of the JSON file, which is complete after `finish`.
