@@ -64,6 +64,8 @@ def test_wrong_names_sizes_and_folders_are_refused(folders):
         score_folders(folders / "nowhere", folders / "truth")
     with pytest.raises(InputError, match="none in"):
         score_folders(folders / "truth", folders)
+    with pytest.raises(InputError, match="mine"):  # the label images are in mine/A1
+        score_folders(folders / "mine", folders / "truth")
     Image.fromarray(leaves()[:10].astype(np.uint8)).save(folders / "mine" / "A1" / "plant015_label.png")
     with pytest.raises(InputError, match=r"\(10, 30\)"):
         score_folders(folders / "mine" / "A1", folders / "truth")

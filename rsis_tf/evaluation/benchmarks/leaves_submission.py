@@ -73,11 +73,14 @@ def score_folders(predicted: str | pathlib.Path, truth: str | pathlib.Path) -> d
         Name of the true label image → "SymmetricBestDice", "FGBGDice", "AbsDiffFGLabels", "DiffFGLabels".
 
     Raises:
-        InputError: if a folder is missing, there is no label image, a plant has two images, or sizes differ.
+        InputError: if a folder is missing, there is no label image or no plant in common, a plant has two images, or
+            sizes differ.
     """
     predictions, truths = _by_plant(predicted), _by_plant(truth)
     if not truths:
         raise InputError(f"expected label images named *_label.png. Received: none in {truth}")
+    if predictions.keys().isdisjoint(truths):
+        raise InputError(f"expected label images, *_label.png, of the plants of {truth}. Received: none in {predicted}")
     scores = {}
     for plant, path in truths.items():
         labels = read_label_image(path)
