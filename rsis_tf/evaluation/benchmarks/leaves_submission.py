@@ -98,6 +98,24 @@ def score_folders(predicted: str | pathlib.Path, truth: str | pathlib.Path) -> d
     return scores
 
 
+def unpaired(predicted: str | pathlib.Path, truth: str | pathlib.Path) -> list[str]:
+    """Returns a line for the plants without a predicted label map, and one for those without a true one.
+
+    Args:
+        predicted, truth: as for `score_folders`.
+
+    Raises:
+        InputError: as `score_folders`.
+    """
+    predictions, truths = _by_plant(predicted).keys(), _by_plant(truth).keys()
+    lines = []
+    if missing := len(truths - predictions):
+        lines.append(f"{missing} of {len(truths)} plants have no label map in {predicted} and count as without leaves")
+    if surplus := len(predictions - truths):
+        lines.append(f"{surplus} of {len(predictions)} plants of {predicted} are not in {truth} and are not scored")
+    return lines
+
+
 def table(scores: dict[str, dict[str, float]]) -> str:
     """Returns the mean, the standard deviation (n − 1, as published) and the 95 % interval of each score as text."""
     lines = [f"{len(scores)} plants", f"{'score':<20}{'mean':>8}{'std':>8}   95 % interval"]
