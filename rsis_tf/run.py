@@ -283,7 +283,7 @@ def fitted(settings: RunConfig, dataset: Dataset, *, explicit: Collection[str] =
 
 
 def _require_sound(settings: RunConfig) -> None:
-    """Makes sure that the encoder takes images of the size, and that a curriculum can add steps."""
+    """Makes sure that the encoder takes the images, and that a curriculum can add steps and start all its losses."""
     from rsis_tf.models.encoders import ENCODERS
 
     smallest = ENCODERS[settings.model.encoder].min_size
@@ -293,8 +293,14 @@ def _require_sound(settings: RunConfig) -> None:
             f"the encoder {settings.model.encoder} takes sides of {smallest} or more pixels. "
             f"Received: --image-size {height}x{width}"
         )
-    if settings.train.curriculum.curriculum_learning and settings.train.curriculum.patience is None:
+    plan, steps = settings.train.curriculum, settings.train.num_steps
+    if plan.curriculum_learning and plan.patience is None:
         raise InputError("--curriculum-learning adds steps when patience runs out. Received: no --patience")
+    if plan.curriculum_learning and plan.stop_loss_after != -1 and steps <= plan.min_steps:
+        raise InputError(
+            "the stop loss of a curriculum begins with more than --min-steps steps, so --steps must be higher. "
+            f"Received: --steps {steps} with --min-steps {plan.min_steps}"
+        )
 
 
 def with_form_of(source: str, settings: RunConfig, explicit: Collection[str]) -> RunConfig:

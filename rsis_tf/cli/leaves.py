@@ -49,7 +49,7 @@ def _score(arguments: argparse.Namespace) -> None:
     scores = leaves_submission.score_folders(*arguments.score)
     if arguments.csv:
         leaves_submission.write_csv(arguments.csv, scores)
-    print(leaves_submission.table(scores))
+    print("\n".join([*leaves_submission.unpaired(*arguments.score), leaves_submission.table(scores)]))
 
 
 def _predict(arguments: argparse.Namespace) -> None:

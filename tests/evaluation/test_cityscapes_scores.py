@@ -5,12 +5,12 @@ import warnings
 import numpy as np
 import pytest
 from cityscapes_reference import official
-from evaluation_fakes import make_instance, make_sample
+from evaluation_fakes import ListDataset, make_instance, make_sample
 from PIL import Image
 
 from rsis_tf.cli.cityscapes import main
 from rsis_tf.errors import InputError
-from rsis_tf.evaluation.benchmarks.cityscapes import distances, evaluate_files, table
+from rsis_tf.evaluation.benchmarks.cityscapes import distances, evaluate_cityscapes, evaluate_files, table
 from rsis_tf.evaluation.benchmarks.cityscapes_files import LABEL_IDS, ResultFiles
 from rsis_tf.evaluation.metrics.cityscapes_curves import ap_matrix, average_precisions, curve_points
 
@@ -184,6 +184,18 @@ def test_the_cache_is_not_used_for_files_that_changed(files):
     cache.write_text("{")
     with pytest.raises(InputError, match=r"cache\.json"):
         evaluate_files(root / "results", truths, cache=cache)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"model": {"hidden_size": 16}}'])
+def test_a_file_that_is_no_cache_is_refused_before_anything_is_predicted(files, content):
+    root, _ = files
+    other = root / "config.json"
+    other.write_text(content)
+    dataset = ListDataset([make_sample(np.zeros(SIZE), [], "bonn_000000_000019")], CLASSES)
+    with pytest.raises(InputError, match=r"config\.json"):
+        evaluate_cityscapes(None, dataset, root=root, split="val", results=root / "new", cache=other)
+    assert other.read_text() == content
+    assert not (root / "new").exists()
 
 
 def test_nothing_is_written_into_the_package_or_the_current_folder(files, monkeypatch, capfd):

@@ -64,6 +64,8 @@ def test_wrong_names_sizes_and_folders_are_refused(folders):
         score_folders(folders / "nowhere", folders / "truth")
     with pytest.raises(InputError, match="none in"):
         score_folders(folders / "truth", folders)
+    with pytest.raises(InputError, match="mine"):  # the label images are in mine/A1
+        score_folders(folders / "mine", folders / "truth")
     Image.fromarray(leaves()[:10].astype(np.uint8)).save(folders / "mine" / "A1" / "plant015_label.png")
     with pytest.raises(InputError, match=r"\(10, 30\)"):
         score_folders(folders / "mine" / "A1", folders / "truth")
@@ -74,7 +76,12 @@ def test_wrong_names_sizes_and_folders_are_refused(folders):
 
 def test_the_command_scores_a_folder_and_writes_one(folders, monkeypatch, capsys):
     main(["--score", str(folders / "mine" / "A1"), str(folders / "truth"), "--csv", str(folders / "rows.csv")])
-    assert "SymmetricBestDice" in capsys.readouterr().out
+    mine, truth = folders / "mine" / "A1", folders / "truth"
+    screen = capsys.readouterr().out
+    assert screen.startswith(f"1 of 3 plants have no label map in {mine} and count as without leaves\n3 plants\n")
+    assert "SymmetricBestDice" in screen
+    main(["--score", str(truth), str(mine)])
+    assert capsys.readouterr().out.startswith(f"1 of 3 plants of {truth} are not in {mine} and are not scored\n")
     assert len((folders / "rows.csv").read_text().splitlines()) == 4
     dataset = ListDataset([make_sample(leaves() * 0 - 1, [], "plant021")], ("background", "leaf"))
 

@@ -133,6 +133,18 @@ def test_tau_with_activations_and_the_most_active_object():
     assert scores.most_active_first == {"as trained": 0.5}
 
 
+def test_objects_in_one_cell_are_equally_active_and_none_is_the_most_active():
+    maps = np.random.default_rng(0).normal(size=(1, 1, 5)).astype(np.float32)
+    values = {mean_activation(maps, box(0, 0, height, 7)) for height in range(1, 40)}
+    assert len(values) == 1
+    study = OrderStudy({"as trained": lambda image: {"block 1": maps}})
+    study(sample("x"), sequence([(5, 50), (5, 30), (5, 10)]))
+    scores = study.summarize()
+    assert scores.active["as trained"] == []
+    assert np.isnan(scores.most_active_first["as trained"])
+    assert "most active object: –" in table(scores)
+
+
 def test_the_most_and_the_least_active_objects_are_drawn_in_the_colours_of_the_legend(tmp_path):
     images = ActiveObjects(gradient)
     images(sample(), sequence([(5, 5), (5, 30), (5, 50)]))  # the activation increases to the right

@@ -67,6 +67,14 @@ def test_a_curriculum_without_patience_would_never_add_a_step(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_curriculum_of_few_steps_would_never_start_its_stop_loss(tmp_path):
+    few = tiny_settings(curriculum_learning=True, patience=0, num_steps=3, min_steps=3)
+    with pytest.raises(InputError, match=r"Received: --steps 3 with --min-steps 3$"):
+        run.train(few, out=tmp_path / "run", datasets=DATASETS)
+    run._require_sound(few.changed(min_steps=2))
+    run._require_sound(few.changed(stop_loss_after=-1))
+
+
 def test_a_run_cannot_be_resumed_with_fewer_epochs_than_it_has(tmp_path, eager):
     run.train(tiny_settings(epochs=2), out=tmp_path / "run", datasets=DATASETS)
     fewer = run.resumed_settings(tmp_path / "run", epochs=1)

@@ -89,7 +89,9 @@ def evaluate_cityscapes(
     annotations = (root / "gtFine" / split).glob("*/*_gtFine_instanceIds.png")
     truths = {stem_of(path.name): path for path in sorted(annotations)}
     if truths:
-        _official()  # without it this fails here and not after the whole split was predicted
+        # Without them this fails here and not after the whole split was predicted.
+        _official()
+        _cached(cache)
     writer = ResultFiles(results, dataset.class_names, every_class=protocol.every_class)
     stems: list[str] = []
 
@@ -216,12 +218,7 @@ def _true_instances(
     official: Any, truth_files: Sequence[pathlib.Path], cache: str | pathlib.Path | None, with_distances: bool
 ) -> dict[str, Any]:
     """Returns the official code's description of the true objects, by file and class."""
-    stored = {}
-    if cache is not None and pathlib.Path(cache).is_file():
-        try:
-            stored = json.loads(pathlib.Path(cache).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(f"expected a cache of true instances (delete it). Received: {cache} ({error})") from None
+    stored = _cached(cache)
     truths = {}
     for file in truth_files:
         # The cache must not be used for a file that has changed, nor for distances that it does not hold.
@@ -239,6 +236,24 @@ def _true_instances(
     if cache is not None:
         files.write_json(cache, plain(stored))
     return truths
+
+
+def _cached(cache: str | pathlib.Path | None) -> dict[str, Any]:
+    """Returns the content of the cache; empty if there is none yet.
+
+    Raises:
+        InputError: if the file is not one that `_true_instances` wrote.
+    """
+    if cache is None or not pathlib.Path(cache).is_file():
+        return {}
+    try:
+        stored = json.loads(pathlib.Path(cache).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"expected a cache of true instances (delete it). Received: {cache} ({error})") from None
+    entries = list(stored.values()) if isinstance(stored, dict) else [stored]
+    if not all(isinstance(entry, dict) and entry.keys() == {"stamp", "instances"} for entry in entries):
+        raise InputError(f"expected a cache of true instances. Received: {cache}, which holds something else")
+    return stored
 
 
 def _add_distances(instances: dict[str, list[dict[str, Any]]], file: pathlib.Path) -> None:

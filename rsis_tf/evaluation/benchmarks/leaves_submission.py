@@ -73,11 +73,14 @@ def score_folders(predicted: str | pathlib.Path, truth: str | pathlib.Path) -> d
         Name of the true label image → "SymmetricBestDice", "FGBGDice", "AbsDiffFGLabels", "DiffFGLabels".
 
     Raises:
-        InputError: if a folder is missing, there is no label image, a plant has two images, or sizes differ.
+        InputError: if a folder is missing, there is no label image or no plant in common, a plant has two images, or
+            sizes differ.
     """
     predictions, truths = _by_plant(predicted), _by_plant(truth)
     if not truths:
         raise InputError(f"expected label images named *_label.png. Received: none in {truth}")
+    if predictions.keys().isdisjoint(truths):
+        raise InputError(f"expected label images, *_label.png, of the plants of {truth}. Received: none in {predicted}")
     scores = {}
     for plant, path in truths.items():
         labels = read_label_image(path)
@@ -93,6 +96,24 @@ def score_folders(predicted: str | pathlib.Path, truth: str | pathlib.Path) -> d
         )
         scores[path.name] = dict(zip(COLUMNS, values, strict=True))
     return scores
+
+
+def unpaired(predicted: str | pathlib.Path, truth: str | pathlib.Path) -> list[str]:
+    """Returns a line for the plants without a predicted label map, and one for those without a true one.
+
+    Args:
+        predicted, truth: as for `score_folders`.
+
+    Raises:
+        InputError: as `score_folders`.
+    """
+    predictions, truths = _by_plant(predicted).keys(), _by_plant(truth).keys()
+    lines = []
+    if missing := len(truths - predictions):
+        lines.append(f"{missing} of {len(truths)} plants have no label map in {predicted} and count as without leaves")
+    if surplus := len(predictions - truths):
+        lines.append(f"{surplus} of {len(predictions)} plants of {predicted} are not in {truth} and are not scored")
+    return lines
 
 
 def table(scores: dict[str, dict[str, float]]) -> str:

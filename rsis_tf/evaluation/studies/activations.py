@@ -39,7 +39,8 @@ def mean_activation(maps: np.ndarray, mask: np.ndarray) -> float:
     height, width = maps.shape[:2]
     cover = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
     weights = np.asarray(cover, np.float64)  # (h, w)
-    return float((maps.mean(axis=2) * weights).sum() / weights.sum())
+    # Shares first, so that objects in one cell have exactly the same activation.
+    return float((maps.mean(axis=2) * (weights / weights.sum())).sum())
 
 
 def without_padding(maps: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:

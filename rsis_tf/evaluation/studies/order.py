@@ -43,8 +43,10 @@ class OrderScores:
         activation: name of an encoder (as trained, before training) → block → τ with the order from the most to the
             least active object, by mean activation.
         activation_intervals: the 95 % intervals of `activation`.
-        most_active_first: encoder → share of the sequences that begin with the object most active in the deepest block.
-        active: encoder → for each image "image" and the steps of its "first", "most" active and "least" active object.
+        most_active_first: encoder → share of the sequences that begin with the object most active in the deepest block;
+            sequences whose objects are all equally active are left out.
+        active: encoder → for each of these images "image" and the steps of its "first", "most" active and "least"
+            active object.
     """
 
     tau: dict[str, float]
@@ -119,6 +121,8 @@ class OrderStudy:
         for block, maps in blocks.items():
             values = [mean_activation(maps, instance.mask) for instance in instances]
             self._active_taus[name].setdefault(block, []).append(kendall([-value for value in values]))
+        if len(set(values)) < 2:  # no object is the most active one, as where the deepest block has a single cell
+            return
         self._active[name].append(
             {
                 "image": sample.image_id,
