@@ -4,7 +4,8 @@ The runs are finished trainings with the same settings and different seeds. The 
 model (of an even number, the lower of the two in the middle): neither the best nor a lucky one. Its weights are rounded
 to half precision. The Keras file stores them so, and the ONNX file holds the same values in float32. The scores are
 those of the ONNX file; the card also has the scores of all runs. `rsis_tf/zoo/models/NAME` and docs/models.md appear
-when everything is complete. Without a RUN, only the time of the model is measured again.
+when everything is complete. Without a RUN, only the time of the model is measured again; with `--keep`, the model of
+the package stays, and its scores and those of its runs are written anew.
 
 A new name needs a row in `TEXTS`.
 """
@@ -315,6 +316,25 @@ def make(name: str, runs: Sequence[Run], *, precision: str) -> None:
         write_card(card, folder)
 
 
+def score_again(name: str, runs: Sequence[Run]) -> None:
+    """Writes the scores of a model and of its runs again, and keeps its files.
+
+    Raises:
+        InputError: for runs that are not those of the card.
+    """
+    card = read_card(name)
+    by_seed = {run.seed: run for run in runs}
+    if tuple(by_seed) != card.seeds:
+        raise InputError(f"expected the runs with the seeds {card.seeds}, in this order. Received: {tuple(by_seed)}")
+    stored = json_file.load(RunConfig, registry.FOLDER / name / "config.json")
+    for run in runs:
+        if names := differing(stored, run.settings):
+            raise InputError(f"expected runs with the settings of the model. Received: others in {names}")
+    measured = measure(name, registry.file_of(name, ".onnx"), runs, by_seed[card.seed])
+    chosen = choice(len(runs)) if middle(runs).seed == card.seed else f"{choice(len(runs))} at the time of the choice"
+    write_card(dataclasses.replace(card, measured=measured, choice=chosen), registry.FOLDER / name)
+
+
 def write_card(card: Card, folder: pathlib.Path) -> None:
     """Writes a card to the folder of its model."""
     write_text(folder / f"{card.name}.json", json_file.to_json(card))
@@ -382,13 +402,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--precision", choices=("fp32", "fp16"), default="fp32", help="of the ONNX file (default: fp32)"
     )
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the files of the model, and score them and their runs again"
+    )
     arguments = parser.parse_args(argv)
     with command_line():
         quiet_start()
+        if arguments.keep and not arguments.runs:
+            raise InputError("--keep needs the runs of the model. Received: none")
         runs = [read_run(folder) for folder in arguments.runs]
         if arguments.data:
             runs = [dataclasses.replace(run, settings=run.settings.changed(root=arguments.data)) for run in runs]
-        if runs:
+        if arguments.keep:
+            score_again(arguments.name, runs)
+        elif runs:
             make(arguments.name, runs, precision=arguments.precision)
         else:
             card = read_card(arguments.name)

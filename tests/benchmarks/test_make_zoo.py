@@ -69,3 +69,10 @@ def test_half_precision_keeps_groups_attributes_and_integers():
         assert file["layers/dense/0"].dtype == np.float16
         np.testing.assert_array_equal(file["layers/dense/0"], np.float16([0.5, 1 / 3]))
         assert (file["seed"].dtype, file["seed"][0]) == (np.uint32, 7)
+
+
+def test_scores_are_written_again_for_the_trainings_of_the_model_only():
+    with pytest.raises(InputError, match=r"expected the runs with the seeds \(0, 1, 2\), in this order\. Received: \("):
+        make_zoo.score_again("nuclei", runs(0.5, 0.6))
+    with pytest.raises(InputError, match=r"expected runs with the settings of the model\. Received: others in \['"):
+        make_zoo.score_again("nuclei", runs(0.5, 0.6, 0.7))
