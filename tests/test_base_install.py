@@ -114,7 +114,7 @@ def test_an_onnx_file_runs_in_a_base_install(place, tmp_path):
         place, *f"-m rsis_tf.cli.predict {place}/model.onnx {tmp_path}/a.png --what all --out {tmp_path}/o".split()
     )
     assert (result.returncode, result.stderr) == (0, "")
-    assert "a.png: 1 object: leaf 0.70" in result.stdout
+    assert "a.png: 1 object: leaf 0.66" in result.stdout  # class 0.7; the reduced image has a soft outline
     assert {"a_labels.png", "a_overlay.png", "a_strip.png", "instances.json", "counts.csv"} <= {
         path.name for path in (tmp_path / "o").iterdir()
     }

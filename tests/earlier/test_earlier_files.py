@@ -53,7 +53,11 @@ def test_an_export_gives_the_same_instances(files, expected, export):
     for index, instances in enumerate(open_model(files / export).batch(np.load(files / "images.npy"))):
         key = f"{export}/{index}"
         assert [instance.class_id for instance in instances] == expected[f"{key}/classes"].tolist()
-        np.testing.assert_allclose([instance.score for instance in instances], expected[f"{key}/scores"], atol=1e-4)
+        # The score was class probability × objectness then; the certainty of the mask is a factor since.
+        sure = [float(instance.class_probs[instance.class_id]) * instance.objectness for instance in instances]
+        np.testing.assert_allclose(sure, expected[f"{key}/scores"], atol=1e-4)
+        scores = [product * instance.mask_score for product, instance in zip(sure, instances, strict=True)]
+        np.testing.assert_allclose([instance.score for instance in instances], scores, rtol=1e-5)
         masks = np.unpackbits(expected[f"{key}/masks"], axis=-1).astype(bool)
         for instance, mask in zip(instances, masks, strict=True):
             assert (instance.mask != mask).sum() <= 2  # a pixel at the threshold
