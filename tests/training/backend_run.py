@@ -1,4 +1,7 @@
-"""Run by `test_backends.py` under another Keras backend: three steps of a given model, then a short training."""
+"""Run by `test_backends.py` under another Keras backend: three steps of a given model, and a short training if asked.
+
+Usage: `python backend_run.py FOLDER [stages]`
+"""
 
 import dataclasses
 import json
@@ -46,28 +49,33 @@ def recomputed_step(folder):
     return {name: float(value) for name, value in model.train_on_batch(*batch(), return_dict=True).items()}
 
 
-def main(folder):
-    import keras
-
-    model = keras.models.load_model(folder / "before.keras")
-    losses = three_steps(model)
-    model.save(folder / f"after-{keras.backend.backend()}.keras")
-    recomputed = recomputed_step(folder)
-    run = folder / f"run-{keras.backend.backend()}"
+def staged_training(run):
+    """Returns the log of a training in two stages, whether it moved the encoder, and whether a resumed one kept it."""
     trainer = tiny_trainer(run, **STAGED)
     start = arrays(trainer.model.encoder.trainable_variables)
     trainer.fit()
     end = arrays(trainer.model.encoder.trainable_variables)
     moved = any((a != b).any() for a, b in zip(start, end, strict=True))
-    rows = log_rows(run)
     again = tiny_trainer(run, **STAGED)
     again.fit(resume=True)  # nothing is left to train
     kept = all(
         (a == b).all() for a, b in zip(*(arrays(state_variables(t.model)) for t in (trainer, again)), strict=True)
     )
-    result = {"losses": losses, "recomputed": recomputed, "rows": rows, "moved": bool(moved), "kept": bool(kept)}
-    (folder / f"result-{keras.backend.backend()}.json").write_text(json.dumps(result))
+    return {"rows": log_rows(run), "moved": bool(moved), "kept": bool(kept)}
+
+
+def main(folder, *, stages):
+    import keras
+
+    backend = keras.backend.backend()
+    model = keras.models.load_model(folder / "before.keras")
+    result = {"losses": three_steps(model)}
+    model.save(folder / f"after-{backend}.keras")
+    result["recomputed"] = recomputed_step(folder)
+    if stages:
+        result |= staged_training(folder / f"run-{backend}")
+    (folder / f"result-{backend}.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]))
+    main(pathlib.Path(sys.argv[1]), stages="stages" in sys.argv[2:])
