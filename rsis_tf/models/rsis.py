@@ -305,9 +305,19 @@ class RSIS(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Tensor:
-        """Returns the loss of a batch; called by Keras in its train and test steps."""
+        """Returns the loss of a batch; called by Keras in its train and test steps.
+
+        Raises:
+            ValueError: for a model without an objective, and for weights of samples or classes, which the losses of
+                matched pairs do not have.
+        """
         if self.objective is None:
             raise ValueError("expected a model prepared by rsis_tf.training.compile_model. Received: one without")
+        if sample_weight is not None:
+            raise ValueError(
+                "the losses take no sample_weight and no class_weight. "
+                f"Received: weights of shape {tuple(keras.tree.flatten(sample_weight)[0].shape)}"
+            )
         return self.objective.loss(y, y_pred)
 
     @property
