@@ -94,6 +94,9 @@ class RSIS(keras.Model):
 
     def __init__(self, config: ModelConfig, **kwargs: Any) -> None:
         kwargs.setdefault("name", "rsis")
+        # The layers follow Keras's policy. One of the model itself would be in its file, and once read again, the model
+        # would round the weights of float32 layers.
+        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.config = config
         self.update_encoder = True
@@ -334,7 +337,7 @@ class RSIS(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         check_settings(config)
-        return cls(from_dict(ModelConfig, config["config"]), name=config["name"], dtype=config["dtype"])
+        return cls(from_dict(ModelConfig, config["config"]), name=config["name"])
 
     def get_compile_config(self) -> None:
         """Keeps loss and optimiser out of `.keras` files: they hold the network; a run keeps its own state."""
