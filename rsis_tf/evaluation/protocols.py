@@ -121,6 +121,20 @@ PROTOCOLS = {
 
 PLAIN = PROTOCOLS["plain"]
 
+OTHER_PREDICTIONS = ("steps", "tile", "tile_overlap", "flips", "classes")
+"""Keys of a file of scores that say what was predicted or scored in another way, beside the protocol; absent if not."""
+
+
+def differences(metrics: Mapping[str, Any], protocol: Protocol) -> list[str]:
+    """Returns how scores were measured differently from a protocol on whole images, each as "name=value".
+
+    Args:
+        metrics: content of a file of scores, such as `metrics.json`.
+        protocol: the one that its scores should follow.
+    """
+    options = [f"{name}={metrics[name]}" for name in OTHER_PREDICTIONS if name in metrics]
+    return [*protocol.changes(metrics.get("protocol", {})), *options]
+
 
 def metrics_file(name: str) -> str:
     """Returns the name of the file in a run's folder that holds the scores in the protocol called `name`."""

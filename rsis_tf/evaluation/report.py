@@ -15,7 +15,7 @@ from rsis_tf.config import RunConfig
 from rsis_tf.config.json_file import load, read_json, to_json
 from rsis_tf.errors import InputError, reason_of
 from rsis_tf.evaluation.metrics.table import SCORES, Score, score
-from rsis_tf.evaluation.protocols import PLAIN
+from rsis_tf.evaluation.protocols import PLAIN, differences
 
 if TYPE_CHECKING:
     from rsis_tf.evaluation.details import Details
@@ -134,7 +134,7 @@ def write_report(
 
 
 def _measured(metrics: dict[str, Any]) -> str:
-    """Returns how the scores were measured, and the settings that differ from those of the protocol plain."""
+    """Returns how the scores were measured, and what differs from the protocol plain on whole images."""
     counts = [f"{metrics[key]} {key}" for key in ("images", "objects", "predictions") if key in metrics]
     if "split" in metrics:
         counts.append(f"split {metrics['split']}")
@@ -142,7 +142,7 @@ def _measured(metrics: dict[str, Any]) -> str:
         counts.append(f"stop rule “{metrics['stop']}”")
     if metrics.get("seconds_per_image"):
         counts.append(f"{1000 * metrics['seconds_per_image']:.1f} ms per image")
-    counts += PLAIN.changes(metrics.get("protocol", {}))
+    counts += differences(metrics, PLAIN)
     return f"<p>{html.escape(', '.join(counts))}. Intervals are 95 % bootstrap intervals over images.</p>"
 
 

@@ -26,7 +26,7 @@ from rsis_tf.models.registry import network_class
 
 CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 POLICIES = ("bfloat16", "float16", "float32", "float64", "mixed_bfloat16", "mixed_float16")
-"""What the `dtype` of a stored network may be; a file written after training in half precision keeps its policy."""
+"""What the `dtype` of a stored network may be. Earlier versions stored Keras's policy of the time; it is not used."""
 LARGEST_TEXT = 1 << 20
 """Bytes of the longest JSON member that is read; a network with 1000 named classes takes 20 kB."""
 _LARGEST_RATIO, _ALWAYS_FINE = 10, 1 << 24

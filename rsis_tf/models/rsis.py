@@ -94,6 +94,9 @@ class RSIS(keras.Model):
 
     def __init__(self, config: ModelConfig, **kwargs: Any) -> None:
         kwargs.setdefault("name", "rsis")
+        # The layers follow Keras's policy. One of the model itself would be in its file, and once read again, the model
+        # would round the weights of float32 layers.
+        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.config = config
         self.update_encoder = True
@@ -305,9 +308,19 @@ class RSIS(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Tensor:
-        """Returns the loss of a batch; called by Keras in its train and test steps."""
+        """Returns the loss of a batch; called by Keras in its train and test steps.
+
+        Raises:
+            ValueError: for a model without an objective, and for weights of samples or classes, which the losses of
+                matched pairs do not have.
+        """
         if self.objective is None:
             raise ValueError("expected a model prepared by rsis_tf.training.compile_model. Received: one without")
+        if sample_weight is not None:
+            raise ValueError(
+                "the losses take no sample_weight and no class_weight. "
+                f"Received: weights of shape {tuple(keras.tree.flatten(sample_weight)[0].shape)}"
+            )
         return self.objective.loss(y, y_pred)
 
     @property
@@ -324,7 +337,7 @@ class RSIS(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         check_settings(config)
-        return cls(from_dict(ModelConfig, config["config"]), name=config["name"], dtype=config["dtype"])
+        return cls(from_dict(ModelConfig, config["config"]), name=config["name"])
 
     def get_compile_config(self) -> None:
         """Keeps loss and optimiser out of `.keras` files: they hold the network; a run keeps its own state."""

@@ -206,6 +206,15 @@ def test_the_report_names_settings_that_differ_from_the_protocol(tmp_path):
     assert "20.0 ms per image, stop_threshold=0.7, max_dets=[3]. Intervals" in read_page(write_report(run)).text
 
 
+def test_report_and_table_name_other_ways_to_predict(runs):
+    """`rsis evaluate RUN --tile --flips --steps 30 --class leaf --out RUN/metrics.json`."""
+    options = {"steps": 30, "tile": "auto", "tile_overlap": 0, "flips": True, "classes": ["leaf"]}
+    (runs[0] / "metrics.json").write_text(json.dumps(metrics(0.53, **options)))
+    text = "steps=30, tile=auto, tile_overlap=0, flips=True, classes=['leaf']"
+    assert text in read_page(write_report(runs[0])).text
+    assert f"concat: coco, val, first, 10, {text}; sum: coco" in table(read_runs(runs))
+
+
 def test_a_broken_file_of_scores_is_named_with_the_command_that_writes_it(runs, capsys):
     run = runs[0]
     for name, options in (("metrics.json", ""), ("metrics-paper-voc.json", " --protocol paper-voc")):

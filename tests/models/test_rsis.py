@@ -40,6 +40,26 @@ def test_uint8_and_float_are_the_same(model):
         np.testing.assert_array_equal(whole[key], real[key])
 
 
+def test_a_model_built_in_half_precision_is_read_in_float32(tmp_path):
+    """As Keras describes it: a global policy, `fit`, `save`, and another program that reads the file."""
+    config = ModelConfig(encoder="compact", hidden_size=16, num_classes=3, num_steps=2, decoder_stages=2)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        half = build_model(config)
+        assert "bfloat16" in str(half.encode(images())[0].dtype)
+        half.save(tmp_path / "half.keras")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    whole = RSIS(config)
+    whole.set_weights(half.get_weights())
+    earlier = RSIS.from_config({**half.get_config(), "dtype": "mixed_bfloat16"})  # a file of an earlier version
+    earlier.set_weights(half.get_weights())
+    expected = whole(images(), training=False)
+    for model in (keras.models.load_model(tmp_path / "half.keras"), earlier):
+        for key, value in model(images(), training=False).items():
+            np.testing.assert_array_equal(value, expected[key])
+
+
 def test_steps_default_to_the_configuration_and_are_a_prefix(model):
     four = model(images(), training=False)
     assert four["stop_logits"].shape == (2, 4)

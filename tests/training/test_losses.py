@@ -132,6 +132,37 @@ def test_a_batch_without_objects_costs_only_the_stop():
     assert float(losses["loss"]) == pytest.approx(0.5 * float(losses["stop_loss"]))
 
 
+def test_a_batch_may_have_no_place_for_objects():
+    targets, outputs = batch([0, 0])
+    expected = Criterion(LossConfig())(targets, outputs)
+    none = {key: value[:, :0] for key, value in targets.items()}  # N = 0
+    for key, value in Criterion(LossConfig(mask_cross_entropy=1.0))(none, outputs).items():
+        assert float(value) == pytest.approx(float(expected[key])), key
+
+
+def test_the_classes_of_unused_places_are_not_read():
+    targets, outputs = batch([2, 0])
+    expected = Criterion(LossConfig())(targets, outputs)
+    unused = {**targets, "classes": np.where(targets["valid"], targets["classes"], -1).astype("int32")}
+    for key, value in Criterion(LossConfig())(unused, outputs).items():
+        assert float(value) == pytest.approx(float(expected[key])), key
+
+
+def test_a_traced_step_takes_batches_of_any_number_of_objects():
+    """`tf.data.Dataset.padded_batch` pads to the most objects of a batch, so N is unknown when the step is traced."""
+    import tensorflow as tf
+
+    shapes = {"masks": (None, None, 12, 12), "classes": (None, None), "valid": (None, None)}
+    specs = {key: tf.TensorSpec(shape, tf.int32) for key, shape in shapes.items()}
+    outputs = batch([0, 0])[1]
+    traced = tf.function(lambda targets: Criterion(LossConfig())(targets, outputs), input_signature=[specs])
+    for objects in (0, 1, 4):
+        targets = {key: value.astype("int32") for key, value in batch([min(objects, 3), 0], objects=objects)[0].items()}
+        losses = traced({key: tf.constant(value) for key, value in targets.items()})
+        for key, value in Criterion(LossConfig())(targets, outputs).items():
+            assert float(losses[key]) == pytest.approx(float(value), rel=1e-5), key
+
+
 def test_perfect_masks_cost_nothing_without_the_other_losses():
     targets, outputs = batch([3], steps=3)
     outputs["mask_logits"] = ops.convert_to_tensor((targets["masks"][:, :3] * 200.0 - 100).astype("float32"))

@@ -48,6 +48,15 @@ def test_one_batch_is_memorised():
     assert losses["stop_loss"] < 0.1
 
 
+def test_weights_of_samples_are_refused_where_they_would_have_no_effect(eager):
+    model = small_model(decoder_stages=1)
+    compile_model(model, TrainConfig(num_steps=1))
+    images, targets = one_batch(2)
+    for step in (model.train_on_batch, model.test_on_batch):
+        with pytest.raises(ValueError, match=r"no sample_weight .* Received: weights of shape \(2,\)"):
+            step(images, targets, sample_weight=np.array([1.0, 0.0]))
+
+
 def test_losses_of_a_validation_pass_add_up(eager):
     """A last batch of one image has the weight of one image in every column."""
     model = small_model()

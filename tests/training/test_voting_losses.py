@@ -10,7 +10,7 @@ from rsis_tf.data.pipeline import plain_batches
 from rsis_tf.data.readers.synthetic import SyntheticDataset
 from rsis_tf.models.mask_heads.voting import UNIT
 from rsis_tf.training import compile_model
-from rsis_tf.training.losses.voting import fit_discs, pointing_loss, sample, voting_loss
+from rsis_tf.training.losses.voting import fit_discs, nearest_pixels, pointing_loss, sample, voting_loss
 
 
 def two_squares():
@@ -80,6 +80,37 @@ def test_the_criterion_passes_ignored_pixels_on():
     inside = ops.convert_to_numpy(ops.max(sample(ops.cast(targets["masks"], "float32"), foreground.shape[1:]), axis=1))
     expected = np.mean(np.logaddexp(0, foreground) - inside * foreground)
     assert losses[0] - losses[1] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("objects", [0, 2])
+def test_a_traced_step_takes_images_of_any_size_and_number_of_objects(objects):
+    import tensorflow as tf
+
+    model = tiny_model(neck_channels=8, mask_head="voting", decoder_stages=4)
+    compile_model(model, TrainConfig(num_steps=2))
+    masks = two_squares()[:, :objects, :, :30].astype(np.uint8)
+    targets = {"masks": masks, "classes": np.ones((1, objects), np.int32), "valid": np.ones((1, objects), np.int32)}
+    outputs = model(np.full((1, 32, 30, 3), 90, np.uint8), training=False)
+    outputs = {name: ops.convert_to_tensor(value) for name, value in outputs.items()}
+    targets = {name: tf.constant(value) for name, value in targets.items()}
+    keeps = {"pointing_logits": (3,), "mask_logits": (1,)}  # axes that the model always knows: steps, classes, channels
+    specs = [{name: tf.TensorSpec([None] * len(v.shape), v.dtype) for name, v in targets.items()}, {}]
+    for name, value in outputs.items():
+        known = keeps.get(name, (len(value.shape) - 1, 1) if len(value.shape) < 4 else (3,))
+        shape = [side if axis in known else None for axis, side in enumerate(value.shape)]
+        specs[1][name] = tf.TensorSpec(shape, value.dtype)
+    traced = tf.function(model.objective.criterion, input_signature=specs)(targets, outputs)
+    for name, value in model.objective.criterion(targets, outputs).items():
+        assert np.isfinite(float(value))
+        assert float(traced[name]) == pytest.approx(float(value), rel=1e-5), name
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 16, 33])
+@pytest.mark.parametrize("length", [1, 8, 13, 64, 97])
+def test_the_nearest_pixels_are_the_same_for_sizes_that_are_not_known(count, length):
+    known = ops.convert_to_numpy(nearest_pixels(count, length))
+    unknown = ops.convert_to_numpy(nearest_pixels(ops.convert_to_tensor(count), ops.convert_to_tensor(length)))
+    np.testing.assert_array_equal(unknown, known)
 
 
 @pytest.mark.parametrize(("places", "cheap"), [([(3, 3), (10, 11)], True), ([(3, 3), (3, 3)], False)])

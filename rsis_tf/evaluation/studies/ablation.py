@@ -17,7 +17,7 @@ from rsis_tf.config.json_file import load, read_json
 from rsis_tf.config.run import FOLLOWING
 from rsis_tf.errors import InputError
 from rsis_tf.evaluation.metrics.table import SCORES
-from rsis_tf.evaluation.protocols import PLAIN, PROTOCOLS, Protocol, metrics_file
+from rsis_tf.evaluation.protocols import PLAIN, PROTOCOLS, Protocol, differences, metrics_file
 
 _ALWAYS = ("model.encoder", "model.skip_mode", "model.decoder_stages")
 _TITLES = {"model.encoder": "encoder", "model.skip_mode": "skip", "model.decoder_stages": "stages"}
@@ -152,9 +152,8 @@ def _scores_of(command: str) -> str:
 
 
 def _measured_on(metrics: dict[str, Any], protocol: Protocol) -> list[Any]:
-    """Returns split, stop rule, number of images, and the settings that differ from those of a protocol."""
-    changes = protocol.changes(metrics.get("protocol", {}))
-    return [metrics[name] for name in ("split", "stop", "images") if name in metrics] + changes
+    """Returns split, stop rule, number of images, and what differs from a protocol on whole images."""
+    return [metrics[name] for name in ("split", "stop", "images") if name in metrics] + differences(metrics, protocol)
 
 
 def _class_score(metrics: dict[str, Any], class_name: str, folder: pathlib.Path) -> float:

@@ -81,10 +81,11 @@ class Criterion:
 
         Args:
             targets: `masks` (B, N, H, W) of 0 and 1, `classes` (B, N) integer, `valid` (B, N) of 0 and 1; the valid
-                objects of an image come first. Optional: `remaining` (B,) integer, the number of objects that are left
-                to find, which are the first ones; `padding` (B, H, W), 1 beside images that keep their shape, where
-                masks cost nothing; `ignored` (B, H, W), 1 where it is unknown whether there is an object, which only
-                the losses of some mask heads read.
+                objects of an image come first. N may be 0, and a traced step takes batches of any N. Optional:
+                `remaining` (B,) integer, the number of objects that are left to find, which are the first ones;
+                `padding` (B, H, W), 1 beside images that keep their shape, where masks cost nothing; `ignored`
+                (B, H, W), 1 where it is unknown whether there is an object, which only the losses of some mask heads
+                read.
             outputs: of the model.
 
         Returns:
@@ -100,10 +101,13 @@ class Criterion:
         objects = ops.sum(ops.cast(targets["valid"], "int32"), axis=1)  # (B,)
         count = ops.cast(targets["remaining"], "int32") if "remaining" in targets else objects
         assignment, weight = match_in_graph(cost, count)  # (B, T), (B, T)
-        pairs = ops.one_hot(assignment, cost.shape[1], axis=1, dtype="float32") * weight[:, None]  # (B, N, T)
+        # Not `one_hot`, which must know N: a pipeline may pad each batch to as many objects as it has.
+        numbers = ops.arange(ops.shape(cost)[1], dtype="int32")[None, :, None]  # (1, N, 1)
+        pairs = ops.cast(assignment[:, None] == numbers, "float32") * weight[:, None]  # (B, N, T)
         if self.config.mask_cross_entropy:
             cost = cost + self.config.mask_cross_entropy * pairwise_cross_entropy(masks, mask_logits)
-        class_ids = ops.take_along_axis(ops.cast(targets["classes"], "int32"), assignment, axis=1)  # (B, T)
+        # A sum over the pairs also holds for N = 0, where there is nothing to take.
+        class_ids = ops.sum(ops.cast(pairs, "int32") * ops.cast(targets["classes"], "int32")[:, :, None], axis=1)
         terms = {
             "mask_loss": ops.sum(pairs * cost) / number_of(weight),
             "class_loss": mean_negative_log_likelihood(outputs["class_probs"], class_ids, weight),

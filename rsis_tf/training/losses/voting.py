@@ -1,7 +1,7 @@
 """The losses of pixel votes and of pointing, for `rsis_tf.models.mask_heads.voting`."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras import ops
 
@@ -68,7 +68,7 @@ def voting_loss(discs: Discs, count: Tensor, outputs: dict[str, Tensor], ignored
     """
     logits = outputs["foreground_logits"][..., 0]  # (B, h, w)
     small = sample(discs.masks, spatial_size(logits))  # (B, N, h, w)
-    inside = ops.max(small, axis=1)  # (B, h, w)
+    inside = ops.max(small, axis=1, initial=0.0)  # (B, h, w)
     known = ops.ones_like(logits) if ignored is None else 1 - sample(ignored[:, None], spatial_size(logits))[:, 0]
     foreground = ops.sum(known * (ops.softplus(logits) - inside * logits)) / number_of(known)
     pixels = ops.reshape(small, (*ops.shape(small)[:2], -1))  # (B, N, P)
@@ -125,8 +125,21 @@ def sample(masks: Tensor, size: tuple[int, int]) -> Tensor:
         size: (h, w).
     """
     for n in size:
-        length = masks.shape[2]
-        nearest = [round(i * (length - 1) / max(n - 1, 1)) for i in range(n)]
+        nearest = nearest_pixels(n, ops.shape(masks)[2])
         # Whole rows are copied much faster than every second value, so columns become rows first.
-        masks = ops.swapaxes(ops.take(masks, ops.convert_to_tensor(nearest, "int32"), axis=2), 2, 3)
+        masks = ops.swapaxes(ops.take(masks, nearest, axis=2), 2, 3)
     return masks
+
+
+def nearest_pixels(count: Any, length: Any) -> Tensor:
+    """Returns (count,) int32, the pixel of a row of `length` that is nearest to each of `count` aligned ones.
+
+    Args:
+        count, length: integers, or scalar integer tensors where a size is not known when the step is traced.
+    """
+    if isinstance(count, int) and isinstance(length, int):
+        nearest = [round(i * (length - 1) / max(count - 1, 1)) for i in range(count)]
+        return ops.convert_to_tensor(nearest, "int32")
+    last = ops.cast(ops.maximum(count - 1, 1), "float32")
+    places = ops.cast(ops.arange(count), "float32") * ops.cast(length - 1, "float32") / last
+    return ops.cast(ops.round(places), "int32")
