@@ -29,7 +29,7 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
 
     Yields:
         The number of the frame, from 0, its time in seconds (None if the file does not say), and the frame (H, W, 3)
-        uint8 RGB, turned as the video's rotation says. A damaged frame has a number, too.
+        uint8 RGB, turned and mirrored as the video says. A damaged frame has a number, too.
 
     Raises:
         InputError: if PyAV is not installed, or the video is missing, broken or incomplete; after the last frame if
@@ -59,11 +59,10 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
                     if frame.width * frame.height > _MOST_PIXELS:
                         raise ValueError(f"{frame.width}x{frame.height} pixels are more than {_MOST_PIXELS}")
                     if number % every == 0:
-                        # FFmpeg counts degrees counterclockwise, as rot90 does.
-                        turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                        shown = _as_shown(frame.to_ndarray(format="rgb24"), frame.side_data.get("DISPLAYMATRIX"))
                         # `frame.time` is NaN after the packet None.
                         seconds = None if frame.pts is None else float((frame.pts - begin) * stream.time_base)
-                        yield number, seconds, np.ascontiguousarray(turned)
+                        yield number, seconds, np.ascontiguousarray(shown)
         if failures:
             raise failures[0]
         if damaged:
@@ -77,6 +76,25 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
         reason = getattr(error, "strerror", None) or reason_of(error)
         where = f", after {number + 1} frames" if number >= 0 else ""
         raise InputError(f"expected a video that can be read. Received: {path}{where} ({reason})") from None
+
+
+def _as_shown(frame: np.ndarray, matrix: Any) -> np.ndarray:
+    """Turns and mirrors a frame as players do: by quarters, to what is nearest to the matrix.
+
+    Args:
+        frame: (H, W, 3), as stored.
+        matrix: nine int32, by rows; a stored pixel (x, y, 1) is shown at its product with the matrix. None for a video
+            without one.
+
+    Returns:
+        (H, W, 3), or (W, H, 3) after a quarter turn.
+    """
+    if matrix is None:
+        return frame
+    (a, b, _), (c, d, _), _ = np.frombuffer(matrix, np.int32).reshape(3, 3).tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):  # rows become columns
+        frame, a, d = frame.swapaxes(0, 1), c, b
+    return frame[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def _packets(container: Any, stream: Any, failures: list[Exception]) -> Iterator[Any]:
