@@ -2,8 +2,10 @@
 
 import contextlib
 import fractions
+import math
 import os
 import pathlib
+import re
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -32,8 +34,8 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
         uint8 RGB, turned and mirrored as the video says. A damaged frame has a number, too.
 
     Raises:
-        InputError: if PyAV is not installed, or the video is missing, broken or incomplete; after the last frame if
-            some were damaged.
+        InputError: if PyAV is not installed, or the video is missing or broken; after the last frame if some were
+            damaged, or if the header of an AVI, MP4 or Matroska file states a later end.
     """
     library = _library(path)
     number, damaged = -1, 0
@@ -46,7 +48,8 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
             stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
             begin = stream.start_time or 0  # MPEG streams and cuts of longer videos do not begin at 0
             failures: list[Exception] = []
-            for packet in _packets(container, stream, failures):
+            end = _End(stream)
+            for packet in map(end.pass_on, _packets(container, stream, failures)):
                 try:
                     frames = stream.decode(packet)
                 except library.error.InvalidDataError as error:
@@ -63,12 +66,18 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
                         # `frame.time` is NaN after the packet None.
                         seconds = None if frame.pts is None else float((frame.pts - begin) * stream.time_base)
                         yield number, seconds, np.ascontiguousarray(shown)
+            missed = None if failures else end.missed(container)
         if failures:
             raise failures[0]
         if damaged:
             raise InputError(
                 f"expected a video without damage. Received: {path}, {damaged} of whose {number + 1} frames cannot be "
                 f"read ({reason})"
+            )
+        if missed is not None:
+            raise InputError(
+                f"expected a whole video. Received: {path}, which ends after {number + 1} frames, at second "
+                f"{end.seconds:.1f} of {missed:.1f}"
             )
     except InputError:
         raise
@@ -108,6 +117,50 @@ def _packets(container: Any, stream: Any, failures: list[Exception]) -> Iterator
     except Exception as error:
         failures.append(error)
         yield None
+
+
+class _End:
+    """Where the packets of a stream end, compared with the header: FFmpeg reads a file without its end as a whole one.
+
+    Attributes:
+        seconds: at which the last packet ends.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._packets, self.seconds = stream, 0, 0.0
+
+    def pass_on(self, packet: Any) -> Any:
+        """Counts a packet and returns it."""
+        if packet is not None and packet.size and packet.pts is not None:
+            self._packets += 1
+            self.seconds = max(self.seconds, float((packet.pts + (packet.duration or 0)) * self._stream.time_base))
+        return packet
+
+    def missed(self, container: Any) -> float | None:
+        """Returns the second at which the stream should end; None if it does, or if the header does not say."""
+        stream, reader, stated = self._stream, container.format.name, -math.inf
+        begin = (stream.start_time or 0) * stream.time_base
+        if "matroska" in reader and container.duration:
+            # The file's duration is that of its longest stream; some programs also copy the tag of a longer video.
+            own = _seconds(stream.metadata.get("DURATION", ""))
+            whole = container.duration / 1e6
+            stated = whole if len(container.streams) == 1 else min(own, whole)
+        elif "mp4" in reader and stream.frames and stream.duration:
+            stated = float(begin + stream.duration * stream.time_base)
+        elif reader == "avi" and stream.frames and stream.average_rate:  # its duration is one of what is there
+            stated = float(begin + stream.frames / stream.average_rate)
+        fewer = self._packets < stream.frames or not stream.frames
+        return stated if fewer and self.seconds < stated - _ROUNDING else None
+
+
+_ROUNDING = 0.5
+"""Seconds that a stated end may be off."""
+
+
+def _seconds(text: str) -> float:
+    """Returns the number of a text such as 00:01:02.500000000; infinity below 0 for another text."""
+    parts = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
+    return 3600 * int(parts[1]) + 60 * int(parts[2]) + float(parts[3]) if parts else -math.inf
 
 
 def count_frames(path: pathlib.Path, *, every: int = 1) -> int:
