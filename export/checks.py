@@ -1,4 +1,4 @@
-"""Refuses options that a format does not support, and places that cannot be written to."""
+"""Refuses options that a format does not support, and places that cannot be written to or opened afterwards."""
 
 import pathlib
 
@@ -10,7 +10,7 @@ from rsis_tf.runtime import sidecar
 
 
 def check_format(options: Options, format: ExportFormat) -> None:
-    """Refuses options that a format does not support.
+    """Refuses options that a format does not support, and a file that no command would open.
 
     Raises:
         InputError: the message gives the reason.
@@ -23,6 +23,11 @@ def check_format(options: Options, format: ExportFormat) -> None:
     if format.fixed_shape is not None:
         _check_fixed(options, format.fixed_shape)
     check_replaceable(options.out, format.folder_with)
+    suffix = pathlib.PurePath(format.default_out).suffix
+    if format.folder_with is None and options.out.suffix.lower() != suffix:
+        raise InputError(
+            f"expected --out to end in {suffix}, by which every command knows the format. Received: {options.out}"
+        )
 
 
 def _check_fixed(options: Options, reason: str) -> None:

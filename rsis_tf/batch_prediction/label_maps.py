@@ -1,5 +1,6 @@
 """Label maps of an image by position in the list of objects, and of a frame by identity."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,10 @@ from rsis_tf.runtime import Instances, close_gaps, compact
 
 _LARGEST_ID = 65535
 """In 16 bits."""
+
+
+class TooManyObjects(InputError):
+    """A label map with values that 16 bits do not hold; those of other images can be written."""
 
 
 def numbered(found: Instances) -> tuple[np.ndarray, list[int]]:
@@ -24,15 +29,22 @@ def identified(found: Instances, ids: Sequence[int]) -> tuple[np.ndarray, list[i
     return labels, [identity if seen else 0 for identity, seen in zip(ids, visible, strict=True)]
 
 
-def narrowed(labels: np.ndarray, *, identities: bool = False) -> np.ndarray:
+def narrowed(labels: np.ndarray, *, source: str | os.PathLike, identities: bool = False) -> np.ndarray:
     """Returns a label map as an image file holds it: uint8 or uint16, always uint16 for identities.
 
+    Args:
+        labels: (H, W) int32.
+        source: the image, for messages.
+        identities: whether the values are identities.
+
     Raises:
-        InputError: for a value that 16 bits do not hold.
+        TooManyObjects: for a value that 16 bits do not hold.
     """
-    if not identities:
-        return compact(labels)
     largest = int(labels.max(initial=0))
     if largest > _LARGEST_ID:
-        raise InputError(f"expected at most {_LARGEST_ID} distinct objects in a sequence. Received: {largest}")
-    return labels.astype(np.uint16)
+        where = "distinct objects in a sequence" if identities else "objects in a label map"
+        raise TooManyObjects(
+            f"expected at most {_LARGEST_ID} {where} (--what json,counts has no such limit). "
+            f"Received: {largest} in {os.fspath(source)}"
+        )
+    return labels.astype(np.uint16) if identities else compact(labels)

@@ -166,6 +166,7 @@ class Results:
 
         Raises:
             UnusableName: if the path of a result is longer than the file system takes; nothing is then written.
+            TooManyObjects: if a label map would not hold the objects; nothing is then written.
             InputError: if a file cannot be written, or another run writes into the folder.
         """
         from rsis_tf.visualization import animation, overlay, sequence_strip, write_image
@@ -174,15 +175,17 @@ class Results:
         place = source.place
         shown = found if place is None else drawn(found, ids)
         paths = self.paths(source.name)
+        labels, numbers = numbered(found) if place is None else identified(found, ids)
+        if "labels" in paths:
+            labels = narrowed(labels, source=source.path, identities=place is not None)
         with _written(self._folder):
             if not self._started:
                 self._start()
             for path in paths.values():
                 _make_folder(path)
             self._manifest.add(paths.values())
-            labels, numbers = numbered(found) if place is None else identified(found, ids)
             if "labels" in paths:
-                write_image(paths["labels"], narrowed(labels, identities=place is not None))
+                write_image(paths["labels"], labels)
             if "overlay" in paths:
                 write_image(paths["overlay"], overlay(image, shown, route=self._route))
             if "strip" in paths:

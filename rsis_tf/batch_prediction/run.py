@@ -11,6 +11,7 @@ import numpy as np
 
 from rsis_tf.batch_prediction import video
 from rsis_tf.batch_prediction.identities import Predicted, Tracking, identify
+from rsis_tf.batch_prediction.label_maps import TooManyObjects
 from rsis_tf.batch_prediction.results import DEFAULT_KINDS, TRACK_KINDS, Results, UnusableName
 from rsis_tf.batch_prediction.sources import Place, Source, as_sequences, find_sources, naming_notes
 from rsis_tf.errors import InputError
@@ -88,7 +89,7 @@ def predict_paths(
             source, kept = frame.source, frame.instances
             try:
                 results.add(source, frame.image, kept, full=frame.full, ids=frame.ids)
-            except UnusableName as error:
+            except (UnusableName, TooManyObjects) as error:
                 reader.refuse(source, error)
                 continue
             except InputError:  # the next image would fail as well

@@ -2,8 +2,10 @@
 
 import contextlib
 import fractions
+import math
 import os
 import pathlib
+import re
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -29,11 +31,11 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
 
     Yields:
         The number of the frame, from 0, its time in seconds (None if the file does not say), and the frame (H, W, 3)
-        uint8 RGB, turned as the video's rotation says. A damaged frame has a number, too.
+        uint8 RGB, turned and mirrored as the video says. A damaged frame has a number, too.
 
     Raises:
-        InputError: if PyAV is not installed, or the video is missing, broken or incomplete; after the last frame if
-            some were damaged.
+        InputError: if PyAV is not installed, or the video is missing or broken; after the last frame if some were
+            damaged, or if the header of an AVI, MP4 or Matroska file states a later end.
     """
     library = _library(path)
     number, damaged = -1, 0
@@ -46,7 +48,8 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
             stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
             begin = stream.start_time or 0  # MPEG streams and cuts of longer videos do not begin at 0
             failures: list[Exception] = []
-            for packet in _packets(container, stream, failures):
+            end = _End(stream)
+            for packet in map(end.pass_on, _packets(container, stream, failures)):
                 try:
                     frames = stream.decode(packet)
                 except library.error.InvalidDataError as error:
@@ -59,11 +62,11 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
                     if frame.width * frame.height > _MOST_PIXELS:
                         raise ValueError(f"{frame.width}x{frame.height} pixels are more than {_MOST_PIXELS}")
                     if number % every == 0:
-                        # FFmpeg counts degrees counterclockwise, as rot90 does.
-                        turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                        shown = _as_shown(frame.to_ndarray(format="rgb24"), frame.side_data.get("DISPLAYMATRIX"))
                         # `frame.time` is NaN after the packet None.
                         seconds = None if frame.pts is None else float((frame.pts - begin) * stream.time_base)
-                        yield number, seconds, np.ascontiguousarray(turned)
+                        yield number, seconds, np.ascontiguousarray(shown)
+            missed = None if failures else end.missed(container)
         if failures:
             raise failures[0]
         if damaged:
@@ -71,12 +74,36 @@ def read_frames(path: pathlib.Path, *, every: int = 1) -> Iterator[tuple[int, fl
                 f"expected a video without damage. Received: {path}, {damaged} of whose {number + 1} frames cannot be "
                 f"read ({reason})"
             )
+        if missed is not None:
+            raise InputError(
+                f"expected a whole video. Received: {path}, which ends after {number + 1} frames, at second "
+                f"{end.seconds:.1f} of {missed:.1f}"
+            )
     except InputError:
         raise
     except Exception as error:  # PyAV raises several kinds for a damaged file, not only its own
         reason = getattr(error, "strerror", None) or reason_of(error)
         where = f", after {number + 1} frames" if number >= 0 else ""
         raise InputError(f"expected a video that can be read. Received: {path}{where} ({reason})") from None
+
+
+def _as_shown(frame: np.ndarray, matrix: Any) -> np.ndarray:
+    """Turns and mirrors a frame as players do: by quarters, to what is nearest to the matrix.
+
+    Args:
+        frame: (H, W, 3), as stored.
+        matrix: nine int32, by rows; a stored pixel (x, y, 1) is shown at its product with the matrix. None for a video
+            without one.
+
+    Returns:
+        (H, W, 3), or (W, H, 3) after a quarter turn.
+    """
+    if matrix is None:
+        return frame
+    (a, b, _), (c, d, _), _ = np.frombuffer(matrix, np.int32).reshape(3, 3).tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):  # rows become columns
+        frame, a, d = frame.swapaxes(0, 1), c, b
+    return frame[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def _packets(container: Any, stream: Any, failures: list[Exception]) -> Iterator[Any]:
@@ -90,6 +117,50 @@ def _packets(container: Any, stream: Any, failures: list[Exception]) -> Iterator
     except Exception as error:
         failures.append(error)
         yield None
+
+
+class _End:
+    """Where the packets of a stream end, compared with the header: FFmpeg reads a file without its end as a whole one.
+
+    Attributes:
+        seconds: at which the last packet ends.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._packets, self.seconds = stream, 0, 0.0
+
+    def pass_on(self, packet: Any) -> Any:
+        """Counts a packet and returns it."""
+        if packet is not None and packet.size and packet.pts is not None:
+            self._packets += 1
+            self.seconds = max(self.seconds, float((packet.pts + (packet.duration or 0)) * self._stream.time_base))
+        return packet
+
+    def missed(self, container: Any) -> float | None:
+        """Returns the second at which the stream should end; None if it does, or if the header does not say."""
+        stream, reader, stated = self._stream, container.format.name, -math.inf
+        begin = (stream.start_time or 0) * stream.time_base
+        if "matroska" in reader and container.duration:
+            # The file's duration is that of its longest stream; some programs also copy the tag of a longer video.
+            own = _seconds(stream.metadata.get("DURATION", ""))
+            whole = container.duration / 1e6
+            stated = whole if len(container.streams) == 1 else min(own, whole)
+        elif "mp4" in reader and stream.frames and stream.duration:
+            stated = float(begin + stream.duration * stream.time_base)
+        elif reader == "avi" and stream.frames and stream.average_rate:  # its duration is one of what is there
+            stated = float(begin + stream.frames / stream.average_rate)
+        fewer = self._packets < stream.frames or not stream.frames
+        return stated if fewer and self.seconds < stated - _ROUNDING else None
+
+
+_ROUNDING = 0.5
+"""Seconds that a stated end may be off."""
+
+
+def _seconds(text: str) -> float:
+    """Returns the number of a text such as 00:01:02.500000000; infinity below 0 for another text."""
+    parts = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
+    return 3600 * int(parts[1]) + 60 * int(parts[2]) + float(parts[3]) if parts else -math.inf
 
 
 def count_frames(path: pathlib.Path, *, every: int = 1) -> int:

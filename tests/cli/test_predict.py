@@ -327,7 +327,20 @@ def test_frames_of_a_video(run, tmp_path):
     assert widths == pytest.approx([16, 28, 40], abs=3)
 
 
-def test_a_video_with_a_rotation_is_turned(tmp_path):
+@pytest.mark.parametrize(
+    ("matrix", "corner"),  # of ISO/IEC 14496-12, 8.3.2: a, b, u, c, d, v, x, y, w; the corner that is bright
+    [
+        ((0, 1, 0, -1, 0, 0, 48, 0), (0, -1)),
+        ((0, -1, 0, 1, 0, 0, 0, 64), (-1, 0)),
+        ((-1, 0, 0, 0, -1, 0, 64, 48), (-1, -1)),
+        ((-1, 0, 0, 0, 1, 0, 64, 0), (0, -1)),
+        ((1, 0, 0, 0, -1, 0, 0, 48), (-1, 0)),
+        ((0, 1, 0, 1, 0, 0, 0, 0), (0, 0)),
+        ((0, -1, 0, -1, 0, 0, 48, 64), (-1, -1)),
+    ],
+    ids=["clockwise", "counterclockwise", "half", "mirrored", "upside down", "transposed", "transversed"],
+)
+def test_a_video_is_turned_and_mirrored_as_it_says(tmp_path, matrix, corner):
     av = pytest.importorskip("av")
     from rsis_tf.batch_prediction.video import read_frames
 
@@ -339,13 +352,14 @@ def test_a_video_with_a_rotation_is_turned(tmp_path):
         container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
         container.mux(stream.encode())
     content = bytearray((tmp_path / "clip.mp4").read_bytes())
-    matrix = content.index(b"tkhd") + 44  # nine numbers: shown turned clockwise by 90 degrees
-    content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)
+    place = content.index(b"tkhd") + 44
+    content[place : place + 36] = struct.pack(">9i", *(number << 16 for number in matrix), 1 << 30)
     (tmp_path / "clip.mp4").write_bytes(content)
     ((number, seconds, frame),) = read_frames(tmp_path / "clip.mp4")
-    assert (number, seconds, frame.shape) == (0, 0, (64, 48, 3))
-    corners = [int(frame[y, x, 0]) for y, x in ((4, 4), (4, -4), (-4, 4), (-4, -4))]
-    assert corners == pytest.approx([0, 200, 0, 0], abs=8)
+    quarter = matrix[0] == 0
+    assert (number, seconds, frame.shape) == (0, 0, (64, 48, 3) if quarter else (48, 64, 3))
+    for y, x in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+        assert int(frame[y, x, 0]) == pytest.approx(200 if (y, x) == corner else 0, abs=8)
 
 
 def test_a_video_without_pyav_gives_one_line(run, tmp_path, monkeypatch):

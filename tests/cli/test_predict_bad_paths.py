@@ -26,10 +26,10 @@ def rows(folder):
         return [row["image"] for row in csv.DictReader(file)]
 
 
-def clip(path, *, frames=8):
+def clip(path, *, frames=8, options=None):
     """Writes a video of 64 × 48 pixels, every frame a key frame."""
     av = pytest.importorskip("av")
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream("mpeg4", rate=5, options={"g": "1"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         noise = np.random.default_rng(0)
@@ -134,6 +134,30 @@ def test_a_video_cut_in_the_middle_keeps_its_first_frames(tmp_path):
         pass
     assert 3 <= len(frames) < 8
     assert frames == list(range(len(frames)))
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mov", ".mp4"])
+def test_a_video_whose_end_is_missing_is_reported_after_its_frames(tmp_path, suffix):
+    """FFmpeg reads a download that stopped, with the header in front, as a shorter video without an error."""
+    path = clip(tmp_path / f"clip{suffix}", options={"movflags": "faststart"} if suffix in (".mov", ".mp4") else {})
+    assert len(list(video.read_frames(path))) == 8
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    frames = []
+    message = r"expected a whole video\. Received: .* after \d frames, at second 0\.\d of 1\.6$"
+    with pytest.raises(InputError, match=message):
+        frames.extend(number for number, *_ in video.read_frames(path))
+    assert 2 <= len(frames) <= 4
+
+
+def test_a_video_that_was_shortened_without_rewriting_it_is_whole(tmp_path):
+    path = clip(tmp_path / "clip.mp4")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"elst") + 12  # after version, flags and count (ISO/IEC 14496-12, 8.6.6): the duration
+    assert struct.unpack_from(">I", content, place) == (1600,)
+    struct.pack_into(">I", content, place, 600)
+    path.write_bytes(content)
+    assert [number for number, *_ in video.read_frames(path)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("suffix", sources.VIDEO_SUFFIXES)

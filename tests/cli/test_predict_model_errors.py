@@ -12,6 +12,7 @@ from test_predict_bad_paths import clip
 from export.benchmarking.rows import Case, benchmark
 from rsis_tf.cli import predict
 from rsis_tf.errors import InputError
+from rsis_tf.runtime import CroppedMask, Instance, Instances
 
 
 class FailsOnRed(Thresholds):
@@ -108,3 +109,30 @@ def test_a_changed_file_is_opened_without_its_checksum(toy_model, tmp_path, caps
     )
     assert "--no-verify" in checked["error"]
     assert "error" not in unchecked
+
+
+class Crowd(Thresholds):
+    """Finds an object in each pixel."""
+
+    def stream(self, images):
+        dot, probs = np.ones((1, 1), bool), np.array([0, 1], np.float32)
+        for image in images:
+            size = image.shape[:2]
+            masks = [CroppedMask(crop=dot, corner=corner[::-1], size=size) for corner in np.ndindex(size)]
+            yield Instances([Instance(mask, 1, "dot", 1.0, 0, 1.0, probs) for mask in masks], size=size)
+
+
+def test_an_image_of_too_many_objects_for_a_label_map_does_not_end_the_run(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "open_model", Crowd)
+    for name, size in (("a", (4, 4)), ("b", (257, 256)), ("c", (4, 4))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    code, out, err = run("a.png", "b.png", "c.png", "--what", "labels,counts,json")
+    assert code == 2
+    assert err == (
+        "error: expected at most 65535 objects in a label map (--what json,counts has no such limit). "
+        "Received: 65792 in b.png\n"
+    )
+    assert "skipped 1 path: b.png" in out
+    assert rows(tmp_path / "predictions") == ["a.png", "c.png"]
+    assert not (tmp_path / "predictions/b_labels.png").exists()
+    assert "b_labels.png" not in (tmp_path / "predictions/results.txt").read_text()

@@ -45,3 +45,14 @@ def test_a_folder_is_replaced_only_by_its_own_format(tmp_path):
         check_format(Options(source=tmp_path, out=tmp_path / "other"), row)
     with pytest.raises(InputError, match="expected --out to be a file"):
         check_format(Options(source=tmp_path, out=tmp_path / "earlier"), FORMATS["onnx"])
+
+
+@pytest.mark.parametrize("name", ["onnx", "tflite"])
+def test_a_file_has_the_suffix_by_which_it_is_opened(name, tmp_path):
+    row, other = FORMATS[name], {"onnx": "model.tflite", "tflite": "model.onnx"}[name]
+    fixed = {"batch": 1, "resize": False}
+    for right in (row.default_out, row.default_out.upper(), f"v1.2.{name}"):
+        check_format(Options(source=tmp_path, out=tmp_path / right, **fixed), row)
+    for wrong in ("model.txt", "model", f".{name}", f"model.{name}.txt", other):
+        with pytest.raises(InputError, match=rf"expected --out to end in \.{name}, .* Received: .*{wrong}$"):
+            check_format(Options(source=tmp_path, out=tmp_path / wrong, **fixed), row)

@@ -208,7 +208,7 @@ def test_loop_at_the_size_of_the_image_equals_unrolled(voting_run, tmp_path):
 
 @pytest.mark.parametrize("layout", ["stepwise", "loop"])
 def test_masks_stay_small_until_the_last_step(voting_run, layout: str, tmp_path):
-    out = tmp_path / layout
+    out = tmp_path / ("stepwise" if layout == "stepwise" else "loop.onnx")
     exporter.main([str(voting_run), "--layout", layout, "--no-verify", "--out", str(out)])
     graph = onnx.load(out / "step.onnx" if layout == "stepwise" else out).graph
     if layout == "loop":

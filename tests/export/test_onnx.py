@@ -178,6 +178,7 @@ def test_dynamic_size_runs_at_every_size(run_folder: pathlib.Path, tmp_path: pat
         (["RUN", "--opset", "20"], "invalid choice: 20"),
         (["RUN", "--out", "no/such/folder/model.onnx"], "Received: no/such/folder/model.onnx"),
         (["RUN", "--out", "RUN"], "which is a folder"),
+        (["RUN", "--out", "model.txt"], "Received: model.txt"),
         (["RUN", "--verify-images", "nowhere"], "Received: nowhere"),
         (["WRONG"], "wrong.keras"),
         (["TEXT"], "text.txt"),

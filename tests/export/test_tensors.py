@@ -138,11 +138,11 @@ def test_sound_exports_pass(trained, tmp_path, capsys, run, exporter, calibratio
     dataset = SyntheticDataset(length=12, seed=9)
     for index in range(12):
         Image.fromarray(dataset[index].image).save(scenes / f"{index}.png")
-    out = tmp_path / "file"
+    out = tmp_path / exporter.FORMAT.default_out
     source = str(scenes) if calibration == "SCENES" else calibration
     exporter.main([str(trained / run), "--out", str(out), "--precision", "int8", "--calibration", source])
     assert "verified masks: mean difference" in capsys.readouterr().out
-    side = json.loads((tmp_path / "file.json").read_text())
+    side = json.loads((tmp_path / f"{out.name}.json").read_text())
     assert all(tensor["correlation"] > 0.995 for tensor in side["verification_of_tensors"].values())
     assert sum(case["instances"] for case in side["verification"]) > 5
     assert sum(case["shape"][0] for case in side["verification"]) >= 8
