@@ -97,8 +97,8 @@ def custom() -> RunConfig:
 
     `rsis train --dataset coco --data FOLDER`
 
-    Its stages are wider: with several classes, they have more to tell apart than those of `nuclei`. It keeps Adam and
-    images of 256×256 pixels: Muon has been measured with one class, or from random weights.
+    Its stages are wider: with several classes, they have more to tell apart than those of `nuclei`. Its images have
+    256×256 pixels; small objects need more (`--image-size`).
     """
     return _few_images().changed(
         hidden_size=64, min_channels=16, class_features="mask", augmentation="paper", class_weight=1.0
@@ -119,9 +119,6 @@ def nuclei() -> RunConfig:
         zoom=(0.75, 1.25),
         found_by_votes=0.5,
         epochs=50,
-        optimizer="muon",
-        learning_rate=4e-3,
-        encoder_learning_rate=6e-4,
     )
 
 
@@ -150,9 +147,10 @@ def _few_images() -> RunConfig:
         ),
         train=TrainConfig(
             sequence_length=6,
-            epochs=150,
-            learning_rate=2e-3,
-            encoder_learning_rate=3e-4,
+            epochs=100,
+            optimizer="muon",
+            learning_rate=4e-3,
+            encoder_learning_rate=6e-4,
             encoder_weights="imagenet",
             encoder_batch_norm="frozen",
             weight_decay=0.0,

@@ -127,7 +127,7 @@ def test_help_shows_the_defaults_of_the_preset(capsys):
     assert "resize images to this size (default: 400x400)" in text
     assert "flip, rotate, shift, shear and zoom training images (default: on)" in text
     text = help_of("--dataset", "coco", "--data", "photos", capsys=capsys)
-    assert "--epochs E passes over the training images (default: 150)" in text
+    assert "--epochs E passes over the training images (default: 100)" in text
     assert "(default: auto)" in text
     assert "weight of the voting loss in the sum, with --mask-head voting (default: 1)" in text
 
