@@ -125,7 +125,7 @@ def test_a_model_of_the_package_runs_in_a_base_install(place, tmp_path):
     result = run(place, *f"-m rsis_tf predict shapes {tmp_path}/a.png --out {tmp_path}/o".split())
     assert (result.returncode, result.stderr) == (0, "")
     assert (tmp_path / "o/a_labels.png").is_file()
-    result = run(place, *"-m rsis_tf export onnx shapes --out {place}/run".split())
+    result = run(place, *"-m rsis_tf export onnx shapes --out {place}/run.onnx".split())
     assert result.returncode == 2
     assert 'pip install "rsis_tf[train]"' in result.stderr
 

@@ -69,14 +69,14 @@ def test_the_paper_is_one_flag_away():
 @pytest.mark.parametrize(
     ("options", "weights", "norm", "rate"),
     [
-        ("", "imagenet", "frozen", 3e-4),
-        ("--encoder-weights features.h5", "features.h5", "frozen", 3e-4),
-        ("--encoder compact", "none", "train", 2e-3),
-        ("--encoder mobilenet_v2", "imagenet", "frozen", 3e-4),
+        ("", "imagenet", "frozen", 6e-4),
+        ("--encoder-weights features.h5", "features.h5", "frozen", 6e-4),
+        ("--encoder compact", "none", "train", 4e-3),
+        ("--encoder mobilenet_v2", "imagenet", "frozen", 6e-4),
         ("--encoder-weights none --learning-rate 1e-3", "none", "train", 1e-3),
-        ("--encoder resnet50", "imagenet", "frozen", 3e-4),
-        ("--encoder resnet50 --encoder-weights resnet50.pth", "resnet50.pth", "frozen", 3e-4),
-        ("--transfer run", "none", "frozen", 3e-4),
+        ("--encoder resnet50", "imagenet", "frozen", 6e-4),
+        ("--encoder resnet50 --encoder-weights resnet50.pth", "resnet50.pth", "frozen", 6e-4),
+        ("--transfer run", "none", "frozen", 6e-4),
         ("--encoder compact --encoder-batch-norm frozen --encoder-learning-rate 0", "none", "frozen", 0),
     ],
 )
