@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 ENCODERS = ("resnet34", "resnet50", "resnet101")
 HERE = pathlib.Path(__file__).parent
-ONNX = {
-    "cpu": {".onnx": ["cpu"], ".keras": ["cpu"]},
+FILES = {
+    "cpu": {".onnx": ["cpu"], "_batch{batch}.tflite": ["cpu"], ".keras": ["cpu"]},
     "cuda": {
         ".onnx": ["cuda:io_binding=1", "cuda", "cuda:use_tf32=0", "cuda:prefer_nhwc=1,io_binding=1"],
         "_fp16.onnx": ["cuda:io_binding=1", "cuda", "cuda:prefer_nhwc=1,io_binding=1"],
@@ -147,7 +147,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def prepare(options: argparse.Namespace) -> None:
-    """Writes the Keras model, ONNX files (float32, float16, fixed batch sizes) and PyTorch weights of each encoder."""
+    """Writes the Keras model, its exports (ONNX in float32 and float16, TFLite) and PyTorch weights of each encoder."""
     from rsis_tf.engine import quiet_start
 
     quiet_start()
@@ -156,6 +156,7 @@ def prepare(options: argparse.Namespace) -> None:
 
     from export.onnx import export_onnx
     from export.options import Options
+    from export.tflite import export_tflite
     from rsis_tf.config import ModelConfig
 
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -179,6 +180,10 @@ def prepare(options: argparse.Namespace) -> None:
             export_onnx(Options(source=source, out=out, resize=False, **variant), layout="unrolled")
             print(f"wrote {out}", flush=True)
         export_onnx(Options(source=source, out=options.folder / f"{encoder}_loop.onnx", resize=False), layout="loop")
+        for batch in options.batch_sizes:
+            out = options.folder / f"{encoder}_batch{batch}.tflite"
+            export_tflite(Options(source=source, out=out, resize=False, batch=batch))
+            print(f"wrote {out}", flush=True)
         counted = multiply_adds(options.folder / f"{encoder}.onnx", batch=1)
         write_json(options.folder / f"{encoder}.work.json", {"multiply_adds": counted})
 
@@ -216,7 +221,7 @@ def cases(folder: pathlib.Path, encoder: str, devices: list[str], batch: int) ->
         made.append(Case(path=folder / f"{encoder}.onnx", batch=batch))
     for device in devices:
         made += matrix_cases(folder, encoder, device)
-        for ending, ways in ONNX[device].items():
+        for ending, ways in FILES[device].items():
             path = folder / (encoder + ending.format(batch=batch))
             for way in ways:
                 # On a GPU, ONNX Runtime takes TF32 unless it is switched off.

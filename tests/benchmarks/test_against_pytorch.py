@@ -85,14 +85,15 @@ def test_pytorch_and_exports_find_the_same_instances(tmp_path):
     assert early["median_ms"] > 0
     assert "agreement" not in early  # the later steps are missing
     on_cpu.remove(early)
-    assert sorted({row["file"] for row in on_cpu}) == ["resnet34.keras", "resnet34.onnx", "resnet34.torch.npz"]
+    files = ["resnet34.keras", "resnet34.onnx", "resnet34.torch.npz", "resnet34_batch1.tflite"]
+    assert sorted({row["file"] for row in on_cpu}) == files
     for row in on_cpu:
         assert row.get("agreement", 0) > 0.999, row
         assert row["runs"] == 2
     losses = [row["loss"] for row in on_cpu if "loss" in row]
     assert len(losses) == 3  # Keras, PyTorch in two memory layouts
     predictions = [row for row in on_cpu if "loss" not in row]
-    assert len(predictions) == 9
+    assert len(predictions) == 10
     assert all(row["of_floor"] > 0 for row in predictions)
     on_gpu = [row for row in rows if not row["provider"].startswith("cpu")]
     assert len(on_gpu) > 20

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from export import benchmark as command
-from export.benchmarking import rows, table, worker
+from export.benchmarking import process, rows, table, worker
 from export.benchmarking.device_memory import device_memory_mb
 from export.benchmarking.fastest import fastest
 from export.benchmarking.rows import Case
@@ -92,6 +92,26 @@ def test_number_of_runs(tmp_path):
     assert sizes == [2] * (3 + 4 + 6)
     with np.load(tmp_path / "outputs.npz") as stored:
         assert stored["arr_2"].tolist() == [[0], [1], [0], [1], [0]]  # of five images, without the filler
+
+
+def test_the_first_run_of_a_later_turn_is_not_counted(tmp_path):
+    runs, code = tmp_path / "runs", tmp_path / "code.py"
+    code.write_text(
+        "import sys\n"
+        "from export.benchmarking.worker import serve\n"
+        "serve(lambda task: ({}, lambda: open(task.path, 'a', encoding='utf-8').write('.')))\n",
+        encoding="utf-8",
+    )
+    task = worker.Task(path=str(runs), provider="cpu", batch=1, threads=1, warm_up=0, images="", outputs="")
+    one = process.Process(task, worker=[str(code)], environment={"PYTHONPATH": os.pathsep.join(sys.path)})
+    try:
+        one.opened()
+        assert len(one.times(3)) == 3
+        assert runs.read_text(encoding="utf-8") == 3 * "."
+        assert len(one.times(2)) == 2
+        assert runs.read_text(encoding="utf-8") == (3 + 1 + 2) * "."
+    finally:
+        one.close()
 
 
 def test_scores_beside_a_file_appear_in_its_row(toy_model, tmp_path):
