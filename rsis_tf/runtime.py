@@ -1149,6 +1149,21 @@ class Options:
     flips: bool = False
     verify: bool = True
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """Returns the options that a caller gave by name.
+
+        Raises:
+            TypeError: for a name that is not an option.
+            InputError: see the class.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        if unknown := [name for name in options if name not in names]:
+            raise TypeError(
+                f"Predictor and open_model take the options {', '.join(names)}. Received: {', '.join(unknown)}"
+            )
+        return cls(**options)
+
     def __post_init__(self) -> None:
         if not isinstance(self.stop_mode, str) or self.stop_mode not in STOP_MODES:
             raise InputError(f"stop_mode must be one of {', '.join(STOP_MODES)}. Received: {_shown(self.stop_mode)}")
@@ -1473,6 +1488,9 @@ def _is_number(value: Any, kind: type) -> bool:
 class BasePredictor:
     """Images in, instances out; the part that all backends share. A backend defines `compute`.
 
+    A pickle holds the path and the settings, not the model: another process opens the file again, so it must be at the
+    same path there. Such a class is called with a path and, by name, options. `copy.copy` shares the open file.
+
     Args:
         path: where the model comes from, for messages.
         info: what the model says of itself.
@@ -1511,6 +1529,8 @@ class BasePredictor:
                 f"Received: steps={options.steps}, {path}"
             )
         self.path = path
+        self._source: Any = os.path.abspath(path)  # for pickles: another process may have another working folder
+        self._options = options
         self.class_names = info.class_names
         self.category_ids = info.category_ids
         self.aspect = info.aspect
@@ -1536,6 +1556,15 @@ class BasePredictor:
         self.any_steps = any_steps
         self._fixed_batch = info.batch
         self._dtype = np.dtype(info.dtype)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        settings = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return _reopened, (type(self), self._source, vars(self._options)), settings
+
+    def __copy__(self) -> Self:
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
 
     def __call__(self, image: ImageLike) -> Instances:
         """Predicts one image.
@@ -1669,6 +1698,11 @@ class BasePredictor:
         raise NotImplementedError
 
 
+def _reopened(kind: Callable[..., BasePredictor], source: Any, options: dict[str, Any]) -> BasePredictor:
+    """Opens the model of a predictor that was pickled."""
+    return kind(source, **options)
+
+
 _DIVISIONS = 2
 """How often a tile that is full is divided into four."""
 
@@ -1745,7 +1779,8 @@ def reason_of(error: BaseException) -> str:
 class Predictor(BasePredictor):
     """Images in, instances out, from a file that `python -m export.onnx` wrote.
 
-    Several threads may use one predictor at once; it keeps nothing between calls.
+    Several threads may use one predictor at once; it keeps nothing between calls. It can be sent to other processes
+    (pickled): they open the file again, at the same path.
 
     Args:
         path: the .onnx file, or the folder of an export in the layout `stepwise`.
@@ -1764,7 +1799,7 @@ class Predictor(BasePredictor):
         if not isinstance(path, str | os.PathLike):
             raise InputError(f"path must be a string or a path. Received: path={_shown(path)}")
         path = pathlib.Path(path)
-        chosen = Options(**options)
+        chosen = Options.of(options)
         self._graph = open_graph(path, providers=chosen.providers, threads=chosen.threads, verify=chosen.verify)
         inputs, outputs = graph_shapes(self._graph, path)
         if set(inputs) != {"image"} or len(inputs["image"] or ()) != 4 or not set(OUTPUTS) <= set(outputs):

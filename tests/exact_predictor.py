@@ -21,7 +21,7 @@ class ExactPredictor(BasePredictor):
 
     def __init__(self, side: int = 64, most: int = 20, any_steps: bool = False, **options):
         info = ModelInfo(image_size=(side, side), class_names=("background", "blob"))
-        super().__init__("exact", info, Options(**options), any_steps=any_steps)
+        super().__init__("exact", info, Options.of(options), any_steps=any_steps)
         self.most, self.seen = self.steps or most, 0
 
     def compute(self, images):

@@ -57,7 +57,7 @@ class ExportedPredictor(FilePredictor):
     """How to get the library that runs the file, for messages."""
 
     def __init__(self, path: str | os.PathLike, **options: Any) -> None:
-        path, chosen = pathlib.Path(path), Options(**options)
+        path, chosen = pathlib.Path(path), Options.of(options)
         self.metadata, info = read_metadata(path)
         super().__init__(path, info, chosen)
         if chosen.verify:

@@ -32,7 +32,7 @@ class KerasPredictor(FilePredictor):
     """
 
     def __init__(self, model: "RSIS | str | os.PathLike", **options: Any) -> None:
-        chosen = Options(**options)
+        chosen = Options.of(options)
         path = model if isinstance(model, str | os.PathLike) else "the model"
         if chosen.threads is not None:
             limit_threads(chosen.threads)
@@ -50,6 +50,13 @@ class KerasPredictor(FilePredictor):
             stop_threshold=config.stop_threshold,
         )
         super().__init__(path, info, chosen, any_steps=True)
+        if not isinstance(model, str | os.PathLike):
+            self._source = model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        reopened, source, settings = super().__reduce__()
+        del settings["model"]  # comes with the source
+        return reopened, source, settings
 
     def compute(self, images: np.ndarray) -> Sequence[np.ndarray]:
         # Imported here, since importing the package of the network starts Keras.

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import pickle
 import shutil
 import subprocess
 import sys
@@ -190,6 +191,28 @@ def test_every_kind_checks_the_same_options(models, kind):
         with pytest.raises(InputError, match=rf"^{next(iter(options))} must be .*\. Received: ") as caught:
             open_model(models / kind, **options)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "a model in memory"])
+def test_every_kind_can_be_pickled(models, kind):
+    options = {"stop_mode": "each", "image_size": [SIDE, SIDE]}
+    in_memory = kind not in KINDS
+    predictor = (
+        KerasPredictor(load_model(models / "run"), **options) if in_memory else open_model(models / kind, **options)
+    )
+    predictor.class_names = CLASSES
+    again = pickle.loads(pickle.dumps(predictor))
+    assert (type(again), again.class_names, again.stop_mode) == (type(predictor), CLASSES, "each")
+    for one, other in zip(predictor.batch(images()), again.batch(images()), strict=True):
+        assert [i.score for i in one] == pytest.approx([i.score for i in other], abs=1e-6)
+        assert one.class_names == other.class_names
+        np.testing.assert_array_equal(one.masks, other.masks)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_names_an_unknown_option(models, kind):
+    with pytest.raises(TypeError, match=r"^Predictor and open_model take the options .*Received: foo$"):
+        open_model(models / kind, foo=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

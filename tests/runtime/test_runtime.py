@@ -1,8 +1,12 @@
 """The predictor on graphs whose outputs can be counted by hand, without TensorFlow."""
 
 import concurrent.futures
+import copy
+import functools
 import json
+import multiprocessing
 import pathlib
+import pickle
 import re
 import subprocess
 import sys
@@ -107,6 +111,39 @@ def _message(path: pathlib.Path, **options) -> str:
     return message
 
 
+def _columns_found(predictor: Predictor, image: np.ndarray) -> list[int]:
+    return [instance.box[2] for instance in predictor(image)]
+
+
+def test_other_processes_open_the_file_again(toy_model, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    """A process pool, or Ray, sends the predictor with each task; the working folder there is another one."""
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("model.onnx").write_bytes(toy_model().read_bytes())
+    predictor = Predictor("model.onnx", threads=1, stop_mode="each")
+    monkeypatch.chdir(tmp_path.parent)
+    images = [_image(columns=(0, 3, n)) for n in range(1, 4)]
+    expected = [[3, n] for n in range(1, 4)]
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        assert list(pool.map(functools.partial(_columns_found, predictor), images)) == expected
+
+
+def test_pickles_keep_the_settings_and_hold_no_model(toy_model):
+    predictor = Predictor(toy_model(), batch_size=2, tile=8, tile_overlap=2, providers=["cpu"])
+    predictor.stop_threshold = 0.25  # set later than the options
+    content = pickle.dumps(predictor)
+    assert len(content) < 2000
+    for again in (pickle.loads(content), pickle.loads(pickle.dumps(pickle.loads(content))), copy.deepcopy(predictor)):
+        assert again._graph is not predictor._graph
+        settings = {name: value for name, value in vars(predictor).items() if not name.startswith("_")}
+        assert {name: vars(again)[name] for name in settings} == settings
+        assert _columns_found(again, _image()) == _columns_found(predictor, _image())
+    assert copy.copy(predictor)._graph is predictor._graph
+    pathlib.Path(predictor.path).unlink()
+    with pytest.raises(InputError, match="expected an ONNX file"):
+        pickle.loads(content)
+
+
 def test_missing_file_and_folder(tmp_path: pathlib.Path):
     for path in (tmp_path / "none.onnx", tmp_path):
         assert str(path) in _message(path)
@@ -160,6 +197,11 @@ def test_every_option_is_checked(toy_model, option: str, values: list):
         message = _message(path, **{option: value})
         assert message.startswith(option), value
         assert repr(value) in message.split(". Received: ")[1], value
+
+
+def test_unknown_options_are_named(toy_model):
+    with pytest.raises(TypeError, match=r"^Predictor and open_model take the options .*Received: stop_treshold, x$"):
+        Predictor(toy_model(), threads=1, stop_treshold=0.3, x=1)
 
 
 def test_options_may_have_numpy_types(toy_model):
