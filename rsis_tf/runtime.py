@@ -731,7 +731,8 @@ def as_image(image: ImageLike) -> Array:
             - an array, or an object that numpy converts to one: (H, W) or (H, W, 1) grey, (H, W, 3) RGB, or (H, W, 4)
               RGBA, whose alpha channel is dropped, not blended. uint8 is taken as it is; uint16 covers 0..65535 and is
               divided by 257; False and True become 0 and 255. Floating-point values must be finite. If none is above
-              1, the range is 0..1 and they are multiplied by 255; otherwise it is 0..255. Both are rounded.
+              1, the range is 0..1 and they are multiplied by 255; otherwise it is 0..255. Both are rounded. A range may
+              be left by a thousandth: libraries that resize images return 1.0000002 and 255.00003.
             - a `PIL.Image.Image`: the EXIF orientation is applied; palette and CMYK images become RGB.
             - a path: of a file that Pillow reads, with 8 bits per channel (`read_file`).
 
@@ -991,9 +992,14 @@ def _to_uint8(pixels: Array) -> Array:
     if kind != "f":
         raise InputError(f"{_AN_IMAGE}. Received: {_described(pixels)}")
     low, high = float(pixels.min()), float(pixels.max())
-    if not 0 <= low <= high <= 255:  # written so that NaN fails
+    top = 1 if high <= 1 + _ROUNDING else 255
+    if not -_ROUNDING * top <= low <= high <= (1 + _ROUNDING) * top:  # written so that NaN fails
         raise InputError(f"a float image must lie in 0..1 or in 0..255, without NaN. Received: {low:g} … {high:g}")
-    return np.rint(pixels.astype(np.float32) * np.float32(255 if high <= 1 else 1)).astype(np.uint8)
+    return np.rint(np.clip(pixels.astype(np.float32) * np.float32(255 / top), 0, 255)).astype(np.uint8)
+
+
+_ROUNDING = 1e-3
+"""Share of its range by which a float image may leave it."""
 
 
 def _described(value: Any) -> str:

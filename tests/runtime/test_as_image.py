@@ -48,6 +48,16 @@ def test_floats_in_both_ranges(rgb, dtype):
     assert as_image(np.zeros((2, 2), dtype)).max() == 0
 
 
+@pytest.mark.parametrize("top", [1, 255])
+def test_floats_that_rounding_moved_out_of_their_range(top):
+    """`torch.nn.functional.interpolate` and `tf.image.resize` return 1.0000002 for white."""
+    beyond = np.array([[-1e-6, 0.5, 1.0000002]], np.float32) * np.float32(top)
+    assert as_image(beyond)[..., 0].tolist() == [[0, 128, 255]]
+    for wrong in ([-0.01, 0.5], [0, 1.01 * 255]):
+        with pytest.raises(InputError, match=r"must lie in 0\.\.1 or in 0\.\.255"):
+            as_image(np.array([wrong]))
+
+
 def test_uint16_covers_its_whole_range():
     values = np.array([[0, 257, 65535, 128]], np.uint16)
     assert as_image(values)[..., 0].tolist() == [[0, 1, 255, 0]]
