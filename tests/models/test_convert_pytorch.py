@@ -298,6 +298,14 @@ def test_checkpoint_of_the_original(model, tmp_path, capsys, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.keras", "run"]
 
 
+@pytest.mark.parametrize("changes", [{"hidden_size": 32}, {"num_classes": 21}, {"skip_mode": "sum"}])
+def test_weights_of_another_network_than_that_of_the_arguments(changes, model, tmp_path):
+    write_checkpoint(tmp_path / "run", recipe_states(model), {**ARGUMENTS, **changes})
+    ((name, value),) = changes.items()
+    with pytest.raises(InputError, match=rf"args\.pkl describes \(.*{name}={value!r}.* Received: {tmp_path}/run \(the"):
+        load_checkpoint(tmp_path / "run")
+
+
 @pytest.mark.parametrize("wrong", ["no folder", "no arguments", "not .keras", "other size"])
 def test_command_line_says_what_is_wrong(wrong, model, tmp_path):
     write_checkpoint(tmp_path / "run", recipe_states(model), ARGUMENTS)

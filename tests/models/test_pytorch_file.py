@@ -159,6 +159,7 @@ WRONG = {
     "big-endian": (stream({"a": tensor()}, ["k"], FOUR, system={"little_endian": False}), "big-endian"),
     "module": (stream(Persistent(("module", Global("nets", "Net"), "nets.py", "…"[:0]))), "whole module"),
     "code": (stream({"a": Reduced(Global("posix", "system"), "touch /tmp/never")}), "it asks to run posix.system"),
+    "whole module": (stream(Reduced(Global("nets", "Net"))), "of a state_dict(), which holds only tensors. Received"),
     "class": (stream({"a": Global("posix", "system")}), "'a' is posix.system"),
     "number": (stream({"a": 3}), "'a' is int"),
     "list": (stream([3]), "which holds list"),

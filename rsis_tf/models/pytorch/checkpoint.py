@@ -38,7 +38,9 @@ def read_state(path: str | pathlib.Path) -> dict[str, np.ndarray]:
             raise InputError(f"expected tensors by name. Received: {path}, which holds {_kind(state)}")
         return _arrays(state, path)
     except (PickleError, OSError) as error:
-        raise InputError(f"expected a PyTorch file that holds only tensors. Received: {path} ({error})") from None
+        raise InputError(
+            f"expected a PyTorch file of a state_dict(), which holds only tensors. Received: {path} ({error})"
+        ) from None
 
 
 def _arrays(state: dict[Any, Any], path: pathlib.Path) -> dict[str, np.ndarray]:

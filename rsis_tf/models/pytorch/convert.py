@@ -232,7 +232,13 @@ def load_checkpoint(folder: pathlib.Path) -> Any:
             f"Received: {size:,} bytes in {folder / 'decoder.pt'}"
         )
     model = network_class()(config)
-    load_state_dicts(model, encoder_state, decoder_state)
+    try:
+        load_state_dicts(model, encoder_state, decoder_state)
+    except InputError as error:
+        network = _settings(config, ["encoder", "hidden_size", "num_classes", "skip_mode", "kernel_size"])
+        raise InputError(
+            f"expected weights of the network that args.pkl describes ({network}). Received: {folder} ({error})"
+        ) from None
     if ignored := ignored_arguments(arguments):
         more = f" and {len(ignored) - _MOST_LISTED:,} more" if len(ignored) > _MOST_LISTED else ""
         print(f"{path}: not used: {', '.join(ignored[:_MOST_LISTED])}{more}", file=sys.stderr)
