@@ -2180,7 +2180,7 @@ def open_session(
     on_gpu = any("CUDA" in name or "Tensorrt" in name for name in names)
     if missing:
         # A CUDA provider can be missing because onnxruntime is installed over onnxruntime-gpu, or instead of it.
-        gpu = ' (for NVIDIA GPUs, in a new environment: pip install "rsis_tf[runtime-gpu]")'
+        gpu = ' (for NVIDIA GPUs, in a new environment, in the folder of the repository: pip install ".[runtime-gpu]")'
         raise InputError(
             f"expected providers of the installed onnxruntime, {onnxruntime.get_available_providers()}"
             f"{gpu if any('CUDA' in name or 'Tensorrt' in name for name in missing) else ''}. Received: {missing}"
