@@ -252,8 +252,8 @@ class Instances(Sequence[Instance]):
     Args:
         instances: in predicted order, masks (H, W) bool.
         size: (H, W) of the image.
-        full: whether a sequence used all its steps and found an object in each: the image may hold more objects than
-            were found. Filters and slices keep it.
+        full: whether a sequence used all its steps, the objectness of each of which reaches the stop threshold: the
+            image may hold more objects than were found. Filters and slices keep it.
 
     Raises:
         InputError: for a mask of another size.
