@@ -77,7 +77,8 @@ def parse(arguments: Sequence[str] | None, *, prog: str) -> argparse.Namespace:
         "--images",
         type=pathlib.Path,
         metavar="DIR",
-        help="folder of images (default: a synthetic image); the time of a file that ends early depends on them",
+        help="folder of images, with its subfolders (default: a synthetic image); the time of a file that ends early "
+        "depends on them",
     )
     add("--limit", type=int, default=8, metavar="N", help="use the first N images only (default: %(default)s)")
     add("--repeat", type=int, default=50, metavar="N", help="measured runs (default: %(default)s)")

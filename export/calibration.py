@@ -36,7 +36,7 @@ def read_inputs(
     Raises:
         InputError: for a folder without images, or an image that cannot be read.
     """
-    paths = find_images(folder, recursive=True)
+    paths = find_images(folder)
     count = min(len(paths), limit)
     if count < ENOUGH:
         print(f"warning: {count} images to calibrate on, {ENOUGH} or more are better", file=sys.stderr)

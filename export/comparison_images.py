@@ -47,7 +47,7 @@ def candidates(
         return
     samples = run / "samples"
     yield from map(read_image, list_images(samples)[:MOST_READ] if samples.is_dir() else [])
-    yield from map(read_image, find_images(calibration, recursive=True)[:MOST_READ] if calibration else [])
+    yield from map(read_image, find_images(calibration)[:MOST_READ] if calibration else [])
     yield synthetic_image()
     height, width = (max(side, SyntheticDataset.min_side) for side in size)
     scenes = SyntheticDataset(size=(height, width), length=SCENES)

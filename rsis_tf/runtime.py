@@ -252,8 +252,8 @@ class Instances(Sequence[Instance]):
     Args:
         instances: in predicted order, masks (H, W) bool.
         size: (H, W) of the image.
-        full: whether a sequence used all its steps and found an object in each: the image may hold more objects than
-            were found. Filters and slices keep it.
+        full: whether a sequence used all its steps, the objectness of each of which reaches the stop threshold: the
+            image may hold more objects than were found. Filters and slices keep it.
 
     Raises:
         InputError: for a mask of another size.
@@ -2221,7 +2221,7 @@ def open_session(
     on_gpu = any("CUDA" in name or "Tensorrt" in name for name in names)
     if missing:
         # A CUDA provider can be missing because onnxruntime is installed over onnxruntime-gpu, or instead of it.
-        gpu = ' (for NVIDIA GPUs, in a new environment: pip install "rsis_tf[runtime-gpu]")'
+        gpu = ' (for NVIDIA GPUs, in a new environment, in the folder of the repository: pip install ".[runtime-gpu]")'
         raise InputError(
             f"expected providers of the installed onnxruntime, {onnxruntime.get_available_providers()}"
             f"{gpu if any('CUDA' in name or 'Tensorrt' in name for name in missing) else ''}. Received: {missing}"

@@ -255,16 +255,20 @@ class _Comparison:
 
 
 def describe(path: pathlib.Path) -> Row:
-    """Returns what is known of a file without opening it: layout, precision, size, and scores if there are any."""
+    """Returns what is known of a file without opening it: layout, precision, size, and scores if there are any.
+
+    Layout and precision of an ONNX file are None if the JSON file beside it is missing.
+    """
     side = path.with_name(path.name + ".json")
     described = read_json(side, "the JSON file of an exporter") if side.is_file() else {}
     scores = path.with_name(path.name + ".scores.json")
     scored = read_json(scores, "a JSON file of evaluate.py") if scores.is_file() else {}
+    unknown = not described and path.suffix == ".onnx"
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return {
         "file": path.name,
-        "layout": described.get("layout", "unrolled"),
-        "precision": described.get("precision", "fp32"),
+        "layout": None if unknown else described.get("layout", "unrolled"),
+        "precision": None if unknown else described.get("precision", "fp32"),
         "file_mb": sum(file.stat().st_size for file in files) / 1e6,
         **{name: scored[name] for name in ("ap", "ap50") if scored.get(name) is not None},
     }

@@ -1,11 +1,13 @@
 """`rsis check`: reports what a dataset contains and what is wrong with it."""
 
+import argparse
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
 from rsis_tf import outputs
 from rsis_tf.cli.data_options import add_coco_options, coco_fields
-from rsis_tf.config import DataConfig
+from rsis_tf.config import DataConfig, presets
 from rsis_tf.data import DATASETS, SPLITS
 from rsis_tf.data.check import check, table, write_sheet
 from rsis_tf.errors import ArgumentParser, InputError, command_line, reason_of
@@ -24,6 +26,18 @@ the annotations do not list, and everything that cannot be read or is wrong, wit
 polygons with fewer than 3 points or outside the image, objects that others hide completely, ids or names that occur
 twice, coordinates that are not numbers. Exit code: 0 clean, 1 something is wrong with the dataset, 2 wrong arguments.
 """
+
+
+_GENERATED = {"leaves": presets.leaves, "shapes": presets.shapes}
+"""Generated datasets, and the presets that `rsis train` starts from for them."""
+
+
+def _config(options: argparse.Namespace) -> DataConfig:
+    """Returns the dataset; a generated one has the images of its preset, which `rsis train` uses."""
+    config = DataConfig(dataset=options.dataset, root=options.data, **coco_fields(options))
+    if config.dataset not in _GENERATED:
+        return config
+    return dataclasses.replace(_GENERATED[config.dataset]().data, root=config.root, **coco_fields(options))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_coco_options(parser, training=True)
     options = parser.parse_args(argv)
     with command_line():
-        config = DataConfig(dataset=options.dataset, root=options.data, **coco_fields(options))
+        config = _config(options)
         if options.sheet_count < 1:
             raise InputError(f"--sheet-count must be at least 1. Received: {options.sheet_count}")
         for option in ("sheet", "json"):

@@ -8,7 +8,9 @@ from rsis_tf.doctor.machine import Machine
 SUMS = (45.0, 54.0, 81.0, 90.0)
 """The answer of `probes.SELF_TEST`."""
 
-_NEW_GPU = 'in a new environment: pip install "rsis_tf[gpu]"'
+_NEW_ENVIRONMENT = "in a new environment, in the folder of the repository: "
+_NEW_GPU = _NEW_ENVIRONMENT + 'pip install ".[gpu]"'
+_NEW_RUNTIME_GPU = _NEW_ENVIRONMENT + 'pip install ".[runtime-gpu]"'
 
 
 def gpu(machine: Machine) -> Finding:
@@ -67,10 +69,10 @@ def onnxruntime(machine: Machine) -> Finding:
     if "onnxruntime-gpu" in machine.packages:
         return problem(
             f"{found}: the CUDA provider of onnxruntime-gpu is missing or was overwritten",
-            'in a new environment: pip install "rsis_tf[runtime-gpu]"',
+            _NEW_RUNTIME_GPU,
         )
     if machine.has_nvidia:
-        return note(f"{found}: the GPU is not used", 'in a new environment: pip install "rsis_tf[runtime-gpu]"')
+        return note(f"{found}: the GPU is not used", _NEW_RUNTIME_GPU)
     return ok(found)
 
 

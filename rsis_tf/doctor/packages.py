@@ -115,7 +115,10 @@ def cudnn(machine: Machine) -> Finding:
     if packages:
         return ok(found)
     if machine.cudnn_library is None:
-        return problem("no cuDNN, so the GPU cannot be used", 'pip install "rsis_tf[gpu]" in a new environment')
+        return problem(
+            "no cuDNN, so the GPU cannot be used",
+            'in a new environment, in the folder of the repository: pip install ".[gpu]"',
+        )
     if ".so." in machine.cudnn_library and not machine.cudnn_library.endswith(".so.9"):
         return problem(
             f"{machine.cudnn_library} of the system, where cuDNN 9 is needed",

@@ -104,6 +104,8 @@ class Progress(keras.callbacks.Callback):
 
     def _seconds_left(self, batch: int, now: float) -> float:
         left = (self.epochs - self.epoch) * self.steps_per_epoch - batch - 1
+        if left <= 0:
+            return 0.0
         if not self.steps_done or self.started is None:
             return math.nan
         return left * (now - self.started) / self.steps_done

@@ -287,3 +287,11 @@ def test_an_image_of_void_pixels_has_no_objects(tmp_path, capsys):
     assert train["void_share"] == 1
     assert train["without_objects"] == [str(tmp_path / "train" / "images" / "a.png")]
     assert "100.0%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "size", "most"), [("leaves", "96x96", 10), ("shapes", "64x64", 4)])
+def test_generated_images_are_those_of_the_training(name, size, most, capsys):
+    assert main(["--dataset", name, "--split", "val"]) == 0
+    rows = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines() if len(line.split()) > 1)
+    assert rows["largest size"].strip() == size
+    assert int(rows["most in an image"]) == most

@@ -66,7 +66,7 @@ PROBLEMS = {
         gpu_machine(packages={"nvidia-cublas": "13.0.2.14"}),
         *("CUDA packages", "CUDA 13: nvidia-cublas", "environment"),
     ),
-    "no cuDNN": (gpu_machine(without={"nvidia-cudnn-cu12"}), "cuDNN", "no cuDNN", "rsis_tf[gpu]"),
+    "no cuDNN": (gpu_machine(without={"nvidia-cudnn-cu12"}), "cuDNN", "no cuDNN", 'repository: pip install ".[gpu]"'),
     "cuDNN 8": (gpu_machine(packages={"nvidia-cudnn-cu12": "8.9.7.29"}), "cuDNN", "8.9.7.29", ">=9.3,<10"),
     "cuDNN 8 of the system": (
         gpu_machine(without={"nvidia-cudnn-cu12"}, cudnn_library="libcudnn.so.8"),
@@ -96,11 +96,11 @@ PROBLEMS = {
     "a driver that fails": (gpu_machine(nvidia_smi=None), "GPU", "/dev/nvidia0", "driver"),
     "TensorFlow without CUDA": (
         gpu_machine(tensorflow=NO_CUDA),
-        *("TensorFlow", "built without CUDA", "rsis_tf[gpu]"),
+        *("TensorFlow", "built without CUDA", 'repository: pip install ".[gpu]"'),
     ),
     "TensorFlow without CUDA's libraries": (
         gpu_machine(tensorflow=NO_GPU_SEEN, without={"nvidia-cudnn-cu12"}, cudnn_library="libcudnn.so.9"),
-        *("TensorFlow", "libraries of CUDA 12.5.1 are missing", "rsis_tf[gpu]"),
+        *("TensorFlow", "libraries of CUDA 12.5.1 are missing", 'repository: pip install ".[gpu]"'),
     ),
     "TensorFlow that does not see the GPU": (
         gpu_machine(tensorflow=NO_GPU_SEEN),
@@ -116,7 +116,7 @@ PROBLEMS = {
     ),
     "an overwritten CUDA provider": (
         gpu_machine(onnxruntime=CPU_ONLY),
-        *("ONNX Runtime", "CUDA provider", "rsis_tf[runtime-gpu]"),
+        *("ONNX Runtime", "CUDA provider", 'repository: pip install ".[runtime-gpu]"'),
     ),
     "wrong numbers": (
         machine(self_test=Probe({"sums": [45.0, 54.0, 81.0, 91.0], "seconds": 0.1})),
@@ -159,7 +159,7 @@ NOTES = {
     ),
     "ONNX Runtime of the CPU beside a GPU": (
         machine(nvidia_devices=("/dev/nvidia0",), nvidia_smi=("NVIDIA L4",)),
-        *("ONNX Runtime", "the GPU is not used", "rsis_tf[runtime-gpu]"),
+        *("ONNX Runtime", "the GPU is not used", 'repository: pip install ".[runtime-gpu]"'),
     ),
     "a little disk": (machine(current=dataclasses.replace(FOLDER, free=10**9)), "current folder", "1.0 GB free", ""),
     "a closed cache": (machine(annotation_cache=CLOSED), "annotation cache", "Permission denied", "XDG_CACHE_HOME"),

@@ -123,6 +123,15 @@ def test_scores_beside_a_file_appear_in_its_row(toy_model, tmp_path):
     assert text.splitlines()[2].endswith("| 0.25 |  |")
 
 
+def test_layout_and_precision_are_those_of_the_json_file(toy_model, tmp_path):
+    """Without the file both are unknown: the cells are empty."""
+    path = toy_model()
+    assert (rows.describe(path)["layout"], rows.describe(path)["precision"]) == (None, None)
+    assert "None" not in table.to_markdown([rows.describe(path)], {})
+    (tmp_path / "toy.onnx.json").write_text('{"layout": "loop", "precision": "int8"}', encoding="utf-8")
+    assert (rows.describe(path)["layout"], rows.describe(path)["precision"]) == ("loop", "int8")
+
+
 def test_a_broken_file_beside_a_model_costs_one_row(toy_model, tmp_path):
     first, other = toy_model(), tmp_path / "a$b.onnx"
     other.write_bytes(first.read_bytes())
