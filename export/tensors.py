@@ -101,8 +101,8 @@ def check_tensors(results: dict[str, TensorDifference], tolerances: Tolerances, 
             constant.append(name)
         elif not result.correlation >= tolerances.correlation:
             raise VerificationError(
-                f"expected {name} that correlate with the Keras model's to {tolerances.correlation:g}. "
-                f"Received: {result}"
+                f"expected {name} that correlate with the Keras model's to {tolerances.correlation:g} in these images "
+                f"(--verify-images names others). Received: {result}"
             )
     remarks = []
     if constant:

@@ -436,7 +436,7 @@ def test_cases_are_measured_in_turns(tmp_path):
     asked = [("cpu:slow=1", 1), ("cpu", 1), ("cpu:broken=1", 1), ("cpu", 2)]
     cases = [Case(path=program, provider=name, batch=batch, worker=(str(program),)) for name, batch in asked]
     reported = []
-    turns = rows.Turns(together=4, starting=4, rounds=2, start_seconds=5)
+    turns = rows.Turns(together=4, starting=4, rounds=2, start_seconds=10)
     made = rows.benchmark(
         cases,
         images=[IMAGE],
