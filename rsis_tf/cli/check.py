@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from rsis_tf import outputs
 from rsis_tf.cli.data_options import add_coco_options, coco_fields
-from rsis_tf.config import DataConfig, presets
+from rsis_tf.config import DataConfig
+from rsis_tf.config.presets import VARIANTS, preset
 from rsis_tf.data import DATASETS, SPLITS
 from rsis_tf.data.check import check, table, write_sheet
 from rsis_tf.errors import ArgumentParser, InputError, command_line, reason_of
@@ -28,16 +29,12 @@ twice, coordinates that are not numbers. Exit code: 0 clean, 1 something is wron
 """
 
 
-_GENERATED = {"leaves": presets.leaves, "shapes": presets.shapes}
-"""Generated datasets, and the presets that `rsis train` starts from for them."""
-
-
 def _config(options: argparse.Namespace) -> DataConfig:
     """Returns the dataset; a generated one has the images of its preset, which `rsis train` uses."""
     config = DataConfig(dataset=options.dataset, root=options.data, **coco_fields(options))
-    if config.dataset not in _GENERATED:
+    if config.dataset not in VARIANTS:
         return config
-    return dataclasses.replace(_GENERATED[config.dataset]().data, root=config.root, **coco_fields(options))
+    return dataclasses.replace(preset(None, dataset=config.dataset).data, root=config.root, **coco_fields(options))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,15 +2,14 @@
 
 import math
 
-from rsis_tf.doctor.findings import Finding, note, ok, problem
+from rsis_tf.doctor.findings import Finding, new_environment, note, ok, problem
 from rsis_tf.doctor.machine import Machine
 
 SUMS = (45.0, 54.0, 81.0, 90.0)
 """The answer of `probes.SELF_TEST`."""
 
-_NEW_ENVIRONMENT = "in a new environment, in the folder of the repository: "
-_NEW_GPU = _NEW_ENVIRONMENT + 'pip install ".[gpu]"'
-_NEW_RUNTIME_GPU = _NEW_ENVIRONMENT + 'pip install ".[runtime-gpu]"'
+_NEW_GPU = new_environment("gpu")
+_NEW_RUNTIME_GPU = new_environment("runtime-gpu")
 
 
 def gpu(machine: Machine) -> Finding:

@@ -36,6 +36,11 @@ def problem(found: str, advice: str) -> Finding:
     return Finding("problem", found, advice)
 
 
+def new_environment(extra: str) -> str:
+    """Returns the advice to install the package with an extra in a new environment."""
+    return f'in a new environment, in the folder of the repository: pip install ".[{extra}]"'
+
+
 def gigabytes(size: int) -> str:
     """Returns a number of bytes as text in GB (10⁹ bytes), or in MB or kB below one."""
     for unit, scale in (("GB", 10**9), ("MB", 10**6)):

@@ -150,7 +150,10 @@ def test_sound_exports_pass(trained, tmp_path, capsys, run, exporter, calibratio
 
 @pytest.mark.parametrize(
     ("layout", "message"),
-    [("unrolled", "from the Keras model"), ("loop", "to 0.95 in these images (--verify-images names others)")],
+    [
+        ("unrolled", "from the Keras model"),
+        ("loop", "expected masks that correlate with the Keras model's to 0.95 in these images (--verify-images names"),
+    ],
 )
 def test_a_damaged_export_is_not_kept(trained, tmp_path, monkeypatch, capsys, layout: str, message: str):
     real = quantize.quantize_weights
