@@ -2,14 +2,11 @@
 
 import math
 
-from rsis_tf.doctor.findings import Finding, new_environment, note, ok, problem
+from rsis_tf.doctor.findings import NEW_GPU, NEW_RUNTIME_GPU, Finding, note, ok, problem
 from rsis_tf.doctor.machine import Machine
 
 SUMS = (45.0, 54.0, 81.0, 90.0)
 """The answer of `probes.SELF_TEST`."""
-
-_NEW_GPU = new_environment("gpu")
-_NEW_RUNTIME_GPU = new_environment("runtime-gpu")
 
 
 def gpu(machine: Machine) -> Finding:
@@ -39,12 +36,12 @@ def tensorflow(machine: Machine) -> Finding:
         return ok(found)
     if not probe.answer["cuda"]:
         where = " (on Windows: in WSL2)" if machine.system == "Windows" else ""
-        return problem(f"{found}: it is built without CUDA", _NEW_GPU + where)
+        return problem(f"{found}: it is built without CUDA", NEW_GPU + where)
     hidden = machine.environment.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None and hidden.strip() in ("", "-1"):
         return note(f"{found}: CUDA_VISIBLE_DEVICES={hidden!r} hides the GPU", "unset CUDA_VISIBLE_DEVICES to use it")
     if "nvidia-cudnn-cu12" not in machine.packages:
-        return problem(f"{found}: the libraries of CUDA {probe.answer['cuda']} are missing", _NEW_GPU)
+        return problem(f"{found}: the libraries of CUDA {probe.answer['cuda']} are missing", NEW_GPU)
     return problem(
         f"{found}, although CUDA's libraries are installed",
         'run TF_CPP_MIN_LOG_LEVEL=0 python -c "import tensorflow as tf; print(tf.config.list_physical_devices())"',
@@ -68,10 +65,10 @@ def onnxruntime(machine: Machine) -> Finding:
     if "onnxruntime-gpu" in machine.packages:
         return problem(
             f"{found}: the CUDA provider of onnxruntime-gpu is missing or was overwritten",
-            _NEW_RUNTIME_GPU,
+            NEW_RUNTIME_GPU,
         )
     if machine.has_nvidia:
-        return note(f"{found}: the GPU is not used", _NEW_RUNTIME_GPU)
+        return note(f"{found}: the GPU is not used", NEW_RUNTIME_GPU)
     return ok(found)
 
 

@@ -5,6 +5,11 @@ from typing import Literal
 
 Status = Literal["ok", "note", "problem"]
 
+_NEW_ENVIRONMENT = "in a new environment, in the folder of the repository: "
+NEW_GPU = _NEW_ENVIRONMENT + 'pip install ".[gpu]"'
+NEW_RUNTIME_GPU = _NEW_ENVIRONMENT + 'pip install ".[runtime-gpu]"'
+"""Advice for training, and for exported models alone, on an NVIDIA GPU."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -34,11 +39,6 @@ def note(found: str, advice: str = "") -> Finding:
 def problem(found: str, advice: str) -> Finding:
     """Returns a finding that has to be mended."""
     return Finding("problem", found, advice)
-
-
-def new_environment(extra: str) -> str:
-    """Returns the advice to install the package with an extra in a new environment."""
-    return f'in a new environment, in the folder of the repository: pip install ".[{extra}]"'
 
 
 def gigabytes(size: int) -> str:

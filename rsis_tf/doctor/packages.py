@@ -2,7 +2,7 @@
 
 import re
 
-from rsis_tf.doctor.findings import Finding, new_environment, note, ok, problem
+from rsis_tf.doctor.findings import NEW_GPU, Finding, note, ok, problem
 from rsis_tf.doctor.machine import TENSORFLOWS, Machine, runtimes
 from rsis_tf.doctor.versions import release, satisfies, split
 
@@ -115,7 +115,7 @@ def cudnn(machine: Machine) -> Finding:
     if packages:
         return ok(found)
     if machine.cudnn_library is None:
-        return problem("no cuDNN, so the GPU cannot be used", new_environment("gpu"))
+        return problem("no cuDNN, so the GPU cannot be used", NEW_GPU)
     if ".so." in machine.cudnn_library and not machine.cudnn_library.endswith(".so.9"):
         return problem(
             f"{machine.cudnn_library} of the system, where cuDNN 9 is needed",
